@@ -1,0 +1,23 @@
+"""Every cross-attention layer of a diffusion model its own text, and concepts learned as one token per layer."""
+
+from promptplus.concept import Concept
+from promptplus.conditioning import PPlus, pack, per_layer
+from promptplus.errors import PromptPlusError
+from promptplus.inversion.trainer import invert
+from promptplus.layers import LayerMap
+from promptplus.mixing import mix
+from promptplus.models import load
+from promptplus.prompts import PPlusPrompt
+
+__all__ = [
+    "Concept",
+    "LayerMap",
+    "PPlus",
+    "PPlusPrompt",
+    "PromptPlusError",
+    "invert",
+    "load",
+    "mix",
+    "pack",
+    "per_layer",
+]

@@ -1,0 +1,204 @@
+"""A learned concept: one row per layer, where it came from, and its file.
+
+The file is safetensors: kohya's sixteen names where the model has exactly those layers, else our layer names, all
+read by name; everything else is one JSON record in the metadata, beside ``modelspec.*`` for model browsers.
+"""
+
+import hashlib
+import json
+import os
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from promptplus.errors import ConceptError
+from promptplus.files import write_atomically
+from promptplus.layers import LayerMap
+from promptplus.text import Placeholder
+
+FORMAT_VERSION = 1
+MAX_BYTES = 64 * 2**20  # SDXL's 70 layers with 64 rows of 2048 numbers each take 37 MB
+_RECORD = "promptplus"
+
+Kind = Literal["object", "style"]
+Tying = Literal["layer", "all"]
+
+
+class ConceptRecord(BaseModel):
+    """What a concept file says of itself besides its rows."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    format_version: Literal[1]
+    token: str
+    initializer: str
+    class_word: str
+    kind: Kind
+    tying: Tying
+    layers: list[tuple[str, int]]
+    base_model: str
+    token_table: str
+    provenance: dict[str, Any]
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Concept:
+    """A placeholder token and its rows.
+
+    Attributes:
+        token: the placeholder token, as ``<cat>``.
+        rows: ``[layer, vector, width]``, float32, on the CPU.
+        layers: the layers of the model it was learned on, in forward order.
+        tying: ``layer`` (XTI: each layer its own row) or ``all`` (TI: one row for all layers).
+        initializer: the text whose token embedding the rows began as.
+        class_word: the plain word for its class, used by evaluation (default: the initializer).
+        kind: ``object`` or ``style``; decides the caption templates.
+        base_model: what it was learned on, in words; ``token_table``: hash of that model's token embeddings.
+        provenance: how it was made: training settings, or the concepts it was mixed from.
+    """
+
+    token: str
+    rows: Tensor = field(repr=False)
+    layers: LayerMap = field(repr=False)
+    tying: Tying = "layer"
+    initializer: str = ""
+    class_word: str = ""
+    kind: Kind = "object"
+    base_model: str = ""
+    token_table: str = field(default="", repr=False)
+    provenance: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.rows.ndim != 3 or self.rows.shape[0] != len(self.layers) or 0 in self.rows.shape:
+            want = f"[{len(self.layers)} layers, vectors, width]"
+            raise ConceptError(f"{self.token}: rows are {want}, not {list(self.rows.shape)}")
+        if not torch.isfinite(self.rows).all():
+            raise ConceptError(f"{self.token} holds numbers that are not finite")
+        if self.tying == "all" and not (self.rows == self.rows[:1]).all():
+            raise ConceptError(f"{self.token} says that all layers share one row, but its rows differ")
+
+    @property
+    def width(self) -> int:
+        """Numbers per row."""
+        return self.rows.shape[2]
+
+    @property
+    def sha256(self) -> str:
+        """Names the rows, bit for bit."""
+        return _sha256(self.rows)
+
+    @property
+    def placeholder(self) -> Placeholder:
+        """What stands for the token in a text."""
+        return Placeholder(self.rows, tie(self.tying, len(self.layers)))
+
+    def describe(self) -> dict[str, Any]:
+        """What ``promptplus info`` prints: plain values only."""
+        return {
+            "token": self.token,
+            "kind": self.kind,
+            "layers": len(self.layers),
+            "vectors": self.rows.shape[1],
+            "width": self.width,
+            "tying": self.tying,
+            "initializer": self.initializer,
+            "class_word": self.class_word,
+            "base_model": self.base_model,
+            "row_norms": {
+                layer.name: round(norm, 4)
+                for layer, norm in zip(self.layers, self.rows.norm(dim=-1).mean(dim=1).tolist(), strict=True)
+            },
+            "provenance": self.provenance,
+        }
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the concept file, whole or not at all; returns its path. Raises OutputError if it cannot be written."""
+        keys = [layer.kohya or layer.name for layer in self.layers]
+        tensors = {key: rows.contiguous() for key, rows in zip(keys, self.rows.float(), strict=True)}
+        record = ConceptRecord(
+            format_version=FORMAT_VERSION,
+            layers=[(layer.name, layer.resolution) for layer in self.layers],
+            sha256=self.sha256,
+            **{name: getattr(self, name) for name in _PLAIN_FIELDS},
+        )
+        metadata = {
+            "format": "pt",
+            _RECORD: record.model_dump_json(),
+            "modelspec.sai_model_spec": "1.0.0",
+            "modelspec.title": self.token,
+            "modelspec.architecture": f"{self.base_model or 'unknown'}/textual-inversion",
+            "modelspec.implementation": "promptplus",
+        }
+        return write_atomically(Path(path), save(tensors, metadata))
+
+    def save_approximation(self, path: str | os.PathLike[str]) -> Path:
+        """Write the mean row as a stock textual inversion (``learned_embeds.safetensors``), for tools without P+."""
+        return write_atomically(Path(path), save({self.token: self.rows.mean(dim=0)}, {"format": "pt"}))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a concept file. Raises ConceptError on a missing, foreign, damaged or oversized one."""
+        path = Path(path)
+        record, tensors = _read(path)
+        layers = LayerMap.from_names(record.layers)
+        keys = [layer.kohya or layer.name for layer in layers]
+        if set(keys) != set(tensors) or len({t.shape for t in tensors.values()}) != 1:
+            raise ConceptError(f"{path} is damaged: its rows are not those of the {len(keys)} layers it names")
+        rows = torch.stack([tensors[key] for key in keys])
+        concept = cls(rows=rows, layers=layers, **{name: getattr(record, name) for name in _PLAIN_FIELDS})
+        if concept.sha256 != record.sha256:
+            raise ConceptError(f"{path} is damaged: its rows do not match their checksum; save or download it again")
+        return concept
+
+
+_PLAIN_FIELDS = ("token", "tying", "initializer", "class_word", "kind", "base_model", "token_table", "provenance")
+
+
+def tie(tying: Tying, layers: int) -> tuple[int, ...]:
+    """For each layer, the number of its row."""
+    return tuple(range(layers)) if tying == "layer" else (0,) * layers
+
+
+def token_table_hash(text_encoder: Any, tokenizer: Any) -> str:
+    """Sixteen hex digits that name a token table, whatever precision it is loaded in; added tokens do not count."""
+    table = text_encoder.get_input_embeddings().weight[: tokenizer.eos_token_id + 1]
+    return _sha256(table.detach().cpu().half())[:16]
+
+
+def _sha256(tensor: Tensor) -> str:
+    return hashlib.sha256(tensor.contiguous().numpy().tobytes()).hexdigest()
+
+
+def _read(path: Path) -> tuple[ConceptRecord, dict[str, Tensor]]:
+    if not path.is_file():
+        raise ConceptError(f"no concept file {path}")
+    if path.stat().st_size > MAX_BYTES:
+        raise ConceptError(f"{path} has {path.stat().st_size} bytes; a concept file has at most {MAX_BYTES}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if _RECORD not in metadata:
+                raise ConceptError(f"{path} is a safetensors file but holds no promptplus concept")
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
+        if any(t.dtype != torch.float32 or t.ndim != 2 for t in tensors.values()):
+            raise ConceptError(f"{path} is damaged: its rows are not [vectors, width] float32")
+        return ConceptRecord.model_validate_json(metadata[_RECORD]), tensors
+    except (SafetensorError, struct.error, OSError) as error:
+        raise ConceptError(f"{path} is not a safetensors file: {error}") from error
+    except (ValidationError, json.JSONDecodeError) as error:
+        raise ConceptError(f"{path} has a record this version cannot read: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return str(error).splitlines()[0]

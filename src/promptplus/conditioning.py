@@ -1,0 +1,252 @@
+"""P+: text and concepts → packed text states → each cross-attention layer its own (paper section 3.1).
+
+The states of n layers travel packed on the feature axis, ``[B, S, n·D]``, as ordinary ``prompt_embeds`` through an
+unmodified pipeline; a forward hook on each layer takes its own ``[B, S, D]``. Unpacked states pass untouched.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from promptplus.concept import Concept, token_table_hash
+from promptplus.errors import ConceptError, ModelError, PromptError, PromptPlusError
+from promptplus.layers import LayerMap
+from promptplus.prompts import PPlusPrompt
+from promptplus.text import (
+    EncodingPlan,
+    Placeholder,
+    PlaceholderTokenizer,
+    TokenizedText,
+    check_token,
+    encode_texts,
+)
+
+Prompt = str | Mapping[str, str] | PPlusPrompt
+
+
+def pack(states: Tensor) -> Tensor:
+    """Per-layer text states ``[B, n, S, D]`` → packed ``[B, S, n·D]``."""
+    batch, layers, length, width = states.shape
+    return states.permute(0, 2, 1, 3).reshape(batch, length, layers * width)
+
+
+class PerLayerHooks:
+    """The installed hooks of one denoiser; ``remove()``, or leaving the ``with`` block, takes them out again."""
+
+    def __init__(self, unet: nn.Module, layers: LayerMap) -> None:
+        attentions = [unet.get_submodule(path) for path in layers.module_paths()]
+        self._handles = [
+            attention.register_forward_pre_hook(_slicer(i, len(layers)), with_kwargs=True)
+            for i, attention in enumerate(attentions)
+        ]
+
+    @property
+    def installed(self) -> bool:
+        """Whether the hooks are in place."""
+        return bool(self._handles)
+
+    def remove(self) -> None:
+        """Take the hooks out; a second call does nothing."""
+        while self._handles:
+            self._handles.pop().remove()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
+
+def per_layer(unet: nn.Module) -> PerLayerHooks:
+    """Let each cross-attention layer of a ``UNet2DConditionModel`` take its own slice of packed text states.
+
+    Raises ModelError on a compiled module: torch.compile silently ignores hooks added after its first call.
+    """
+    if _is_compiled(unet):
+        raise ModelError("the denoiser is compiled already, and torch.compile ignores new hooks: install P+ first")
+    return PerLayerHooks(unet, LayerMap.of(unet))
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    compiled = (m._compiled_call_impl is not None for m in module.modules())
+    return hasattr(module, "_orig_mod") or any(compiled)
+
+
+def _slicer(index: int, layers: int) -> Any:
+    """The hook of layer ``index``. It holds no state, so gradient checkpointing may run it twice."""
+
+    def take_own(attention: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        width = attention.cross_attention_dim
+        if len(args) > 1:  # forward(hidden_states, encoder_hidden_states, …) called by position
+            args = (args[0], _slice(args[1], index, layers, width), *args[2:])
+        elif "encoder_hidden_states" in kwargs:
+            states = _slice(kwargs["encoder_hidden_states"], index, layers, width)
+            kwargs = {**kwargs, "encoder_hidden_states": states}
+        return args, kwargs
+
+    return take_own
+
+
+def _slice(states: Any, index: int, layers: int, width: Any) -> Any:
+    if isinstance(states, tuple):  # IP-Adapter hands over (text states, picture states)
+        return (_slice(states[0], index, layers, width), *states[1:])
+    if states is None or states.shape[-1] != layers * width:
+        return states
+    return states[..., index * width : (index + 1) * width]
+
+
+class PPlus:
+    """Per-layer text conditioning for a stock diffusers pipeline, installed from outside and reversible.
+
+    Args:
+        pipe: a pipeline with one CLIP text encoder and a ``UNet2DConditionModel`` (Stable Diffusion 1.x, 2.x, pocket).
+
+    Attributes:
+        pipe: the pipeline, which stays stock.
+        layers: the LayerMap of its cross-attention layers.
+    """
+
+    def __init__(self, pipe: Any) -> None:
+        for part in ("unet", "text_encoder", "tokenizer"):
+            if getattr(pipe, part, None) is None:
+                raise ModelError(f"{type(pipe).__name__} has no {part}; P+ needs a U-Net and its text encoder")
+        if getattr(pipe, "text_encoder_2", None) is not None:
+            raise ModelError(f"{type(pipe).__name__} has two text encoders; P+ works with one so far")
+        self.pipe = pipe
+        self.layers = LayerMap.of(pipe.unet)
+        self._hooks = per_layer(pipe.unet)
+        self._concepts: dict[str, Concept] = {}
+        length = min(pipe.tokenizer.model_max_length, pipe.text_encoder.config.max_position_embeddings)
+        self._tokenize = PlaceholderTokenizer(pipe.tokenizer, length)
+
+    def __repr__(self) -> str:
+        tokens = ", ".join(self._concepts) or "no concepts"
+        return f"PPlus({type(self.pipe).__name__}, {len(self.layers)} layers, {tokens})"
+
+    def remove(self) -> None:
+        """Take the hooks out; the pipeline is as it was before, bit for bit."""
+        self._hooks.remove()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
+    @property
+    def concepts(self) -> Mapping[str, Concept]:
+        """The added concepts by token."""
+        return MappingProxyType(self._concepts)
+
+    @property
+    def width(self) -> int:
+        """D, the width of a token embedding."""
+        return self.pipe.text_encoder.get_input_embeddings().weight.shape[1]
+
+    def add(self, concept: Concept) -> None:
+        """Let ``concept.token`` stand for the concept's rows in any prompt.
+
+        Raises ConceptError where the layers or width are another model's, or the token is taken; warns where the
+        token table differs from the one the concept was learned on.
+        """
+        check_token(concept.token, self.pipe.tokenizer)
+        if concept.token in self._concepts:
+            raise ConceptError(f"a concept {concept.token} was added already; forget({concept.token!r}) first")
+        if concept.width != self.width or concept.layers.names != self.layers.names:
+            raise ConceptError(
+                f"{concept.token} has {len(concept.layers)} layers of width {concept.width}, this model "
+                f"{len(self.layers)} of width {self.width}: use the model it was learned on ({concept.base_model})"
+            )
+        if concept.token_table not in ("", token_table_hash(self.pipe.text_encoder, self.pipe.tokenizer)):
+            warnings.warn(
+                f"{concept.token} was learned on another text encoder ({concept.base_model}); it may mean nothing here",
+                stacklevel=2,
+            )
+        self._concepts[concept.token] = concept
+
+    def forget(self, token: str) -> None:
+        """Undo ``add``."""
+        if self._concepts.pop(token, None) is None:
+            raise ConceptError(f"no concept {token!r} was added; added: {', '.join(self._concepts) or 'none'}")
+
+    def encode(
+        self,
+        prompt: Prompt | Sequence[Prompt],
+        negative: Prompt | Sequence[Prompt] = "",
+        clip_skip: int | None = None,
+    ) -> dict[str, Tensor]:
+        """Packed text states for ``pipe(**pplus.encode(…))``.
+
+        Args:
+            prompt: a text in the prompt grammar, a dict, a PPlusPrompt, or a list of B of these.
+            negative: the same; one for all or one for each.
+            clip_skip: as in diffusers (and as there only for the prompt): 1 takes the layer before the last.
+
+        Returns:
+            ``prompt_embeds`` and ``negative_prompt_embeds``, both ``[B, S, n·D]`` in the text encoder's dtype and
+            on the pipeline's device. Warns, naming the layers, where a text was cut to the encoder's context length.
+        """
+        if not self._hooks.installed:
+            raise PromptPlusError("this PPlus was removed from its pipeline; make a new one to encode prompts")
+        prompts, negatives = _as_list(prompt), _as_list(negative)
+        if len(negatives) == 1:
+            negatives *= len(prompts)
+        if len(negatives) != len(prompts):
+            raise PromptError(f"{len(prompts)} prompts but {len(negatives)} negatives; give one, or one for each")
+        with torch.no_grad():
+            return {
+                "prompt_embeds": self._encode(prompts, clip_skip),
+                "negative_prompt_embeds": self._encode(negatives, None),
+            }
+
+    def _encode(self, prompts: list[PPlusPrompt], clip_skip: int | None) -> Tensor:
+        states = self.states([prompt.texts(self.layers) for prompt in prompts], clip_skip=clip_skip)
+        device = getattr(self.pipe, "_execution_device", states.device)
+        return pack(states).to(device=device, dtype=self.pipe.text_encoder.dtype)
+
+    def states(
+        self,
+        texts: Sequence[Sequence[str]],
+        placeholders: Mapping[str, Placeholder] | None = None,
+        clip_skip: int | None = None,
+    ) -> Tensor:
+        """Text states ``[B, n, S, D]`` of ``texts[batch][layer]``; gradients flow to the placeholders' rows.
+
+        ``placeholders`` are tokens besides the added concepts, as a training's own rows.
+        """
+        known = {token: c.placeholder for token, c in self._concepts.items()} | dict(placeholders or {})
+        vectors = {token: p.vectors for token, p in known.items()}
+        tokenized = [[self._tokenize(self._stock_form(t), vectors) for t in per_layer] for per_layer in texts]
+        for per_layer in tokenized:
+            self._warn_of_cuts(per_layer)
+        plan = EncodingPlan.of(tokenized, {token: p.groups for token, p in known.items()})
+        pad = self.pipe.tokenizer.pad_token_id
+        return encode_texts(self.pipe.text_encoder, plan, known, clip_skip=clip_skip, pad_token_id=pad)
+
+    def _stock_form(self, text: str) -> str:
+        """Spell out multi-vector textual inversions that were loaded into the stock pipeline."""
+        convert = getattr(self.pipe, "maybe_convert_prompt", None)
+        return convert(text, self.pipe.tokenizer) if convert else text
+
+    def _warn_of_cuts(self, per_layer: Sequence[TokenizedText]) -> None:
+        cuts: dict[str, list[int]] = {}
+        for index, text in enumerate(per_layer):
+            if text.cut:
+                cuts.setdefault(text.cut, []).append(index)
+        for cut, indices in cuts.items():
+            where = self.layers.describe(tuple(indices))
+            warnings.warn(
+                f"the text of {where} was cut to {self._tokenize.length} tokens; left out: {cut!r}", stacklevel=5
+            )
+
+
+def _as_list(value: Prompt | Sequence[Prompt]) -> list[PPlusPrompt]:
+    if isinstance(value, str | Mapping | PPlusPrompt):
+        return [PPlusPrompt.of(value)]
+    if not isinstance(value, Sequence) or not value:
+        raise PromptError(f"a prompt is a text, a dict, a PPlusPrompt or a list of these, not {value!r}")
+    return [PPlusPrompt.of(item) for item in value]

@@ -1,0 +1,37 @@
+"""The exception tree. Every error a user can cause is a ``PromptPlusError`` with one clear sentence."""
+
+
+class PromptPlusError(Exception):
+    """Base of all errors promptplus raises on purpose."""
+
+
+class PromptError(PromptPlusError, ValueError):
+    """A prompt breaks the grammar, or holds a token that no concept defines."""
+
+
+class LayerError(PromptPlusError, ValueError):
+    """A layer, group or range that the denoiser does not have."""
+
+
+class ConceptError(PromptPlusError, ValueError):
+    """A token, concept or concept file that cannot be used (with this model)."""
+
+
+class PictureError(PromptPlusError, ValueError):
+    """A picture or picture folder that cannot be used."""
+
+
+class ModelError(PromptPlusError, ValueError):
+    """A model that cannot be found or that P+ cannot condition."""
+
+
+class OutputError(PromptPlusError, ValueError):
+    """An output file or folder that cannot be written."""
+
+
+class SettingsError(PromptPlusError, ValueError):
+    """A setting outside its range."""
+
+
+class TrainingError(PromptPlusError):
+    """The training itself failed (a run's fault, not its caller's)."""

@@ -1,0 +1,78 @@
+"""Loading a pipeline: the pocket model, a hub id, a folder or a single file; device and dtype in one place."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from promptplus.errors import ModelError
+from promptplus.pocket import PIPELINE
+
+POCKET = "pocket"
+_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def load(
+    model: str | os.PathLike[str] = POCKET, *, device: str | None = None, dtype: str | torch.dtype | None = None
+) -> Any:
+    """A stock diffusers text-to-image pipeline, in evaluation mode, on its device.
+
+    Args:
+        model: ``pocket``, a folder in diffusers' layout, a ``.safetensors`` single file, or a hub id.
+        device: default: cuda, else mps, else cpu.
+        dtype: ``float32``, ``float16`` or ``bfloat16``; default: float16 on cuda (the pocket: float32), else float32.
+
+    Raises ModelError where the model cannot be found or read. Weights are read from safetensors only.
+    """
+    device = _device(device)
+    number = _dtype(dtype, device, pocket=str(model) == POCKET)
+    try:
+        pipe = _from_pretrained(model, number)
+    except (OSError, ValueError) as error:  # what diffusers and huggingface_hub raise for all that is missing
+        raise ModelError(f"cannot load model {str(model)!r}: {_reason(model, error)}") from error
+    return pipe.to(device)
+
+
+def _from_pretrained(model: str | os.PathLike[str], dtype: torch.dtype) -> Any:
+    from diffusers import DiffusionPipeline, StableDiffusionPipeline  # slow to import: only when a model is loaded
+
+    path = PIPELINE if str(model) == POCKET else Path(model)
+    if path.is_file():
+        if path.suffix != ".safetensors":
+            raise ModelError(f"{path} is not a .safetensors file; other single files may run code when read")
+        return StableDiffusionPipeline.from_single_file(str(path), dtype=dtype)
+    source = str(path) if path.is_dir() else str(model)
+    return DiffusionPipeline.from_pretrained(source, dtype=dtype, use_safetensors=True)
+
+
+def _device(device: str | None) -> str:
+    if device is None:
+        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise ModelError(f"no device {device!r}; use cpu, cuda, cuda:1 or mps") from error
+    have = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not have.get(kind, False):
+        raise ModelError(f"device {device!r} is not on this machine; leave --device out to take the best there is")
+    return device
+
+
+def _dtype(dtype: str | torch.dtype | None, device: str, *, pocket: bool) -> torch.dtype:
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype is None:
+        return torch.float16 if device.startswith("cuda") and not pocket else torch.float32
+    if dtype not in _DTYPES:
+        raise ModelError(f"no dtype {dtype!r}; use {', '.join(_DTYPES)}")
+    return _DTYPES[dtype]
+
+
+def _reason(model: str | os.PathLike[str], error: Exception) -> str:
+    if Path(model).exists():
+        return str(error).splitlines()[0]
+    return (
+        f"it is not {POCKET!r}, no folder or file of that name exists, and the Hugging Face hub did not give it "
+        "(no such id, or no network); check the name or download it first"
+    )

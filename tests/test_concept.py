@@ -1,0 +1,192 @@
+import json
+import os
+import stat
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+import promptplus as pp
+from promptplus.errors import ConceptError, OutputError
+from tests.conftest import make_concept
+from tests.test_layers import SD1
+
+
+@pytest.fixture
+def saved(concept: pp.Concept, tmp_path: Path) -> Path:
+    return concept.save(tmp_path / "thing.safetensors")
+
+
+def rewrite(path: Path, **changes: Any) -> None:
+    """Change the record inside a concept file, leaving its rows alone."""
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    record = json.loads(metadata["promptplus"]) | changes
+    save_file(load_file(path), path, {**metadata, "promptplus": json.dumps(record)})
+
+
+def test_saving_and_loading_is_bit_equal(concept: pp.Concept, saved: Path) -> None:
+    loaded = pp.Concept.load(saved)
+    assert torch.equal(loaded.rows, concept.rows)
+    assert loaded.describe() == concept.describe()
+    assert loaded.layers == concept.layers
+    assert pp.Concept.load(loaded.save(saved)).sha256 == concept.sha256
+
+
+def test_the_file_has_kohyas_names_and_a_readable_record(saved: Path) -> None:
+    assert set(load_file(saved)) == {kohya for kohya, *_ in SD1}
+    with safe_open(saved, "pt") as file:
+        metadata = file.metadata()
+    record = json.loads(metadata["promptplus"])
+    assert record["token"] == "<thing>"
+    assert [name for name, _ in record["layers"]][:2] == ["down.0.0", "down.0.1"]
+    assert metadata["modelspec.title"] == "<thing>"
+
+
+def test_rows_are_read_by_name_not_by_order(concept: pp.Concept, saved: Path) -> None:
+    """Move the tensors inside the file: the names in the header still say which is which."""
+    data = saved.read_bytes()
+    size = struct.unpack("<Q", data[:8])[0]
+    header, body = json.loads(data[8 : 8 + size]), data[8 + size :]
+    names = [name for name in header if name != "__metadata__"]
+    first, last = header[names[0]]["data_offsets"], header[names[-1]]["data_offsets"]
+    moved = bytearray(body)
+    moved[slice(*first)], moved[slice(*last)] = body[slice(*last)], body[slice(*first)]
+    header[names[0]]["data_offsets"], header[names[-1]]["data_offsets"] = last, first
+    text = json.dumps(header).encode()
+    saved.write_bytes(struct.pack("<Q", len(text)) + text + bytes(moved))
+    assert torch.equal(pp.Concept.load(saved).rows, concept.rows)
+
+
+def test_layers_without_kohya_names_use_ours(tmp_path: Path) -> None:
+    layers = pp.LayerMap.from_names([("down.0.0", 8), ("mid.0", 4), ("up.1.0", 8)])
+    concept = pp.Concept("<x>", torch.randn(3, 2, 4), layers)
+    path = concept.save(tmp_path / "x.safetensors")
+    assert set(load_file(path)) == {"down.0.0", "mid.0", "up.1.0"}
+    assert torch.equal(pp.Concept.load(path).rows, concept.rows)
+
+
+def test_the_approximation_loads_in_stock_diffusers(pipe: Any, concept: pp.Concept, tmp_path: Path) -> None:
+    import copy
+
+    path = concept.save_approximation(tmp_path / "learned_embeds.safetensors")
+    own = {"text_encoder": copy.deepcopy(pipe.text_encoder), "tokenizer": copy.deepcopy(pipe.tokenizer)}
+    stock = type(pipe)(**{**pipe.components, **own}, requires_safety_checker=False)
+    stock.load_textual_inversion(path)
+    row = stock.text_encoder.get_input_embeddings().weight[stock.tokenizer.convert_tokens_to_ids("<thing>")]
+    torch.testing.assert_close(row, concept.rows.mean(dim=(0, 1)))
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def flip_a_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def forget_a_layer(path: Path) -> None:
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    rows = load_file(path)
+    del rows["MID"]
+    save_file(rows, path, metadata)
+
+
+def make_not_finite(path: Path) -> None:
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    rows = load_file(path)
+    rows["MID"] = rows["MID"] * float("nan")
+    save_file(rows, path, metadata)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda p: p.unlink(), "no concept file"),
+        (lambda p: p.write_bytes(b""), "not a safetensors file"),
+        (lambda p: p.write_bytes(b"\x80\x04pickle"), "not a safetensors file"),
+        (lambda p: save_file({"emb_params": torch.zeros(1, 768)}, p), "holds no promptplus concept"),
+        (cut_short, "not a safetensors file"),
+        (flip_a_bit, "do not match their checksum"),
+        (forget_a_layer, "its rows are not those of the 16 layers"),
+        (make_not_finite, "not finite"),
+        (lambda p: rewrite(p, format_version=9), "this version cannot read: format_version"),
+        (lambda p: rewrite(p, token=None), "cannot read: token"),
+        (lambda p: os.truncate(p, 65 * 2**20), "at most"),
+    ],
+)
+def test_bad_files_are_refused_in_one_sentence(saved: Path, damage: Any, message: str) -> None:
+    damage(saved)
+    with pytest.raises(ConceptError, match=message) as caught:
+        pp.Concept.load(saved)
+    assert "\n" not in str(caught.value)
+    assert saved.name in str(caught.value) or "<thing>" in str(caught.value)
+
+
+def test_a_failed_save_leaves_the_old_file(concept: pp.Concept, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = saved.read_bytes()
+
+    def full(_handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match="No space left"):
+        make_concept_like(concept).save(saved)
+    assert saved.read_bytes() == before
+    assert [p.name for p in saved.parent.iterdir()] == [saved.name]
+
+
+def make_concept_like(concept: pp.Concept) -> pp.Concept:
+    return pp.Concept("<other>", concept.rows + 1, concept.layers)
+
+
+def test_others_may_read_the_file(saved: Path) -> None:
+    assert stat.S_IMODE(saved.stat().st_mode) == 0o644
+
+
+def test_rows_must_fit_their_layers_and_tying(concept: pp.Concept) -> None:
+    with pytest.raises(ConceptError, match="rows are"):
+        pp.Concept("<x>", concept.rows[:3], concept.layers)
+    with pytest.raises(ConceptError, match="share one row, but"):
+        pp.Concept("<x>", concept.rows, concept.layers, tying="all")
+
+
+# ---- mixing
+
+
+def test_mix_takes_each_layer_from_one_of_the_two(pplus: pp.PPlus, tmp_path: Path) -> None:
+    shape, style = make_concept(pplus, "<a>", 1), make_concept(pplus, "<b>", 2)
+    mixed = pp.mix(shape=shape, style=style, token="<ab>")
+    coarse = pplus.layers.group("coarse")
+    for i in range(16):
+        assert torch.equal(mixed.rows[i], (shape if i in coarse else style).rows[i])
+    assert mixed.provenance["supplied_by"]["mid.0"] == "<a>"
+    assert mixed.provenance["supplied_by"]["up.3.0"] == "<b>"
+    loaded = pp.Concept.load(mixed.save(tmp_path / "ab.safetensors"))
+    pplus.add(loaded)
+    pplus.encode("a <ab>")
+
+
+def test_mix_takes_any_split(pplus: pp.PPlus) -> None:
+    shape, style = make_concept(pplus, "<a>", 1), make_concept(pplus, "<b>", 2)
+    assert torch.equal(pp.mix(shape, style, "<ab>", "0-15").rows, shape.rows)
+    assert torch.equal(pp.mix(shape, style, "<ab>", "mid").rows[:6], style.rows[:6])
+
+
+def test_mix_refuses_what_does_not_fit(pplus: pp.PPlus) -> None:
+    one, two = make_concept(pplus, "<a>", 1), make_concept(pplus, "<b>", 2, vectors=2)
+    with pytest.raises(ConceptError, match=r"different layers, vectors or width"):
+        pp.mix(one, two, "<ab>")
+    far = pp.Concept("<far>", one.rows, one.layers, token_table="1" * 16)
+    with pytest.raises(ConceptError, match="different text encoders"):
+        pp.mix(one, far, "<ab>")
+    with pytest.raises(pp.PromptPlusError, match="no layer 'corse'"):
+        pp.mix(one, one, "<ab>", "corse")

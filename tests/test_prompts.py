@@ -1,0 +1,58 @@
+import pytest
+
+from promptplus import PPlusPrompt
+from promptplus.errors import PromptError
+from promptplus.layers import LayerMap
+
+LAYERS = LayerMap.from_names([("down.0.0", 16), ("down.1.0", 8), ("mid.0", 8), ("up.0.0", 8), ("up.1.0", 16)])
+
+
+def test_plain_text_goes_to_every_layer() -> None:
+    assert PPlusPrompt.parse("a red cube").texts(LAYERS) == ("a red cube",) * 5
+
+
+def test_plain_text_is_kept_to_the_letter() -> None:
+    assert PPlusPrompt.parse("  a: red,  cube ").default == "  a: red,  cube "
+    assert PPlusPrompt.parse("").texts(LAYERS) == ("",) * 5
+
+
+def test_later_parts_win() -> None:
+    prompt = PPlusPrompt.parse("a || mid,up: b || 3-4: c: d")
+    assert prompt.texts(LAYERS) == ("a", "a", "b", "c: d", "c: d")
+
+
+def test_escaped_bars_are_text() -> None:
+    prompt = PPlusPrompt.parse(r"a \|\| b || mid: c \|\| d")
+    assert prompt.texts(LAYERS)[0] == "a || b"
+    assert prompt.texts(LAYERS)[2] == "c || d"
+
+
+@pytest.mark.parametrize("text", ["a", "", r"a \|\| b", "a || mid: b", r"a || mid, up.0: b || 3-4: c \|\| d"])
+def test_printing_gives_the_grammar_back(text: str) -> None:
+    prompt = PPlusPrompt.parse(text)
+    assert PPlusPrompt.parse(str(prompt)) == prompt
+
+
+def test_dict_means_the_same() -> None:
+    assert PPlusPrompt.of({"default": "a", "mid": "b"}) == PPlusPrompt.parse("a || mid: b")
+    assert PPlusPrompt.of({"default": "", "mid": "x || y"}).texts(LAYERS) == ("", "", "x || y", "", "")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("a || b", "is not '<layers>: text'"),
+        ("a ||", "is not '<layers>: text'"),
+        ("a || mid:", "has no text"),
+        ("a || mid:  || up: b", "has no text"),
+        (" || mid: b", "before the first"),
+        ("a || mid up: b", "is not '<layers>: text'"),
+        ({"mid": "b"}, 'needs a "default"'),
+        ({"default": 3}, "a dict of texts"),
+        (7, "not 7"),
+        (None, "not None"),
+    ],
+)
+def test_bad_prompts_are_refused(value: object, message: str) -> None:
+    with pytest.raises(PromptError, match=message):
+        PPlusPrompt.of(value)
