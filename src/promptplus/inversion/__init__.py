@@ -1,0 +1,1 @@
+"""Pictures → Concept: textual inversion with one row per layer (XTI) or one row for all (TI)."""

@@ -1,0 +1,115 @@
+"""Pictures from outside: a folder → squares in [-1, 1], read by content and never trusted in size."""
+
+import json
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor
+
+from promptplus.errors import PictureError
+
+CONCEPT_JSON = "concept.json"
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # no EPS: Pillow hands it to Ghostscript
+MAX_PIXELS = 100_000_000  # a 100-megapixel camera; above it a file is taken for a decompression bomb
+WHITE = (255, 255, 255)
+
+
+class FolderNote(BaseModel):
+    """A picture folder's ``concept.json``: what its pictures show. Every field is optional for ``invert``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    token: str | None = None
+    initializer: str | None = None
+    class_word: str | None = None
+    kind: Literal["object", "style"] | None = None
+
+
+def read_note(folder: str | os.PathLike[str]) -> FolderNote:
+    """The folder's ``concept.json``, or an empty note. Raises PictureError on one that cannot be read."""
+    path = Path(folder) / CONCEPT_JSON
+    if not path.is_file():
+        return FolderNote()
+    try:
+        return FolderNote.model_validate(json.loads(path.read_text("utf-8")))
+    except (ValidationError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        detail = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        raise PictureError(f"{path} is no note of {{token, initializer, class_word, kind}}: {detail}") from error
+
+
+def picture_files(folder: str | os.PathLike[str]) -> list[Path]:
+    """The picture files of one concept's folder, by name; ``concept.json`` and hidden files are passed over.
+
+    Raises PictureError on a missing or empty folder, and on one that mixes in anything else.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise PictureError(f"{folder} is {'a file' if folder.exists() else 'missing'}; give a folder of pictures")
+    entries = sorted(p for p in folder.iterdir() if not p.name.startswith(".") and p.name != CONCEPT_JSON)
+    if not entries:
+        raise PictureError(f"{folder} is empty; put one to about ten pictures of the concept into it")
+    inner = [p.name for p in entries if p.is_dir()]
+    if inner:
+        raise PictureError(f"{folder} holds folders ({', '.join(inner[:3])}); give one concept's folder of pictures")
+    return entries
+
+
+def load_pictures(source: str | os.PathLike[str] | Sequence[Any]) -> list[Image.Image]:
+    """RGB pictures from a folder, or from a list of paths and PIL pictures."""
+    items = picture_files(source) if isinstance(source, str | os.PathLike) else list(source)
+    if not items:
+        raise PictureError("no pictures were given")
+    return [to_rgb(item) if isinstance(item, Image.Image) else read_picture(item) for item in items]
+
+
+def read_picture(path: str | os.PathLike[str]) -> Image.Image:
+    """One picture, upright and in RGB. Raises PictureError naming a file that is none."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own cap follows
+            with Image.open(path, formats=FORMATS) as picture:
+                if picture.width * picture.height > MAX_PIXELS:
+                    raise PictureError(
+                        f"{path} is {picture.width}×{picture.height}; at most {MAX_PIXELS:,} pixels are read"
+                    )
+                return to_rgb(ImageOps.exif_transpose(picture))
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
+        if isinstance(error, PictureError):
+            raise
+        raise PictureError(f"{path} is not a picture that can be read ({', '.join(FORMATS)})") from error
+
+
+def to_rgb(picture: Image.Image) -> Image.Image:
+    """RGB on white; sixteen-bit grey is scaled down (Pillow's own conversion would clip it to white)."""
+    if picture.mode.startswith("I"):
+        grey = np.asarray(picture, np.float32) / (257.0 if np.asarray(picture).max() > 255 else 1.0)
+        picture = Image.fromarray(grey.round().astype(np.uint8))
+    if picture.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
+        seen = picture.convert("RGBA")
+        picture = Image.new("RGB", seen.size, WHITE)
+        picture.paste(seen, mask=seen.getchannel("A"))
+    return picture.convert("RGB")
+
+
+def to_pixels(pictures: Sequence[Image.Image], size: int) -> Tensor:
+    """Centre squares ``[N, 3, size, size]`` in [-1, 1]."""
+    squares = [ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS) for picture in pictures]
+    array = np.stack([np.asarray(square, np.float32) for square in squares])
+    return torch.from_numpy(array).permute(0, 3, 1, 2) / 127.5 - 1
+
+
+def tile(pictures: Sequence[Image.Image], columns: int, gap: int = 2) -> Image.Image:
+    """Pictures of one size in rows of ``columns``, on white."""
+    width, height = pictures[0].size
+    rows = -(-len(pictures) // columns)
+    sheet = Image.new("RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), WHITE)
+    for i, picture in enumerate(pictures):
+        sheet.paste(picture, (i % columns * (width + gap), i // columns * (height + gap)))
+    return sheet
