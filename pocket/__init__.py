@@ -1,0 +1,1 @@
+"""How the pocket model is made: `python -m pocket` draws, trains, assembles and reports."""

@@ -1,0 +1,91 @@
+"""`python -m pocket [stage …]`: make the pocket model, from nothing or from where it stopped.
+
+Without names all stages run in order. Each stage is a process of its own; the text encoder and the judge share a lane
+beside the autoencoder, for on two cores two one-thread processes beat one two-thread process (spike).
+"""
+
+import argparse
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from .common import Options
+
+ROOT = Path(__file__).parent.parent
+LANES = (
+    (("data",),),
+    (("clip", "judges"), ("vae",)),
+    (("unet", "assemble", "learn", "report"),),
+)
+"""Groups that run one after the other; within a group the lanes run side by side, each lane's stages in order."""
+STAGES = tuple(stage for group in LANES for lane in group for stage in lane)
+MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "10000000000", "MALLOC_TOP_PAD_": "268435456"}
+"""Keep freed memory: otherwise a training step spends its time in page faults (spike)."""
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m pocket", description=__doc__)
+    parser.add_argument("stages", nargs="*", metavar="stage", help=f"which of {', '.join(STAGES)}; default: all")
+    parser.add_argument("--work", type=Path, default=ROOT / "build" / "pocket", help="folder for all working files")
+    parser.add_argument(
+        "--package",
+        type=Path,
+        default=ROOT / "src" / "promptplus" / "pocket",
+        help="folder the result goes to",
+    )
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads in all")
+    parser.add_argument("--pictures", type=int, default=60_000, help="pictures to draw for training")
+    parser.add_argument("--steps", type=int, help="steps of every stage, for a smoke test; default: each its own")
+    parser.add_argument("--count", type=int, default=200, help="pictures the report generates")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.stages) - set(STAGES):
+        parser.error(f"unknown stage {', '.join(sorted(unknown))}; there are {', '.join(STAGES)}")
+    return arguments
+
+
+def start(stages: tuple[str, ...], threads: int, arguments: argparse.Namespace) -> subprocess.Popen[bytes]:
+    """A process that runs `stages` one after the other."""
+    command = [sys.executable, "-m", "pocket", *stages, "--threads", str(threads)]
+    for name in ("work", "package", "device", "pictures", "steps", "count"):
+        if (value := getattr(arguments, name)) is not None:
+            command += [f"--{name}", str(value)]
+    return subprocess.Popen(command, env={**os.environ, **MALLOC})
+
+
+def run_stage(stage: str, arguments: argparse.Namespace) -> None:
+    torch.set_num_threads(arguments.threads)
+    options = Options(
+        work=arguments.work,
+        package=arguments.package,
+        device=torch.device(arguments.device),
+        threads=arguments.threads,
+        pictures=arguments.pictures,
+        steps=arguments.steps,
+        count=arguments.count,
+    )
+    print(f"--- {stage}", flush=True)
+    importlib.import_module(f"pocket.{stage}").run(options)
+
+
+def main() -> int:
+    arguments = parse()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    if len(arguments.stages) == 1:
+        run_stage(arguments.stages[0], arguments)
+        return 0
+    if arguments.stages:
+        return int(any(start((stage,), arguments.threads, arguments).wait() for stage in arguments.stages))
+    for lanes in LANES:
+        processes = [start(lane, max(1, arguments.threads // len(lanes)), arguments) for lane in lanes]
+        if any([process.wait() for process in processes]):
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

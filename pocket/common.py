@@ -1,0 +1,189 @@
+"""What every training stage shares: its options, the step schedule, resumable checkpoints, progress."""
+
+import json
+import math
+import os
+import random
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
+from torch import Tensor, nn
+from tqdm import tqdm
+
+CHECKPOINT_EVERY = 100
+LOG_EVERY = 50
+FLOOR = 0.02
+"""The learning rate ends at this share of its peak (spike)."""
+CLIP_NORM = 1.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line decides; everything else is a named number in its stage's module."""
+
+    work: Path
+    package: Path
+    device: torch.device
+    threads: int
+    pictures: int
+    steps: int | None
+    """Steps of every training stage instead of its own number: for smoke tests."""
+    count: int
+    """Pictures the report generates."""
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 is fast here. A CPU without the instructions emulates it, twenty times slower than float32."""
+    return device.type == "cuda" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """bfloat16 where it is fast, on the CPU and on CUDA alike; otherwise nothing."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device))
+
+
+def use_fast_attention(model: AutoencoderKL | UNet2DConditionModel, device: torch.device) -> None:
+    """Softmax written out for bfloat16 on the CPU, whose fused attention is slow backwards (spike)."""
+    written_out = device.type == "cpu" and has_bfloat16(device)
+    model.set_attn_processor(AttnProcessor() if written_out else AttnProcessor2_0())
+
+
+def channels_last(model: Any, device: torch.device) -> Any:
+    """`model` on `device`, in the memory layout that convolutions are fastest in."""
+    return model.to(device, memory_format=torch.channels_last)
+
+
+def cosine(step: int, steps: int, peak: float, warmup: int) -> float:
+    """Learning rate: linear warm-up, then a cosine by step down to `FLOOR * peak`."""
+    fall = 0.5 * (1 + math.cos(math.pi * step / steps))
+    return peak * min(1.0, (step + 1) / warmup) * (FLOOR + (1 - FLOOR) * fall)
+
+
+def to_pixels(pictures: Tensor, device: torch.device) -> Tensor:
+    """uint8 [B, 64, 64, 3] → float [B, 3, 64, 64] in [-1, 1], channels last."""
+    pixels = pictures.to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return pixels.contiguous(memory_format=torch.channels_last)
+
+
+def to_bytes(pixels: Tensor) -> Tensor:
+    """float [B, 3, H, W] in [-1, 1] → uint8 [B, H, W, 3]."""
+    return ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().permute(0, 2, 3, 1).byte().cpu()
+
+
+def save_atomically(value: object, path: Path) -> None:
+    """`torch.save` beside `path`, then rename over it: a killed run leaves the last whole checkpoint."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    torch.save(value, partial)
+    os.replace(partial, path)
+
+
+class Training:
+    """One resumable run: iterate over it for the steps still to do, call `update` with each step's loss.
+
+    The checkpoint holds {model, optimiser, ema, step, rng}; a run that is killed and started again goes on from it and
+    draws the same random numbers as one that was not. A finished run yields no steps.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: nn.Module,
+        options: Options,
+        *,
+        steps: int,
+        peak: float,
+        warmup: int,
+        seed: int,
+        betas: tuple[float, float] = (0.9, 0.99),
+        weight_decay: float = 0.0,
+        ema_decay: float | None = None,
+    ) -> None:
+        self.name, self.model, self.steps, self.peak, self.warmup = name, model, steps, peak, warmup
+        self.path = options.work / f"{name}.checkpoint.pt"
+        self.log = options.work / f"{name}.jsonl"
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.optimiser = torch.optim.AdamW(self.parameters, lr=peak, betas=betas, weight_decay=weight_decay, fused=True)
+        self.ema_decay = ema_decay
+        self.ema = [p.detach().clone() for p in self.parameters] if ema_decay else []
+        self.generator = torch.Generator().manual_seed(seed)
+        self.rng = random.Random(seed)
+        self.step = 0
+        self.sums: dict[str, float] = {}
+        self.summed = 0
+        if self.path.exists():
+            self.restore()
+
+    def restore(self) -> None:
+        state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        for mean, saved in zip(self.ema, state["ema"], strict=True):
+            mean.copy_(saved)
+        self.generator.set_state(state["rng"][0])
+        self.rng.setstate(state["rng"][1])
+        self.step = state["step"]
+
+    def save(self) -> None:
+        state = {
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "ema": self.ema,
+            "step": self.step,
+            "rng": (self.generator.get_state(), self.rng.getstate()),
+        }
+        save_atomically(state, self.path)
+
+    def __iter__(self) -> Iterator[int]:
+        self.model.train()
+        self.bar = tqdm(
+            total=self.steps, initial=self.step, desc=self.name, file=sys.stdout, mininterval=10, ascii=True
+        )
+        self.started, self.first = time.time(), self.step
+        while self.step < self.steps:
+            for group in self.optimiser.param_groups:
+                group["lr"] = cosine(self.step, self.steps, self.peak, self.warmup)
+            yield self.step
+            if self.step % CHECKPOINT_EVERY == 0 or self.step == self.steps:
+                self.save()
+        self.bar.close()
+        self.model.eval()
+
+    def update(self, loss: Tensor, **numbers: float) -> None:
+        """One optimiser step on `loss`; `numbers` are averaged into the log beside it."""
+        self.optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.parameters, CLIP_NORM)
+        self.optimiser.step()
+        self.step += 1
+        if self.ema_decay:
+            decay = min(self.ema_decay, (1 + self.step) / (10 + self.step))
+            torch._foreach_lerp_(self.ema, [p.detach() for p in self.parameters], 1 - decay)
+        self.bar.update()
+        self.summed += 1
+        for key, value in {"loss": loss.item(), **numbers}.items():
+            self.sums[key] = self.sums.get(key, 0) + value
+        if self.step % LOG_EVERY == 0 or self.step == self.steps:
+            self.write_log()
+
+    def write_log(self) -> None:
+        means = {key: round(total / self.summed, 5) for key, total in self.sums.items()}
+        pace = (time.time() - self.started) / (self.step - self.first)
+        with self.log.open("a") as file:
+            file.write(json.dumps({"step": self.step, **means, "seconds_per_step": round(pace, 3)}) + "\n")
+        self.bar.set_postfix({key: f"{value:.3f}" for key, value in means.items()}, refresh=False)
+        self.sums, self.summed = {}, 0
+
+    def average_into(self, model: nn.Module) -> None:
+        """Write the averaged weights into `model`, a copy of the trained one."""
+        with torch.no_grad():
+            for parameter, mean in zip(model.parameters(), self.ema, strict=True):
+                parameter.copy_(mean)

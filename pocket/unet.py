@@ -1,0 +1,164 @@
+"""The U-Net: Stable Diffusion 1.4's topology with its sixteen cross-attention layers, in miniature.
+
+Trained on latents encoded once; captions are drawn anew at every step. Noise prediction with min-SNR weights (Hang et
+al., 2023) and dropped captions for classifier-free guidance. Numbers from the pocket spike unless they say otherwise.
+"""
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    DDPMScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
+from PIL import Image
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from promptplus.evaluation.judges import AttributeJudge
+from promptplus.pocket.world import SIZE, caption
+
+from . import data, judges
+from .clip import WIDTH, token_ids
+from .common import Options, Training, autocast, channels_last, use_fast_attention
+from .vae import CHANNELS as VAE_CHANNELS
+from .vae import LATENT_CHANNELS, decode, encode
+
+CHANNELS = (48, 64, 96, 96)
+HEADS = 4
+NORM_GROUPS = 16
+STEPS, BATCH, PEAK, WARMUP, SEED = 2000, 32, 8e-4, 100, 4
+WEIGHT_DECAY, EMA = 1e-3, 0.9985
+DROP = 0.1
+"""Share of empty captions."""
+MAX_SNR = 5.0
+NOISES = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+ENCODED = 24_000
+"""Pictures that are encoded: each is seen two or three times (our choice; encoding takes minutes on a CPU)."""
+COLOUR_GATE = 0.75
+"""Least share of right colours over reconstructions: below it the autoencoder is not worth a U-Net (our choice)."""
+PREVIEW_EVERY = 500
+PREVIEWS = (
+    "a red striped house on a white background",
+    "a blue car on a grass background, pixel art",
+    "a yellow dotted fish on a water background",
+    "a green tree on a sunset background, watercolor",
+    "a purple checkered mug on a sand background",
+    "a black cat on a brick background, comic",
+    "a pink butterfly on a night background",
+    "an orange crown on a sky background, sketch",
+)
+
+
+def build() -> UNet2DConditionModel:
+    return UNet2DConditionModel(
+        sample_size=SIZE // 2 ** (len(VAE_CHANNELS) - 1),
+        in_channels=LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
+        layers_per_block=2,
+        block_out_channels=CHANNELS,
+        cross_attention_dim=WIDTH,
+        attention_head_dim=HEADS,  # in this class the number of heads, whatever it is called
+        norm_num_groups=NORM_GROUPS,
+    )
+
+
+def build_pipeline(
+    vae: AutoencoderKL, text: CLIPTextModel, tokenizer: CLIPTokenizer, unet: UNet2DConditionModel
+) -> Any:
+    """The four parts and a DDIM scheduler as Stable Diffusion configures it."""
+    scheduler: Any = DDIMScheduler(**NOISES, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
+    absent: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    pipeline = StableDiffusionPipeline(vae, text, tokenizer, unet, scheduler, **absent)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def latents_of(options: Options, vae: Any, pictures: Tensor) -> Tensor:
+    """Scaled latents of `pictures`, float16 [N, 4, 16, 16], kept in `latents.npy`."""
+    path = options.work / "latents.npy"
+    if not path.exists():
+        scaled = encode(vae, pictures, options.device) * vae.config.scaling_factor
+        partial = path.with_suffix(".partial.npy")
+        np.save(partial, scaled.half().numpy())
+        partial.replace(path)
+    return torch.from_numpy(np.load(path))
+
+
+def check_colours(options: Options, vae: Any) -> None:
+    """Stop before hours of training if reconstructions lost their colours, which the autoencoder's loss cannot tell."""
+    pictures, labels = data.load(options.work, "validation")
+    restored = decode(vae, encode(vae, pictures[:500], options.device), options.device)
+    scores = judges.accuracy(AttributeJudge.load(options.work / "judge"), restored, labels)
+    print("judge, on reconstructions:", scores, flush=True)
+    if options.steps is None and scores["colour"] < COLOUR_GATE:
+        raise RuntimeError(f"only {scores['colour']:.0%} of the colours survive the autoencoder; train it longer")
+
+
+def preview(options: Options, pipeline: Any, step: int) -> None:
+    """Two pictures of each preview caption, in one file under `previews`."""
+    generator = torch.Generator().manual_seed(SEED)
+    images = pipeline([*PREVIEWS] * 2, num_inference_steps=20, guidance_scale=5.0, generator=generator).images
+    sheet = Image.new("RGB", (len(PREVIEWS) * SIZE, 2 * SIZE))
+    for i, image in enumerate(images):
+        sheet.paste(image, (i % len(PREVIEWS) * SIZE, i // len(PREVIEWS) * SIZE))
+    folder = options.work / "previews"
+    folder.mkdir(exist_ok=True)
+    sheet.resize((2 * sheet.width, 2 * sheet.height), Image.Resampling.NEAREST).save(folder / f"unet-{step:05}.png")
+
+
+def run(options: Options) -> None:
+    """Train, and write the averaged U-Net to the folder `unet`."""
+    torch.manual_seed(SEED)
+    device = options.device
+    vae: Any = AutoencoderKL.from_pretrained(options.work / "vae")
+    vae.to(device).eval()
+    check_colours(options, vae)
+    pictures, labels = data.load(options.work, "train")
+    latents = latents_of(options, vae, pictures[:ENCODED])
+    del pictures
+    tokenizer = CLIPTokenizer.from_pretrained(options.work / "clip")
+    text: Any = CLIPTextModel.from_pretrained(options.work / "clip")
+    text.to(device).eval().requires_grad_(False)
+    unet = channels_last(build(), device)
+    average = copy.deepcopy(unet).requires_grad_(False).eval()
+    use_fast_attention(unet, device)
+    scheduler: Any = DDPMScheduler(**NOISES)
+    snr = scheduler.alphas_cumprod / (1 - scheduler.alphas_cumprod)
+    weights = snr.clamp(max=MAX_SNR) / snr
+    weights = weights / weights.mean()
+    training = Training(
+        "unet",
+        unet,
+        options,
+        steps=options.steps or STEPS,
+        peak=PEAK,
+        warmup=WARMUP,
+        seed=SEED,
+        weight_decay=WEIGHT_DECAY,
+        ema_decay=EMA,
+    )
+    for _ in training:
+        chosen = torch.randint(len(latents), (BATCH,), generator=training.generator)
+        clean = latents[chosen].float()
+        noise = torch.randn(clean.shape, generator=training.generator)
+        times = torch.randint(len(weights), (BATCH,), generator=training.generator)
+        noisy = scheduler.add_noise(clean, noise, times).to(device, memory_format=torch.channels_last)
+        texts = [caption(data.scene_of(row), training.rng) for row in labels[chosen].tolist()]
+        texts = ["" if training.rng.random() < DROP else words for words in texts]
+        with autocast(device):
+            with torch.no_grad():
+                states = text(input_ids=token_ids(tokenizer, texts).to(device)).last_hidden_state
+            predicted = unet(noisy, times.to(device), states).sample.float()
+        errors = (predicted - noise.to(device)).square().mean((1, 2, 3))
+        training.update((errors * weights[times].to(device)).mean(), mse=errors.mean().item())
+        if training.step % PREVIEW_EVERY == 0 or training.step == training.steps:
+            training.average_into(average)
+            preview(options, build_pipeline(vae, text, tokenizer, average), training.step)
+    training.average_into(average)
+    average.save_pretrained(options.work / "unet")

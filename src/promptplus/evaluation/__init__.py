@@ -1,0 +1,1 @@
+"""How well pictures match what was asked: judges that look at them, metrics that count."""
