@@ -1,0 +1,31 @@
+"""The command line: argument parsing and printing, nothing else. One verb per function."""
+
+import sys
+
+import typer
+
+from promptplus.cli import concepts, pictures
+from promptplus.cli.common import complain
+from promptplus.errors import PromptPlusError
+
+app = typer.Typer(
+    name="promptplus",
+    help="Per-layer text conditioning (P+) and its inversion (XTI) for diffusion models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("demo")(pictures.demo)
+app.command("generate")(pictures.generate)
+app.command("invert")(concepts.invert)
+app.command("mix")(concepts.mix)
+app.command("info")(concepts.info)
+
+
+def main() -> None:
+    """Run the command line. Exit code 0; 1: the run failed; 2: the words are off."""
+    try:
+        app()
+    except PromptPlusError as error:
+        complain(str(error))
+        sys.exit(2 if isinstance(error, ValueError) else 1)

@@ -1,0 +1,66 @@
+"""What every verb shares: the common options, messages, and a pipeline with its concepts."""
+
+import json
+import warnings
+from collections.abc import Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from promptplus.conditioning import PPlus
+
+console = Console(highlight=False, soft_wrap=True)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+Model = Annotated[str, typer.Option(help="pocket, a folder, a .safetensors file or a hub id.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the best there is.")]
+Dtype = Annotated[str | None, typer.Option(help="float32, float16 or bfloat16.")]
+Seed = Annotated[int, typer.Option(min=0, help="The run's seed.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of words.")]
+
+
+def complain(message: str) -> None:
+    """One sentence on standard error."""
+    errors.print(f"promptplus: {message}", markup=False)
+
+
+def say(values: dict[str, Any], sentence: str, as_json: bool) -> None:
+    """The verb's result: a sentence for people, or one JSON object."""
+    console.print(json.dumps(values) if as_json else sentence, markup=False)
+
+
+@contextmanager
+def spoken_warnings() -> "Iterator[None]":
+    """While inside, our warnings are sentences on standard error, without Python's file and line."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_args, **_kwargs: complain(f"note: {message}")
+        yield
+
+
+def open_model(model: str, device: str | None, dtype: str | None, concepts: Sequence[Path] = ()) -> "PPlus":
+    """A pipeline with P+ and concepts installed; the concept files are read first, since they are quick to check."""
+    from promptplus import Concept, PPlus, load
+
+    loaded = [Concept.load(path) for path in concepts]
+    _quiet_libraries()
+    with errors.status(f"loading {model} …"):
+        pplus = PPlus(load(model, device=device, dtype=dtype))
+    for concept in loaded:
+        pplus.add(concept)
+    return pplus
+
+
+def _quiet_libraries() -> None:
+    """The libraries' own bars and notes would stand between a person and ours."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    for library in (diffusers_logging, transformers_logging):
+        library.set_verbosity_error()
+        library.disable_progress_bar()

@@ -1,0 +1,106 @@
+"""Verbs about concepts: invert, mix and info."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from promptplus.cli.common import Device, Dtype, Json, Model, Seed, console, open_model, say, spoken_warnings
+from promptplus.concept import Kind
+from promptplus.inversion.run import Method
+
+
+def invert(
+    pictures: Annotated[Path, typer.Argument(help="A folder of pictures of one concept.")],
+    token: Annotated[str | None, typer.Option(help="The placeholder token to define, as <cat>.")] = None,
+    initializer: Annotated[str | None, typer.Option(help="The word the rows begin as.")] = None,
+    class_word: Annotated[str | None, typer.Option(help="The plain word for its class.")] = None,
+    kind: Annotated[Kind | None, typer.Option(help="What it is; decides the captions.")] = None,
+    method: Annotated[Method, typer.Option(help="xti: a row per layer; ti: one row for all.")] = "xti",
+    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 500,
+    batch_size: Annotated[int, typer.Option(help="Pictures per step.")] = 8,
+    learning_rate: Annotated[float, typer.Option(help="Constant; not scaled by the batch.")] = 0.005,
+    vectors: Annotated[int, typer.Option(help="Rows per layer.")] = 1,
+    flip: Annotated[bool, typer.Option(help="Mirror half of the pictures.")] = True,
+    preview_every: Annotated[int | None, typer.Option(min=0, help="Steps between previews; 0: none.")] = None,
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option(help="A new folder for the run; default: runs/TOKEN.")] = None,
+    model: Model = "pocket",
+    device: Device = None,
+    dtype: Dtype = None,
+    as_json: Json = False,
+) -> None:
+    """Learn a concept from a folder of pictures: the concept file, a log, previews and a page."""
+    from promptplus.errors import ConceptError
+    from promptplus.files import check_folder, write_atomically
+    from promptplus.inversion.images import load_pictures, read_note
+    from promptplus.inversion.trainer import run_inversion
+    from promptplus.report import run_page
+
+    load_pictures(pictures)  # a bad folder is found before the model loads
+    token = token or read_note(pictures).token
+    if token is None:
+        raise ConceptError(f"name the placeholder token, as --token '<cat>', or write it into {pictures}/concept.json")
+    out = check_folder(out or Path("runs") / token.strip("<>"), new=True)
+    with spoken_warnings():
+        pplus = open_model(model, device, dtype)
+        run = run_inversion(
+            pplus,
+            pictures,
+            token,
+            initializer,
+            class_word=class_word,
+            kind=kind,
+            out=out,
+            preview_every=preview_every,
+            method=method,
+            steps=steps,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            vectors=vectors,
+            flip=flip,
+            seed=seed,
+        )
+    write_atomically(out / "run.html", run_page(run).encode())
+    files = {"concept": str(out / "concept.safetensors"), "page": str(out / "run.html")}
+    sentence = f"{token} is in {files['concept']}; the run's page: {files['page']}"
+    say({**files, "seconds": round(run.seconds, 1)}, sentence, as_json)
+
+
+def mix(
+    shape: Annotated[Path, typer.Option(help="The concept file that gives the shape.")],
+    style: Annotated[Path, typer.Option(help="The concept file that gives the look.")],
+    token: Annotated[str, typer.Option(help="The placeholder token of the mixed concept.")],
+    out: Annotated[Path, typer.Option(help="The new concept file.")],
+    shape_layers: Annotated[str, typer.Option(help="Layers the shape decides.")] = "coarse",
+    as_json: Json = False,
+) -> None:
+    """One concept's shape with another's style: a new concept file."""
+    from promptplus.concept import Concept
+    from promptplus.errors import OutputError
+    from promptplus.mixing import mix as mix_concepts
+
+    if out.exists():
+        raise OutputError(f"{out} exists already; nothing is overwritten, so give another --out")
+    mixed = mix_concepts(Concept.load(shape), Concept.load(style), token, shape_layers)
+    mixed.save(out)
+    supplied = mixed.provenance["supplied_by"]
+    table = "\n".join(f"  {layer:<10} {source}" for layer, source in supplied.items())
+    say({"concept": str(out), "supplied_by": supplied}, f"{token} is in {out}; its layers come from\n{table}", as_json)
+
+
+def info(
+    file: Annotated[Path, typer.Argument(help="A concept file, or a picture made by generate.")],
+    as_json: Json = False,
+) -> None:
+    """What a concept file is, or how a picture was made."""
+    from promptplus.recipes import describe
+
+    values = describe(file)
+    if as_json:
+        console.print(json.dumps(values), markup=False)
+        return
+    for name, value in values.items():
+        shown = json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
+        console.print(f"{name:>14}  {shown}", markup=False)

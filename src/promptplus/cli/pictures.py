@@ -1,0 +1,72 @@
+"""Verbs that make pictures: generate and demo."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from promptplus.cli.common import Device, Dtype, Json, Model, Seed, console, open_model, say, spoken_warnings
+
+
+def generate(
+    prompt: Annotated[str, typer.Argument(help="default text || <layers>: text || …")],
+    layer: Annotated[
+        list[str] | None, typer.Option(help='One more part, as coarse="a green lizard"; repeatable.')
+    ] = None,
+    negative: Annotated[str, typer.Option(help="The negative prompt, in the same grammar.")] = "",
+    concept: Annotated[list[Path] | None, typer.Option(help="A concept file; repeatable.")] = None,
+    seed: Seed = 0,
+    count: Annotated[int, typer.Option(min=1, help="How many pictures, from consecutive seeds.")] = 4,
+    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps; default 25.")] = None,
+    guidance: Annotated[float | None, typer.Option(min=0.0, help="Guidance scale; default 5.")] = None,
+    clip_skip: Annotated[int | None, typer.Option(min=0, help="Text encoder layers to skip.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures at once.")] = 16,
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("pictures"),
+    model: Model = "pocket",
+    device: Device = None,
+    dtype: Dtype = None,
+    as_json: Json = False,
+) -> None:
+    """Make pictures from a per-layer prompt: PNGs that carry their recipe, and a contact sheet."""
+    from promptplus.files import check_folder
+    from promptplus.generation import GUIDANCE, STEPS
+    from promptplus.recipes import Recipe, make_pictures, parse_prompt
+
+    parsed = parse_prompt(prompt, layer or ())
+    check_folder(out)
+    with spoken_warnings():
+        pplus = open_model(model, device, dtype, concept or ())
+        recipe = Recipe.of(
+            pplus,
+            prompt=str(parsed),
+            negative=negative,
+            model=model,
+            steps=STEPS if steps is None else steps,
+            guidance=GUIDANCE if guidance is None else guidance,
+            clip_skip=clip_skip,
+        )
+        made = make_pictures(pplus, recipe, list(range(seed, seed + count)), out, batch=batch)
+    values = {"pictures": [str(p) for p in made.pictures], "sheet": str(made.sheet), "seed": seed, "count": count}
+    say(values, f"{count} pictures in {out}, all on {made.sheet}", as_json)
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="A new folder for the page.")] = Path("runs/demo"),
+    steps: Annotated[int | None, typer.Option(min=1, help="Inversion steps.")] = None,
+    seed: Seed = 0,
+    device: Device = None,
+) -> None:
+    """The main job on the pocket model: per-layer prompts, a learned concept in new scenes, a mix; one page."""
+    import json
+    import time
+
+    from promptplus import demo as story
+    from promptplus.files import check_folder
+
+    began = time.monotonic()
+    check_folder(out, new=True)
+    with spoken_warnings():
+        pplus = open_model("pocket", device, None)
+        summary = story.run(pplus, out, seed=seed, steps=story.STEPS if steps is None else steps, began=began)
+    console.print(f"the page: {(out / 'index.html').resolve()}", markup=False)
+    console.print(json.dumps(summary), markup=False)

@@ -1,0 +1,163 @@
+"""The main job as a story on one page: per-layer prompts, a learned concept, new scenes, and a mix."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from promptplus.concept import Concept
+from promptplus.conditioning import PPlus
+from promptplus.evaluation.judges import AttributeJudge
+from promptplus.evaluation.metrics import subject_similarity
+from promptplus.files import StrPath, new_folder, write_atomically
+from promptplus.generation import generate
+from promptplus.inversion.images import load_pictures
+from promptplus.inversion.run import InversionRun
+from promptplus.inversion.trainer import run_inversion
+from promptplus.mixing import mix
+from promptplus.pocket import CONCEPTS, LEARNED
+from promptplus.prompts import PPlusPrompt
+from promptplus.report import Figure, Section, labelled_grid, page, run_page, stack
+
+STEPS = 250  # XTI on the pocket is there after 100 to 250 steps (docs/log.md); the paper's 500 fit no short demo
+SHAPE, STYLE = "robot", "teapot"
+PAIRS = (
+    ("a red house on a white background", "a green fish on a night background"),
+    ("a blue car on a sand background", "a yellow mushroom on a grass background"),
+)
+SPLIT_OBJECTS, SPLIT_COLOURS = ("cat", "rocket", "mug"), ("green", "blue", "yellow", "purple")
+SCENES = (
+    "a {} on a night background",
+    "a {} on a water background",
+    "a {} on a sunset background",
+    "a {}, sketch",
+    "a {}, pixel art",
+    "a {}, watercolor",
+)
+JUDGED = 16  # pictures per subject similarity
+CELL = 104  # pixels of a picture in a grid
+
+
+def run(pplus: PPlus, out: StrPath, *, seed: int = 0, steps: int = STEPS, began: float | None = None) -> dict[str, Any]:
+    """Make the page ``out/index.html`` and ``out/demo.png``; returns the numbers to print."""
+    began = time.monotonic() if began is None else began
+    folder = new_folder(out)
+    layered = [_subsets(pplus, seed), _split(pplus, seed)]
+    inversion = run_inversion(
+        pplus, CONCEPTS / SHAPE, out=folder / SHAPE, steps=steps, seed=seed, preview_every=max(1, steps // 5)
+    )
+    write_atomically(folder / SHAPE / "run.html", run_page(inversion).encode())
+    pplus.add(inversion.concept)
+    learned, similarity = _learned(pplus, inversion, seed)
+    scenes = _scenes(pplus, inversion.concept, seed)
+    mixed = _mixed(pplus, inversion.concept, folder, seed)
+    sections = [*layered, learned, scenes, mixed]
+    parts = [(section.title, section.figures[0].picture) for section in sections]
+    stack(parts).save(folder / "demo.png", optimize=True)
+    summary = {
+        "wall_seconds": round(time.monotonic() - began, 1),
+        "concept": inversion.concept.token,
+        "steps": steps,
+        "seconds_of_training": round(inversion.seconds, 1),
+        "subject_similarity_before": round(similarity[0], 4),
+        "subject_similarity_after": round(similarity[1], 4),
+    }
+    numbers = Section("Numbers", table={"": list(summary), "value": list(summary.values())})
+    write_atomically(folder / "index.html", page(_TITLE, _LEAD, [*sections, numbers]).encode())
+    return summary
+
+
+def _subsets(pplus: PPlus, seed: int) -> Section:
+    subsets = pplus.layers.subsets()
+    rows = []
+    for first, second in PAIRS:
+        prompts = [PPlusPrompt(first, ((",".join(map(str, s)), second),) if s else ()) for s in subsets]
+        rows.append(generate(pplus, prompts, [seed] * len(prompts), progress="layer by layer"))
+    labels = [f"{len(s)} of {len(pplus.layers)}" for s in subsets]
+    captions = "; ".join(f"“{first}” → “{second}”" for first, second in PAIRS)
+    return Section(
+        "One prompt hands over to another, layer by layer, coarse to fine",
+        f"Each row: {captions}. The number says how many layers, coarse ones first, already take the second prompt.",
+        [Figure(labelled_grid(rows, column_labels=labels, cell=CELL))],
+    )
+
+
+def _split(pplus: PPlus, seed: int) -> Section:
+    rows = []
+    for thing in SPLIT_OBJECTS:
+        prompts = [f"a {colour} object || coarse: a red {thing}" for colour in SPLIT_COLOURS]
+        rows.append(generate(pplus, prompts, [seed] * len(prompts), progress="split"))
+    grid = labelled_grid(
+        rows,
+        row_labels=[f"a red {thing}" for thing in SPLIT_OBJECTS],
+        column_labels=[f"a {colour} object" for colour in SPLIT_COLOURS],
+        cell=CELL,
+    )
+    return Section(
+        "The coarse layers decide what it is, all others its colour",
+        "Left: the text of the coarse layers. Top: the text of all other layers. No row is red, although its text is.",
+        [Figure(grid)],
+    )
+
+
+def _learned(pplus: PPlus, run: InversionRun, seed: int) -> tuple[Section, tuple[float, float]]:
+    concept = run.concept
+    real = load_pictures(CONCEPTS / SHAPE)
+    seeds = list(range(seed, seed + JUDGED))
+    before = generate(pplus, [f"a photo of a {concept.initializer}"] * JUDGED, seeds, progress="before")
+    after = generate(pplus, [f"a photo of a {concept.token}"] * JUDGED, seeds, progress="after")
+    judge = AttributeJudge.load()
+    embedded = judge.embed(real)
+    similarity = (
+        subject_similarity(embedded, judge.embed(before)),
+        subject_similarity(embedded, judge.embed(after)),
+    )
+    shown = len(real)
+    grid = labelled_grid(
+        [real, before[:shown], after[:shown]],
+        row_labels=["the five pictures", f"a photo of a {concept.initializer}", f"a photo of a {concept.token}"],
+        cell=CELL,
+    )
+    text = (
+        f"{concept.token} was learned from the first row: one token embedding per layer, "
+        f"{run.settings.steps} steps, all else frozen. Subject similarity to the five pictures, as the judge sees it: "
+        f"{similarity[0]:.2f} before (the word “{concept.initializer}”), {similarity[1]:.2f} after."
+    )
+    return Section("A concept learned from five pictures", text, [Figure(grid)]), similarity
+
+
+def _scenes(pplus: PPlus, concept: Concept, seed: int) -> Section:
+    prompts = [scene.format(concept.token) for scene in SCENES]
+    rows = [generate(pplus, prompts, [s] * len(prompts), progress="scenes") for s in (seed, seed + 1)]
+    return Section(
+        "The concept in new scenes",
+        "None of these backgrounds and styles was in the five pictures. One row for each of two seeds.",
+        [Figure(labelled_grid(rows, column_labels=prompts, cell=CELL))],
+    )
+
+
+def _mixed(pplus: PPlus, shape: Concept, folder: Path, seed: int) -> Section:
+    style = Concept.load(LEARNED / f"{STYLE}.safetensors")
+    mixed = mix(shape, style, token=f"<{SHAPE}-{STYLE}>")
+    mixed.save(folder / f"{SHAPE}-{STYLE}.safetensors")
+    pplus.add(style)
+    pplus.add(mixed)
+    rows: list[Sequence[Image.Image]] = []
+    for concept in (shape, style, mixed):
+        prompts = [f"a photo of a {concept.token}"] * 6
+        rows.append(generate(pplus, prompts, range(seed, seed + 6), progress="mix"))
+    labels = [shape.token, style.token, mixed.token]
+    return Section(
+        "One concept's shape with another's style",
+        f"The coarse layers take the rows of {shape.token}, all others those of {style.token}.",
+        [Figure(labelled_grid(rows, row_labels=labels, cell=CELL))],
+    )
+
+
+_TITLE = "promptplus: every layer its own text"
+_LEAD = (
+    "Made on a CPU by the pocket model that ships with the package: Stable Diffusion's classes and sixteen "
+    "cross-attention layers, a few million weights, trained on a drawn world."
+)
