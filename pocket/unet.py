@@ -32,7 +32,7 @@ from .vae import LATENT_CHANNELS, decode, encode
 CHANNELS = (48, 64, 96, 96)
 HEADS = 4
 NORM_GROUPS = 16
-STEPS, BATCH, PEAK, WARMUP, SEED = 2000, 32, 8e-4, 100, 4
+STEPS, BATCH, PEAK, WARMUP, SEED = 1700, 32, 8e-4, 100, 4
 WEIGHT_DECAY, EMA = 1e-3, 0.9985
 DROP = 0.1
 """Share of empty captions."""
@@ -40,6 +40,8 @@ MAX_SNR = 5.0
 NOISES = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 ENCODED = 24_000
 """Pictures that are encoded: each is seen two or three times (our choice; encoding takes minutes on a CPU)."""
+CHECKED = 500
+"""Validation pictures that the colour gate looks at."""
 COLOUR_GATE = 0.75
 """Least share of right colours over reconstructions: below it the autoencoder is not worth a U-Net (our choice)."""
 PREVIEW_EVERY = 500
@@ -92,8 +94,8 @@ def latents_of(options: Options, vae: Any, pictures: Tensor) -> Tensor:
 
 def check_colours(options: Options, vae: Any) -> None:
     """Stop before hours of training if reconstructions lost their colours, which the autoencoder's loss cannot tell."""
-    pictures, labels = data.load(options.work, "validation")
-    restored = decode(vae, encode(vae, pictures[:500], options.device), options.device)
+    pictures, labels = (loaded[:CHECKED] for loaded in data.load(options.work, "validation"))
+    restored = decode(vae, encode(vae, pictures, options.device), options.device)
     scores = judges.accuracy(AttributeJudge.load(options.work / "judge"), restored, labels)
     print("judge, on reconstructions:", scores, flush=True)
     if options.steps is None and scores["colour"] < COLOUR_GATE:

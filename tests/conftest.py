@@ -1,5 +1,6 @@
 """Shared fixtures: the pocket pipeline once per session, P+ installed anew for each test."""
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,18 @@ from PIL import Image
 
 import promptplus as pp
 from promptplus.pocket import CONCEPTS
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip, with a reason, what this machine cannot run."""
+    missing = {
+        "gpu": None if torch.cuda.is_available() else "needs a CUDA device",
+        "network": None if os.environ.get("PROMPTPLUS_NETWORK") else "needs the hub: set PROMPTPLUS_NETWORK=1",
+    }
+    for item in items:
+        for marker, reason in missing.items():
+            if reason and item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")

@@ -131,6 +131,23 @@ def test_gradient_checkpointing_changes_no_gradient(pplus: pp.PPlus) -> None:
     assert torch.equal(*gradients)
 
 
+def test_a_lora_on_the_denoiser_works_together_with_the_hooks(pipe: Any) -> None:
+    from peft import LoraConfig
+
+    unet = copy.deepcopy(pipe.unet)
+    unet.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_k", "to_v"], init_lora_weights="gaussian"))
+    with torch.no_grad():
+        for name, weight in unet.named_parameters():
+            if "lora_B" in name:
+                weight.normal_()
+    states, noisy = torch.randn(1, 7, 128), sample(pipe)
+    with torch.no_grad():
+        bare = unet(noisy, 500, encoder_hidden_states=states).sample
+        assert not torch.equal(bare, pipe.unet(noisy, 500, encoder_hidden_states=states).sample)
+        with pp.per_layer(unet):
+            assert torch.equal(unet(noisy, 500, encoder_hidden_states=states.repeat(1, 1, 16)).sample, bare)
+
+
 # ---- encode against the stock pipeline
 
 

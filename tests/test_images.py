@@ -127,6 +127,14 @@ def test_missing_empty_and_file_folders(tmp_path: Path) -> None:
         load_pictures([])
 
 
+def test_heic_is_read_where_its_extra_is_installed(tmp_path: Path) -> None:
+    heif = pytest.importorskip("pillow_heif", reason="needs the extra heic")
+    heif.register_heif_opener()
+    Image.new("RGB", (32, 32), RED).save(tmp_path / "p.heic", quality=100)
+    near = np.abs(np.asarray(load_pictures(tmp_path)[0], int) - np.array(RED)).max()
+    assert near < 12  # HEIC loses a little colour
+
+
 def test_tile() -> None:
     sheet = tile([half_red((4, 4))] * 3, columns=2, gap=1)
     assert sheet.size == (9, 9)

@@ -216,9 +216,15 @@ def test_templates_have_one_place_for_the_token() -> None:
 # ---- the run folder and its settings
 
 
-def test_a_run_folder_holds_all_of_the_run(pplus: pp.PPlus, pictures: Pictures, tmp_path: Path) -> None:
+def test_a_run_folder_holds_all_of_the_run(
+    pplus: pp.PPlus, pictures: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("promptplus.inversion.trainer.PREVIEW_SEEDS", (0,))
     out = tmp_path / "runs" / "x"
-    concept = learn(pplus, pictures, steps=3, out=out)
+    run = run_inversion(
+        pplus, pictures, "<x>", "house", steps=3, batch_size=2, out=out, preview_every=2, progress=False
+    )
+    concept = run.concept
     assert torch.equal(pp.Concept.load(out / "concept.safetensors").rows, concept.rows)
     settings = json.loads((out / "settings.json").read_text())
     assert settings["provenance"]["steps"] == 3
@@ -227,7 +233,9 @@ def test_a_run_folder_holds_all_of_the_run(pplus: pp.PPlus, pictures: Pictures, 
     assert [entry["step"] for entry in log] == [0, 1, 2]
     assert all(0 < entry["loss"] < 10 for entry in log)
     strips = sorted(p.name for p in (out / "previews").iterdir())
-    assert strips == [f"step-{step:05d}.png" for step in range(4)]
+    assert strips == [f"step-{step:05d}.png" for step in (0, 2, 3)]
+    assert [step for step, _ in run.previews] == [0, 2, 3]
+    assert run.losses == tuple(entry["loss"] for entry in log)
     assert (out / "learned_embeds.safetensors").is_file()
     with pytest.raises(OutputError, match="nothing is overwritten"):
         learn(pplus, pictures, out=out)

@@ -220,7 +220,9 @@ class PPlus:
         """
         known = {token: c.placeholder for token, c in self._concepts.items()} | dict(placeholders or {})
         vectors = {token: p.vectors for token, p in known.items()}
-        tokenized = [[self._tokenize(self._stock_form(t), vectors) for t in per_layer] for per_layer in texts]
+        unique = dict.fromkeys(text for per_layer in texts for text in per_layer)
+        ready = {text: self._tokenize(self._stock_form(text), vectors) for text in unique}
+        tokenized = [[ready[text] for text in per_layer] for per_layer in texts]
         for per_layer in tokenized:
             self._warn_of_cuts(per_layer)
         plan = EncodingPlan.of(tokenized, {token: p.groups for token, p in known.items()})

@@ -4,6 +4,7 @@ import json
 import os
 import warnings
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -69,12 +70,23 @@ def load_pictures(source: str | os.PathLike[str] | Sequence[Any]) -> list[Image.
     return [to_rgb(item) if isinstance(item, Image.Image) else read_picture(item) for item in items]
 
 
+@cache
+def readable_formats() -> tuple[str, ...]:
+    """FORMATS, and HEIC where the extra ``promptplus[heic]`` is installed."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return FORMATS
+    register_heif_opener()
+    return (*FORMATS, "HEIF")
+
+
 def read_picture(path: str | os.PathLike[str]) -> Image.Image:
     """One picture, upright and in RGB. Raises PictureError naming a file that is none."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own cap follows
-            with Image.open(path, formats=FORMATS) as picture:
+            with Image.open(path, formats=readable_formats()) as picture:
                 if picture.width * picture.height > MAX_PIXELS:
                     raise PictureError(
                         f"{path} is {picture.width}×{picture.height}; at most {MAX_PIXELS:,} pixels are read"
@@ -83,7 +95,7 @@ def read_picture(path: str | os.PathLike[str]) -> Image.Image:
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
         if isinstance(error, PictureError):
             raise
-        raise PictureError(f"{path} is not a picture that can be read ({', '.join(FORMATS)})") from error
+        raise PictureError(f"{path} is not a picture that can be read ({', '.join(readable_formats())})") from error
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:

@@ -134,7 +134,7 @@ def _run(
     rows = TrainedRows.of(blank, pipe.unet.device, pipe.text_encoder.dtype)
     bar = tqdm(total=settings.steps, desc=f"{settings.method} {blank.token}", disable=not progress)
     with frozen(pipe.unet, pipe.text_encoder, pipe.vae), bar:
-        journal = _Journal(pplus, blank, rows, folder, preview_every, bar)
+        journal = _Journal(pplus, blank, rows, folder, preview_every, settings.steps, bar)
         cache = LatentCache.encode(pipe.vae, pixels)
         for loss in train_rows(pplus, blank, rows, cache, settings):
             journal.record(loss)
@@ -163,10 +163,11 @@ class _Journal:
         rows: TrainedRows,
         folder: RunFolder | None,
         preview_every: int,
+        steps: int,
         bar: "tqdm[Any]",
     ) -> None:
         self._pplus, self._concept, self._rows = pplus, concept, rows
-        self._folder, self._preview_every, self._bar = folder, preview_every, bar
+        self._folder, self._preview_every, self._steps, self._bar = folder, preview_every, steps, bar
         self._pending: list[Tensor] = []
         self.losses: list[float] = []
         self.previews: list[tuple[int, list[Image.Image]]] = []
@@ -177,7 +178,8 @@ class _Journal:
         """Take one step's loss; every few steps read them all at once (each read waits for the device)."""
         self._pending.append(loss)
         self._bar.update()
-        step, last = self._bar.n, self._bar.n == self._bar.total
+        step = len(self.losses) + len(self._pending)
+        last = step == self._steps
         if last or step % LOG_EVERY == 0:
             self._read(step)
         if self._preview_every and (last or step % self._preview_every == 0):

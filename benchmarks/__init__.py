@@ -1,0 +1,1 @@
+"""Measurements, not tests: each module prints a table; ``make bench`` runs the quick ones."""

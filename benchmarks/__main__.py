@@ -1,0 +1,5 @@
+"""``make bench``: what P+ costs."""
+
+from benchmarks import hooks
+
+hooks.main()

@@ -1,0 +1,153 @@
+"""The house: which way imports run, what is public, and that the README's Python is true."""
+
+import ast
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import promptplus as pp
+
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "src" / "promptplus"
+
+# From the bottom of the house to the top: a module imports only from rows above its own, or from its own row.
+ORDER = (
+    ("errors", "pocket"),
+    ("files", "layers"),
+    ("prompts", "text"),
+    ("concept",),
+    ("conditioning", "models"),
+    ("generation",),
+    ("inversion", "mixing"),
+    ("evaluation",),
+    ("report",),
+    ("recipes", "demo"),
+    ("cli",),
+)
+RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
+
+
+def room(path: Path) -> str:
+    """The top-level module or package a file belongs to."""
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    """The rooms of promptplus that a file imports, also inside its functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "promptplus" and not node.level:
+            parts = (node.module or "").split(".")
+            names = parts[1:2] or [alias.name for alias in node.names]
+            found.update(names)
+        elif isinstance(node, ast.Import):
+            found.update(a.name.split(".")[1] for a in node.names if a.name.startswith("promptplus."))
+    return found
+
+
+def files() -> list[Path]:
+    return [p for p in sorted(SOURCE.rglob("*.py")) if room(p) not in ("__init__", "__main__")]
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(SOURCE)))
+def test_imports_run_one_way(path: Path) -> None:
+    own = room(path)
+    assert own in RANK, f"{own} has no place in the house yet: add it to ORDER"
+    for name in imported(path):
+        if name in RANK:
+            assert RANK[name] <= RANK[own], f"{own} imports {name}, which stands above it"
+        else:
+            assert name in pp.__all__, f"{path} imports {name} from promptplus, which is not public"
+            assert own == "cli", "only the command line uses the public names; inside, import from the module"
+
+
+def test_every_room_has_a_place() -> None:
+    assert {room(p) for p in files()} == set(RANK)
+
+
+def test_the_public_names() -> None:
+    assert set(pp.__all__) == {
+        "load",
+        "PPlus",
+        "PPlusPrompt",
+        "LayerMap",
+        "Concept",
+        "invert",
+        "mix",
+        "per_layer",
+        "pack",
+        "PromptPlusError",
+    }
+    assert all(getattr(pp, name).__doc__ for name in pp.__all__)
+
+
+def public_definitions() -> list[tuple[str, str | None]]:
+    found = []
+    for path in files():
+        for node in ast.parse(path.read_text("utf-8")).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                found.append((f"{path.relative_to(SOURCE)}:{node.name}", ast.get_docstring(node)))
+    return found
+
+
+def test_every_module_has_a_docstring_and_so_has_what_others_call() -> None:
+    assert all(ast.get_docstring(ast.parse(p.read_text("utf-8"))) for p in files())
+    assert not [name for name, doc in public_definitions() if not doc and not name.startswith("pocket")]
+
+
+def test_modules_stay_small() -> None:
+    long = {str(p.relative_to(ROOT)): n for p in files() if (n := len(p.read_text("utf-8").splitlines())) > 300}
+    assert not [name for name in long if "pocket" not in name], long
+
+
+def test_errors_have_one_root_and_bad_values_are_value_errors() -> None:
+    from promptplus import errors
+
+    kinds = [e for e in vars(errors).values() if isinstance(e, type)]
+    assert all(issubclass(kind, pp.PromptPlusError) for kind in kinds)
+    assert {k.__name__ for k in kinds if not issubclass(k, ValueError)} == {"PromptPlusError", "TrainingError"}
+
+
+def test_pinned_versions_cover_every_dependency() -> None:
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"].values()
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    wanted = project["dependencies"] + [name for extra in extras for name in extra]
+    pinned = {line.split("==")[0].lower().replace("_", "-") for line in lines}
+    names = {re.split(r"[\[><=~! ]", name)[0].lower().replace("_", "-") for name in wanted}
+    assert names <= pinned
+    assert "torch==2.13.0" in lines
+
+
+def test_weights_and_pictures_in_the_tree_are_small() -> None:
+    kinds = {".safetensors", ".png", ".jpg", ".webp", ".gif"}
+    tree = [p for folder in ("src", "docs") for p in (ROOT / folder).rglob("*") if p.suffix in kinds]
+    assert sum(p.stat().st_size for p in tree) < 40 * 2**20
+    assert not [p for p in tree if p.stat().st_size > 16 * 2**20]
+
+
+def test_the_readmes_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its first Python block, to the letter, but for the number of steps."""
+    from promptplus.inversion import trainer
+    from promptplus.pocket import CONCEPTS
+
+    code = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)[0]
+    for name, folder in (("robot", "photos/robot"), ("teapot", "photos/teapot")):
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        (tmp_path / folder).symlink_to(CONCEPTS / name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(trainer.InversionSettings.model_fields["steps"], "default", 2)
+    trainer.InversionSettings.model_rebuild(force=True)
+    names: dict[str, Any] = {}
+    try:
+        exec(compile(code, "README.md", "exec"), names)
+    finally:
+        monkeypatch.undo()
+        trainer.InversionSettings.model_rebuild(force=True)
+    assert isinstance(names["mixed"], pp.Concept)
+    assert (tmp_path / "robot.safetensors").is_file()
+    names["pplus"].remove()

@@ -1,0 +1,153 @@
+"""The bundled model, its world and its judge."""
+
+import json
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import promptplus as pp
+from promptplus.evaluation.judges import AttributeJudge
+from promptplus.evaluation.metrics import share, subject_similarity
+from promptplus.generation import generate
+from promptplus.inversion.images import load_pictures, read_note
+from promptplus.inversion.objective import OBJECT_TEMPLATES
+from promptplus.pocket import CONCEPTS, LEARNED, captions, world
+
+NAMES = sorted(p.name for p in CONCEPTS.iterdir() if p.is_dir())
+
+
+@pytest.fixture(scope="module")
+def judge() -> AttributeJudge:
+    return AttributeJudge.load()
+
+
+def scenes(count: int, seed: int = 0, **options: Any) -> list[world.Scene]:
+    rng = random.Random(seed)
+    return [world.random_scene(rng, **options) for _ in range(count)]
+
+
+def test_a_render_is_a_function_of_its_scene_and_seed() -> None:
+    scene = scenes(1)[0]
+    first, again, other = (np.asarray(world.render(scene, seed)) for seed in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert first.shape == (world.SIZE, world.SIZE, 3)
+
+
+def test_training_scenes_never_have_a_held_out_combination() -> None:
+    assert not any(s.held_out for s in scenes(2000, trim_share=0.3))
+    assert all(s.held_out for s in scenes(50, held_out=True))
+    combinations = len(world.OBJECTS) * len(world.COLOURS) * len(world.TEXTURES)
+    assert 0.07 < len(world.HELD_OUT) / combinations < 0.13
+
+
+def test_concepts_are_drawn_in_no_training_scene() -> None:
+    assert not set(world.CONCEPTS) & set(world.OBJECTS)
+    assert len(world.CONCEPTS) >= 4
+
+
+def test_no_caption_is_cut(pipe: Any) -> None:
+    rng = random.Random(0)
+    texts = [world.caption(scene, rng) for scene in scenes(3000, trim_share=0.5)]
+    texts += [world.caption(scene, rng, full=True) for scene in scenes(500)]
+    longest = max(len(ids) for ids in pipe.tokenizer(texts).input_ids)
+    assert longest <= pipe.tokenizer.model_max_length
+
+
+def test_a_full_caption_names_every_attribute() -> None:
+    rng = random.Random(0)
+    for scene in scenes(200):
+        text = world.caption(scene, rng, full=True)
+        named = [scene.object, scene.colour, scene.background, scene.texture.replace("dotted", "dot")[:3]]
+        assert all(word in text for word in named), (scene, text)
+        assert scene.style == captions.NO_STYLE or scene.style in text
+
+
+def test_inversions_templates_are_words_the_model_was_trained_on(pipe: Any) -> None:
+    assert set(captions.TEMPLATES) == set(OBJECT_TEMPLATES)
+    for template in OBJECT_TEMPLATES:
+        words = template.format("house").replace("-", " - ").split()
+        assert len(pipe.tokenizer(template.format("house"), add_special_tokens=False).input_ids) == len(words)
+
+
+def test_every_bundled_concept_is_whole(pplus: pp.PPlus) -> None:
+    assert tuple(NAMES) == tuple(sorted(world.CONCEPTS))
+    for name in NAMES:
+        assert [p.size for p in load_pictures(CONCEPTS / name)] == [(64, 64)] * 5
+        note = read_note(CONCEPTS / name)
+        assert note.token == f"<{name}>"
+        assert note.kind in ("object", "style")
+        assert note.class_word in world.OBJECTS
+        assert note.initializer
+        assert len(pplus.pipe.tokenizer(note.initializer, add_special_tokens=False).input_ids) == 1
+
+
+def test_the_learned_concepts_belong_to_these_weights(pplus: pp.PPlus) -> None:
+    """Replacing the model's weights means learning them again: ``python -m pocket learn``."""
+    for name in NAMES:
+        concept = pp.Concept.load(LEARNED / f"{name}.safetensors")
+        assert concept.token == f"<{name}>"
+        assert concept.provenance["method"] == "xti"
+        pplus.add(concept)  # warns, and so fails, where the token table is another
+
+
+def test_the_pipeline_loads_in_stock_diffusers_and_draws_what_it_drew() -> None:
+    from diffusers import StableDiffusionPipeline
+
+    from promptplus.pocket import PIPELINE
+
+    stock = StableDiffusionPipeline.from_pretrained(PIPELINE, dtype=torch.float32)
+    stock.set_progress_bar_config(disable=True)
+    card = json.loads((PIPELINE.parent / "card.json").read_text())
+    generator = torch.Generator().manual_seed(0)
+    picture = stock(card["prompt"], num_inference_steps=10, guidance_scale=5.0, generator=generator).images[0]
+    small = np.asarray(picture.resize((4, 4), Image.Resampling.BOX), int)
+    assert abs(small - np.array(card["picture"])).max() <= 2
+
+
+def test_the_weights_are_those_of_the_card() -> None:
+    import hashlib
+
+    from promptplus.pocket import PIPELINE
+
+    card = json.loads((PIPELINE.parent / "card.json").read_text())
+    assert set(card["sha256"]) >= {"pipeline/unet", "pipeline/vae", "pipeline/text_encoder", "judge"}
+    for folder, expected in card["sha256"].items():
+        weights = next((PIPELINE.parent / folder).glob("*.safetensors"))
+        assert hashlib.sha256(weights.read_bytes()).hexdigest() == expected, folder
+
+
+def test_the_judge_knows_fresh_renders(judge: AttributeJudge) -> None:
+    drawn = scenes(200, seed=77)
+    answers = judge.classify([world.render(scene, 700_000_000 + i) for i, scene in enumerate(drawn)])
+    for attribute, least in {"object": 0.95, "colour": 0.9, "texture": 0.85, "background": 0.97, "style": 0.9}.items():
+        right = [a == getattr(scene, attribute) for a, scene in zip(answers[attribute], drawn, strict=True)]
+        assert share(right)[0] >= least, attribute
+
+
+def test_the_judge_tells_concepts_apart(judge: AttributeJudge) -> None:
+    real = {name: judge.embed(load_pictures(CONCEPTS / name)) for name in NAMES}
+    for name in NAMES:
+        fresh = judge.embed([world.render_concept(name, b, 800_000_000 + i) for i, b in enumerate(world.BACKGROUNDS)])
+        scores = {other: subject_similarity(real[other], fresh) for other in NAMES}
+        assert max(scores, key=scores.__getitem__) == name
+
+
+def test_captions_are_followed(pplus: pp.PPlus, judge: AttributeJudge) -> None:
+    """A floor far below what the card reports, on few pictures: it catches broken weights, not small regressions."""
+    colours = [("red", "green", "blue", "yellow")[i % 4] for i in range(len(world.OBJECTS))]
+    prompts = [f"a {c} {thing} on a white background" for c, thing in zip(colours, world.OBJECTS, strict=True)]
+    answers = judge.classify(generate(pplus, prompts, range(len(prompts)), steps=15))
+    assert share([a == b for a, b in zip(answers["object"], world.OBJECTS, strict=True)])[0] >= 0.6
+    assert share([a == b for a, b in zip(answers["colour"], colours, strict=True)])[0] >= 0.6
+
+
+def test_metrics() -> None:
+    one = torch.eye(3)
+    assert subject_similarity(one, one) == pytest.approx(1 / 3)
+    p, low, high = share([True] * 8 + [False] * 2)
+    assert (p, round(low, 3), round(high, 3)) == (0.8, 0.49, 0.943)  # Wilson's interval of 8 in 10

@@ -1,0 +1,93 @@
+"""Stable Diffusion 1.4's real architecture, with random weights: what holds on the pocket holds there."""
+
+from typing import Any
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from PIL import Image
+from transformers import CLIPTextConfig, CLIPTextModel
+
+import promptplus as pp
+from promptplus.inversion.images import to_pixels
+from promptplus.inversion.objective import LatentCache
+from promptplus.pocket import PIPELINE
+from tests.conftest import latents
+
+pytestmark = pytest.mark.slow
+
+PIXELS = 64  # latents of 8 x 8: the weights are real in size, the picture is not
+
+
+@pytest.fixture(scope="module")
+def stable_diffusion(pipe: Any) -> Any:
+    """1.07 billion random weights; the tokenizer is the pocket's, with SD's context length."""
+    torch.manual_seed(0)
+    tokenizer = type(pipe.tokenizer).from_pretrained(PIPELINE / "tokenizer")
+    tokenizer.model_max_length = 77
+    text = CLIPTextConfig(
+        vocab_size=49408, hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12
+    )
+    real = StableDiffusionPipeline(
+        vae=AutoencoderKL(
+            block_out_channels=(128, 256, 512, 512),
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            layers_per_block=2,
+            latent_channels=4,
+        ).eval(),
+        text_encoder=CLIPTextModel(text).eval(),
+        tokenizer=tokenizer,
+        unet=UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8).eval(),
+        scheduler=DDIMScheduler.from_config(pipe.scheduler.config),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    real.set_progress_bar_config(disable=True)
+    return real
+
+
+SIZE = {"height": PIXELS, "width": PIXELS, "num_inference_steps": 2}
+
+
+def test_the_layers(stable_diffusion: Any) -> None:
+    layers = pp.LayerMap.of(stable_diffusion.unet)
+    assert [layer.kohya for layer in layers][:3] == ["IN01", "IN02", "IN04"]
+    assert [layer.resolution for layer in layers] == [64, 64, 32, 32, 16, 16, 8, 16, 16, 16, 32, 32, 32, 64, 64, 64]
+
+
+def test_equal_states_equal_the_bare_denoiser(stable_diffusion: Any) -> None:
+    unet = stable_diffusion.unet
+    states, noisy = torch.randn(2, 77, 768), torch.randn(2, 4, 8, 8)
+    with torch.no_grad():
+        bare = unet(noisy, 500, encoder_hidden_states=states).sample
+        with pp.per_layer(unet):
+            assert torch.equal(unet(noisy, 500, encoder_hidden_states=states.repeat(1, 1, 16)).sample, bare)
+        assert torch.equal(unet(noisy, 500, encoder_hidden_states=states).sample, bare)
+    assert not any(m._forward_pre_hooks for m in unet.modules())
+
+
+def test_encode_equals_the_stock_pipeline(stable_diffusion: Any) -> None:
+    bare = latents(stable_diffusion, prompt="a red house", negative_prompt="blurry", **SIZE)
+    with pp.PPlus(stable_diffusion) as pplus:
+        assert torch.equal(latents(stable_diffusion, **pplus.encode("a red house", "blurry"), **SIZE), bare)
+        split = latents(stable_diffusion, **pplus.encode("a red house || coarse: a car", "blurry"), **SIZE)
+        two = latents(stable_diffusion, **pplus.encode(["a red house", "a car"], "blurry"), **SIZE)
+    assert not torch.equal(split, bare)
+    both = latents(stable_diffusion, prompt=["a red house", "a car"], negative_prompt=["blurry"] * 2, **SIZE)
+    assert (two - both).norm() / both.norm() < 1e-5
+
+
+def test_xti_trains_and_saves(stable_diffusion: Any, pictures: list[Image.Image], tmp_path: Any) -> None:
+    stable_diffusion.unet.register_to_config(sample_size=8)
+    assert LatentCache.encode(stable_diffusion.vae, to_pixels(pictures[:1], 64)).mean.shape == (2, 1, 4, 8, 8)
+    with pp.PPlus(stable_diffusion) as pplus:
+        concept = pp.invert(pplus, pictures[:1], "<x>", "house", steps=1, batch_size=1, progress=False)
+        loaded = pp.Concept.load(concept.save(tmp_path / "x.safetensors"))
+        assert loaded.rows.shape == (16, 1, 768)
+        assert torch.equal(loaded.rows, concept.rows)
+        start = pplus.pipe.text_encoder.get_input_embeddings().weight
+        assert all(not torch.equal(row[0], start[0]) for row in loaded.rows)
+        assert len({tuple(row.flatten().tolist()) for row in loaded.rows}) == 16
+    stable_diffusion.unet.register_to_config(sample_size=64)
