@@ -38,5 +38,5 @@ pocket: $(STAMP)
 	$(BIN)/python -m pocket
 
 clean:
-	rm -rf .venv build dist runs pictures .pytest_cache .ruff_cache
+	rm -rf .venv dist .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -3,8 +3,8 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import promptplus as pp
 from promptplus.cli import app, main
+from promptplus.inversion.objective import denoising_loss
 from promptplus.pocket import CONCEPTS
 from promptplus.recipes import read_recipe
 from tests.conftest import make_concept
@@ -37,6 +38,11 @@ def concept_file(pplus: pp.PPlus, tmp_path: Path) -> Path:
     return make_concept(pplus, "<thing>", 1).save(tmp_path / "thing.safetensors")
 
 
+def pixels(path: str) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.asarray(picture, int)
+
+
 FAST = ("--steps", "2", "--device", "cpu")
 
 
@@ -53,22 +59,21 @@ def test_generate_writes_pictures_with_their_recipe(
     assert recipe.prompt == "a <thing> || coarse: a car || fine: a red car"
     assert (recipe.seed, recipe.steps, recipe.model) == (6, 2, "pocket")
     assert recipe.concepts == {"<thing>": pp.Concept.load(concept_file).sha256}
-    assert Image.open(values["sheet"]).size[0] > 64
+    with Image.open(values["sheet"]) as sheet:
+        assert sheet.size[0] > 64
     again = run(*words, "--seed", "5", "--count", "2", "--out", str(out), "--json", *FAST, capsys=capsys)
-    first, second = (Image.open(json.loads(o)["pictures"][0]) for o in (printed, again[1]))
-    assert first.tobytes() == second.tobytes()
+    first, second = (pixels(json.loads(o)["pictures"][0]) for o in (printed, again[1]))
+    assert np.array_equal(first, second)
     assert len(list(out.glob("*-seed*.png"))) == 4
     assert run("info", values["pictures"][0], "--json", capsys=capsys)[1].count("fine: a red car") == 1
 
 
 def test_a_picture_does_not_depend_on_its_batch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    import numpy as np
-
     pictures = {}
     for batch in ("1", "3"):
         call = ("generate", "a red car", "--count", "3", "--batch", batch, "--out", str(tmp_path / batch), "--json")
         made = json.loads(run(*call, *FAST, capsys=capsys)[1])["pictures"]
-        pictures[batch] = [np.asarray(Image.open(p), int) for p in made]
+        pictures[batch] = [pixels(p) for p in made]
     for one, three in zip(*pictures.values(), strict=True):
         assert abs(one - three).max() <= 1
 
@@ -108,7 +113,7 @@ def bad_calls(tmp: Path) -> dict[str, tuple[tuple[str, ...], str]]:
     pp.Concept("<far>", torch.zeros(2, 1, 9), layers).save(tmp / "far.safetensors")
     generate, invert = ("generate", "a car"), ("invert", str(pictures), "--out", str(tmp / "out"))
     named = ("--token", "<x>", "--initializer", "car")
-    out = ("--out", str(tmp / "out"))
+    out, far = ("--out", str(tmp / "out")), str(tmp / "far.safetensors")
     return {
         "grammar: no layers": (("generate", "a || b", *out), "is not '<layers>: text'"),
         "grammar: empty part": (("generate", "a || coarse:", *out), "has no text"),
@@ -141,9 +146,19 @@ def bad_calls(tmp: Path) -> dict[str, tuple[tuple[str, ...], str]]:
         "unknown device": ((*generate, "--device", "toaster", *out), "no device 'toaster'"),
         "absent device": ((*generate, "--device", "xpu", *out), "is not on this machine"),
         "unknown dtype": ((*generate, "--dtype", "float8", *out), "no dtype 'float8'"),
+        "more steps than timesteps": ((*generate, "--steps", "1001", *out), "steps are 1 to 1000"),
+        "a seed past the last": ((*generate, "--seed", str(2**63), *out), "seed"),
+        "a model that is a concept": ((*generate, "--model", str(tmp / "far.safetensors"), *out), "cannot load model"),
+        "a name too long for a file": ((*generate, "--out", str(tmp / ("x" * 300))), "File name too long"),
+        "more vectors than room": ((*invert, *named, "--vectors", "99"), "vectors: captions have room for"),
         "output under a file": ((*generate, "--out", str(tmp / "file" / "x")), "is a file"),
         "run folder in use": (("invert", str(pictures), *named, "--out", str(pictures)), "nothing is overwritten"),
         "mix of a missing file": (("mix", "--shape", "a", "--style", "b", "--token", "<x>", *out), "no concept file a"),
+        "mix to a token that is none": (
+            ("mix", "--shape", far, "--style", far, "--token", "cat", "--shape-layers", "mid", *out),
+            "looks like <cat>",
+        ),
+        "info of a missing picture": (("info", str(tmp / "none.png")), "no picture"),
         "info of a text file": (("info", str(tmp / "file")), "not a safetensors file"),
         "info of a plain picture": (("info", str(pictures / "a.png")), "is not a PNG with a promptplus recipe"),
     }
@@ -159,7 +174,7 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing_behind(
     case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments, message = bad_calls(tmp_path)[case]
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     before = sorted(str(p) for p in tmp_path.rglob("*"))
     code, out, err = run(*arguments, capsys=capsys)
     assert code == 2, err
@@ -185,10 +200,7 @@ def test_a_run_that_fails_has_exit_code_1(
 ) -> None:
     from promptplus.inversion import rows
 
-    def not_finite(*_: Any) -> torch.Tensor:
-        return torch.full((), float("nan"), requires_grad=True)
-
-    monkeypatch.setattr(rows, "denoising_loss", not_finite)
+    monkeypatch.setattr(rows, "denoising_loss", lambda *a: denoising_loss(*a) * float("nan"))
     folder = next(p for p in CONCEPTS.iterdir() if p.is_dir())
     call = ("invert", str(folder), "--out", str(tmp_path / "out"), "--preview-every", "0", "--batch-size", "1")
     code, _, err = run(*call, *FAST, capsys=capsys)

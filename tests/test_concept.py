@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import promptplus as pp
+from promptplus.concept import token_table_hash
 from promptplus.errors import ConceptError, OutputError
 from tests.conftest import make_concept
 from tests.test_layers import SD1
@@ -152,6 +153,27 @@ def test_others_may_read_the_file(saved: Path) -> None:
     assert stat.S_IMODE(saved.stat().st_mode) == 0o644
 
 
+def test_rows_are_float32_without_gradient_wherever_they_came_from(concept: pp.Concept, tmp_path: Path) -> None:
+    half = pp.Concept("<x>", concept.rows.half().requires_grad_(), concept.layers)
+    assert (half.rows.dtype, half.rows.requires_grad) == (torch.float32, False)
+    assert torch.equal(pp.Concept.load(half.save(tmp_path / "x.safetensors")).rows, half.rows)
+
+
+def test_a_token_table_has_one_name_in_every_precision(pipe: Any) -> None:
+    import copy
+
+    encoders = [copy.deepcopy(pipe.text_encoder).to(d) for d in (torch.float32, torch.float16, torch.bfloat16)]
+    full, half, brain = (token_table_hash(encoder, pipe.tokenizer) for encoder in encoders)
+    assert full == half != ""
+    assert brain == ""
+
+
+@pytest.mark.parametrize("token", ["car", "<A>", "", "<a b>", "<a/b>"])
+def test_a_bad_token_is_no_concept(concept: pp.Concept, token: str) -> None:
+    with pytest.raises(ConceptError):
+        pp.Concept(token, concept.rows, concept.layers)
+
+
 def test_rows_must_fit_their_layers_and_tying(concept: pp.Concept) -> None:
     with pytest.raises(ConceptError, match="rows are"):
         pp.Concept("<x>", concept.rows[:3], concept.layers)
@@ -185,8 +207,9 @@ def test_mix_refuses_what_does_not_fit(pplus: pp.PPlus) -> None:
     one, two = make_concept(pplus, "<a>", 1), make_concept(pplus, "<b>", 2, vectors=2)
     with pytest.raises(ConceptError, match=r"different layers, vectors or width"):
         pp.mix(one, two, "<ab>")
-    far = pp.Concept("<far>", one.rows, one.layers, token_table="1" * 16)
+    here, far = (pp.Concept(f"<{n}>", one.rows, one.layers, token_table=str(n) * 16) for n in (1, 2))
     with pytest.raises(ConceptError, match="different text encoders"):
-        pp.mix(one, far, "<ab>")
+        pp.mix(here, far, "<ab>")
+    pp.mix(here, one, "<ab>")  # an unknown table fits any
     with pytest.raises(pp.PromptPlusError, match="no layer 'corse'"):
         pp.mix(one, one, "<ab>", "corse")

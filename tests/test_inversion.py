@@ -281,6 +281,22 @@ def test_bad_settings_are_refused_before_anything_happens(
     assert not (tmp_path / "out").exists()
 
 
+def test_half_precision_gives_the_same_direction(pipe: Any, cache: LatentCache) -> None:
+    """Float16's gradients are lifted out of its subnormal range: their direction is float32's."""
+    gradients = []
+    for dtype in (torch.float32, torch.float16):
+        half = pp.load("pocket", device="cpu", dtype=dtype)
+        with pp.PPlus(half) as pplus, frozen(half.unet, half.text_encoder):
+            start = initial_rows(pplus, "house", InversionSettings())
+            blank = pp.Concept("<x>", start.expand(16, -1, -1), pplus.layers)
+            rows = TrainedRows.of(blank, half.device, dtype)
+            next(train_rows(pplus, blank, rows, cache, InversionSettings(steps=1, batch_size=2)))
+            assert rows.unique.grad is not None
+            assert rows.unique.dtype == torch.float32
+            gradients.append(rows.unique.grad.flatten())
+    assert torch.nn.functional.cosine_similarity(*gradients, dim=0) > 0.99
+
+
 def test_a_token_in_use_is_refused(pplus: pp.PPlus, pictures: Pictures, concept: pp.Concept) -> None:
     pplus.add(concept)
     with pytest.raises(ConceptError, match="was added already"):

@@ -1,6 +1,8 @@
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -37,6 +39,15 @@ def test_a_pickled_single_file_is_never_opened(tmp_path: Path) -> None:
         pp.load(tmp_path / "model.ckpt")
 
 
+def test_a_truncated_weight_file_is_one_sentence(tmp_path: Path) -> None:
+    shutil.copytree(PIPELINE, tmp_path / "model")
+    weights = tmp_path / "model" / "text_encoder" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ModelError, match="cannot load model") as caught:
+        pp.load(tmp_path / "model")
+    assert "\n" not in str(caught.value)
+
+
 def test_a_folder_without_a_model(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"cannot load model .*model_index\.json"):
         pp.load(tmp_path)
@@ -50,7 +61,7 @@ def test_pictures_of_a_gpu_are_those_of_the_cpu(pipe: Any) -> None:
     for where in ("cpu", "cuda"):
         with pp.PPlus(pp.load("pocket", device=where)) as pplus:
             pictures.append(generate(pplus, ["a red house || coarse: a car"], [0], steps=5)[0].resize((8, 8)))
-    near, far = (torch.tensor(list(p.getdata()), dtype=torch.float32) for p in pictures)
+    near, far = (torch.from_numpy(np.asarray(p, np.float32)) for p in pictures)
     assert (near - far).abs().max() < 12
 
 

@@ -44,7 +44,9 @@ def test_unknown_placeholder_is_refused_with_the_known_ones(tokenize: Placeholde
         tokenize("a <dog>", {"<cat>": 1})
 
 
-@pytest.mark.parametrize("token", ["cat", "<a b>", "", "<>", "<<a>>", "<Cat>", "<cafe\u0301>", "<|endoftext|>", 3])
+@pytest.mark.parametrize(
+    "token", ["cat", "<a b>", "", "<>", "<<a>>", "<Cat>", "<cafe\u0301>", "<|endoftext|>", "<../x>", 3]
+)
 def test_bad_tokens(pipe: Any, token: Any) -> None:
     with pytest.raises(ConceptError):
         check_token(token, pipe.tokenizer)
@@ -52,6 +54,19 @@ def test_bad_tokens(pipe: Any, token: Any) -> None:
 
 def test_good_tokens(pipe: Any) -> None:
     assert check_token("<cat-2>", pipe.tokenizer) == "<cat-2>"
+
+
+def test_an_encoder_that_wants_a_mask_gets_the_stock_one(pplus: PPlus, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = pplus.pipe
+    monkeypatch.setattr(pipe.text_encoder.config, "use_attention_mask", True, raising=False)
+    stock = pipe.tokenizer("a red house", padding="max_length", return_tensors="pt").attention_mask
+    masks: list[torch.Tensor] = []
+    handle = pipe.text_encoder.register_forward_pre_hook(
+        lambda _m, _a, kwargs: masks.append(kwargs["attention_mask"]), with_kwargs=True
+    )
+    pplus.states([["a red house"] * 16])
+    handle.remove()
+    assert torch.equal(masks[0], stock)
 
 
 class Calls:

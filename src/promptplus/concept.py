@@ -21,7 +21,7 @@ from torch import Tensor
 from promptplus.errors import ConceptError
 from promptplus.files import write_atomically
 from promptplus.layers import LayerMap
-from promptplus.text import Placeholder
+from promptplus.text import Placeholder, check_form
 
 FORMAT_VERSION = 1
 MAX_BYTES = 64 * 2**20  # SDXL's 70 layers with 64 rows of 2048 numbers each take 37 MB
@@ -77,6 +77,8 @@ class Concept:
     provenance: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
+        check_form(self.token)
+        object.__setattr__(self, "rows", self.rows.detach().float().cpu())
         if self.rows.ndim != 3 or self.rows.shape[0] != len(self.layers) or 0 in self.rows.shape:
             want = f"[{len(self.layers)} layers, vectors, width]"
             raise ConceptError(f"{self.token}: rows are {want}, not {list(self.rows.shape)}")
@@ -122,7 +124,7 @@ class Concept:
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the concept file, whole or not at all; returns its path. Raises OutputError if it cannot be written."""
         keys = [layer.kohya or layer.name for layer in self.layers]
-        tensors = {key: rows.contiguous() for key, rows in zip(keys, self.rows.float(), strict=True)}
+        tensors = {key: rows.contiguous() for key, rows in zip(keys, self.rows, strict=True)}
         record = ConceptRecord(
             format_version=FORMAT_VERSION,
             layers=[(layer.name, layer.resolution) for layer in self.layers],
@@ -168,8 +170,13 @@ def tie(tying: Tying, layers: int) -> tuple[int, ...]:
 
 
 def token_table_hash(text_encoder: Any, tokenizer: Any) -> str:
-    """Sixteen hex digits that name a token table, whatever precision it is loaded in; added tokens do not count."""
+    """Sixteen hex digits that name a token table, alike in float32 and float16; added tokens do not count.
+
+    "", which fits any table, for bfloat16 (rounded otherwise) and for weights that are offloaded.
+    """
     table = text_encoder.get_input_embeddings().weight[: tokenizer.eos_token_id + 1]
+    if table.dtype is torch.bfloat16 or table.is_meta:
+        return ""
     return _sha256(table.detach().cpu().half())[:16]
 
 

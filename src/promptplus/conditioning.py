@@ -38,6 +38,7 @@ class PerLayerHooks:
     """The installed hooks of one denoiser; ``remove()``, or leaving the ``with`` block, takes them out again."""
 
     def __init__(self, unet: nn.Module, layers: LayerMap) -> None:
+        self.layers = layers
         attentions = [unet.get_submodule(path) for path in layers.module_paths()]
         self._handles = [
             attention.register_forward_pre_hook(_slicer(i, len(layers)), with_kwargs=True)
@@ -116,12 +117,14 @@ class PPlus:
                 raise ModelError(f"{type(pipe).__name__} has no {part}; P+ needs a U-Net and its text encoder")
         if getattr(pipe, "text_encoder_2", None) is not None:
             raise ModelError(f"{type(pipe).__name__} has two text encoders; P+ works with one so far")
+        positions = getattr(pipe.text_encoder.config, "max_position_embeddings", None)
+        if positions is None:
+            raise ModelError(f"{type(pipe.text_encoder).__name__} is not a CLIP text encoder; P+ knows no other so far")
         self.pipe = pipe
-        self.layers = LayerMap.of(pipe.unet)
-        self._hooks = per_layer(pipe.unet)
+        self._tokenize = PlaceholderTokenizer(pipe.tokenizer, min(pipe.tokenizer.model_max_length, positions))
         self._concepts: dict[str, Concept] = {}
-        length = min(pipe.tokenizer.model_max_length, pipe.text_encoder.config.max_position_embeddings)
-        self._tokenize = PlaceholderTokenizer(pipe.tokenizer, length)
+        self._hooks = per_layer(pipe.unet)
+        self.layers = self._hooks.layers
 
     def __repr__(self) -> str:
         tokens = ", ".join(self._concepts) or "no concepts"
@@ -146,6 +149,11 @@ class PPlus:
     def width(self) -> int:
         """D, the width of a token embedding."""
         return self.pipe.text_encoder.get_input_embeddings().weight.shape[1]
+
+    @property
+    def positions(self) -> int:
+        """S, the text encoder's context length."""
+        return self._tokenize.length
 
     def add(self, concept: Concept) -> None:
         """Let ``concept.token`` stand for the concept's rows in any prompt.
@@ -190,8 +198,6 @@ class PPlus:
             ``prompt_embeds`` and ``negative_prompt_embeds``, both ``[B, S, n·D]`` in the text encoder's dtype and
             on the pipeline's device. Warns, naming the layers, where a text was cut to the encoder's context length.
         """
-        if not self._hooks.installed:
-            raise PromptPlusError("this PPlus was removed from its pipeline; make a new one to encode prompts")
         prompts, negatives = _as_list(prompt), _as_list(negative)
         if len(negatives) == 1:
             negatives *= len(prompts)
@@ -205,8 +211,7 @@ class PPlus:
 
     def _encode(self, prompts: list[PPlusPrompt], clip_skip: int | None) -> Tensor:
         states = self.states([prompt.texts(self.layers) for prompt in prompts], clip_skip=clip_skip)
-        device = getattr(self.pipe, "_execution_device", states.device)
-        return pack(states).to(device=device, dtype=self.pipe.text_encoder.dtype)
+        return pack(states).to(self.pipe.text_encoder.dtype)
 
     def states(
         self,
@@ -218,6 +223,8 @@ class PPlus:
 
         ``placeholders`` are tokens besides the added concepts, as a training's own rows.
         """
+        if not self._hooks.installed:
+            raise PromptPlusError("this PPlus was removed from its pipeline; make a new one")
         known = {token: c.placeholder for token, c in self._concepts.items()} | dict(placeholders or {})
         vectors = {token: p.vectors for token, p in known.items()}
         unique = dict.fromkeys(text for per_layer in texts for text in per_layer)
@@ -226,8 +233,8 @@ class PPlus:
         for per_layer in tokenized:
             self._warn_of_cuts(per_layer)
         plan = EncodingPlan.of(tokenized, {token: p.groups for token, p in known.items()})
-        pad = self.pipe.tokenizer.pad_token_id
-        return encode_texts(self.pipe.text_encoder, plan, known, clip_skip=clip_skip, pad_token_id=pad)
+        device = getattr(self.pipe, "_execution_device", None)
+        return encode_texts(self.pipe.text_encoder, plan, known, clip_skip=clip_skip, device=device)
 
     def _stock_form(self, text: str) -> str:
         """Spell out multi-vector textual inversions that were loaded into the stock pipeline."""

@@ -47,6 +47,12 @@ def check_folder(path: StrPath, *, new: bool = False) -> Path:
     return path
 
 
+def free_folder(path: Path) -> Path:
+    """The path, or path-2, path-3, …: the first that does not exist."""
+    numbers = (n for n in range(2, 10**6) if not path.with_name(f"{path.name}-{n}").exists())
+    return path.with_name(f"{path.name}-{next(numbers)}") if path.exists() else path
+
+
 def new_folder(path: StrPath) -> Path:
     """Make a folder for a run's output, or take an empty one."""
     path = check_folder(path, new=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from promptplus.conditioning import PPlus, Prompt, pack
-from promptplus.errors import PromptError
+from promptplus.errors import PromptError, SettingsError
 
 STEPS = 25  # DDIM; more change nothing visible on the pocket (docs/log.md)
 GUIDANCE = 5.0  # the pocket's best of 3, 5, 7.5; Stable Diffusion's usual 7.5 is --guidance 7.5
@@ -38,6 +38,11 @@ def generate(
     """
     if len(prompts) != len(seeds):
         raise PromptError(f"{len(prompts)} prompts but {len(seeds)} seeds; give a seed for each prompt")
+    most = pplus.pipe.scheduler.config.num_train_timesteps
+    if not 1 <= steps <= most:
+        raise SettingsError(f"steps are 1 to {most}, the timesteps this model was trained with, not {steps}")
+    if not all(0 <= seed < 2**63 for seed in seeds):
+        raise SettingsError(f"a seed is a whole number from 0 to 2⁶³ - 1, not {max(seeds, key=abs)}")
     pictures: list[Image.Image] = []
     label = progress if isinstance(progress, str) else "generate"
     with quiet(pplus.pipe), tqdm(total=len(prompts), desc=label, unit="picture", disable=not progress) as bar:

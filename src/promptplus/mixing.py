@@ -23,7 +23,7 @@ def mix(shape: Concept, style: Concept, token: str, shape_layers: str = "coarse"
             f"(rows {list(style.rows.shape)}, {style.base_model}) have different layers, vectors or width; "
             "mix concepts learned on one model with the same number of vectors"
         )
-    if shape.token_table != style.token_table:
+    if shape.token_table and style.token_table and shape.token_table != style.token_table:
         raise ConceptError(f"{shape.token} and {style.token} were learned on different text encoders; they cannot mix")
     chosen = shape.layers.select(shape_layers)
     from_shape = torch.zeros(len(shape.layers), 1, 1, dtype=torch.bool)

@@ -29,7 +29,9 @@ def load(
     number = _dtype(dtype, device, pocket=str(model) == POCKET)
     try:
         pipe = _from_pretrained(model, number)
-    except (OSError, ValueError) as error:  # what diffusers and huggingface_hub raise for all that is missing
+    except ModelError:
+        raise
+    except Exception as error:  # the loaders of four libraries raise what they like for what is missing or damaged
         raise ModelError(f"cannot load model {str(model)!r}: {_reason(model, error)}") from error
     return pipe.to(device)
 
@@ -50,11 +52,11 @@ def _device(device: str | None) -> str:
     if device is None:
         return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        kind = torch.device(device).type
+        kind, index = torch.device(device).type, torch.device(device).index
     except RuntimeError as error:
         raise ModelError(f"no device {device!r}; use cpu, cuda, cuda:1 or mps") from error
     have = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not have.get(kind, False):
+    if not have.get(kind, False) or (kind == "cuda" and (index or 0) >= torch.cuda.device_count()):
         raise ModelError(f"device {device!r} is not on this machine; leave --device out to take the best there is")
     return device
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
-from pydantic import BaseModel, ConfigDict, ValidationError
+from PIL import Image, PngImagePlugin
+from pydantic import BaseModel, ConfigDict
 
 from promptplus.concept import Concept
 from promptplus.conditioning import PPlus
@@ -107,10 +107,12 @@ def describe(path: StrPath) -> dict[str, Any]:
 
 def read_recipe(path: StrPath) -> Recipe:
     """The recipe in a PNG. Raises PictureError where there is none."""
+    if not Path(path).is_file():
+        raise PictureError(f"no picture {path}")
     try:
         with Image.open(path, formats=("PNG",)) as picture:
             return Recipe.model_validate_json(picture.info[KEY])
-    except (OSError, UnidentifiedImageError, KeyError, ValidationError) as error:
+    except (OSError, Image.DecompressionBombError, KeyError, ValueError) as error:  # ValueError: also ValidationError
         raise PictureError(f"{path} is not a PNG with a promptplus recipe") from error
 
 

@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -37,9 +37,10 @@ class Placeholder:
 
 @dataclass(frozen=True)
 class TokenizedText:
-    """Token ids ``[S]`` of one text, where its placeholders stand, and the text that did not fit."""
+    """Token ids ``[S]`` of one text, how many are not padding, its placeholders, and the text that did not fit."""
 
     ids: tuple[int, ...]
+    used: int
     slots: tuple[tuple[int, str, int], ...] = ()  # (position, token, vector)
     cut: str = ""
 
@@ -49,12 +50,18 @@ class TokenizedText:
         return tuple(dict.fromkeys(token for _, token, _ in self.slots))
 
 
-def check_token(token: str, tokenizer: Any) -> str:
-    """The token, if it can be a placeholder: ``<...>``, NFC, lower case, no white space, no word of the tokenizer."""
-    if not isinstance(token, str) or not _PLACEHOLDER.fullmatch(token):
-        raise ConceptError(f"a placeholder token looks like <cat>, in angle brackets and without spaces, not {token!r}")
+def check_form(token: str) -> str:
+    """The token, if it has a placeholder's form: ``<...>``, NFC, lower case, no white space, no slash."""
+    if not isinstance(token, str) or not _PLACEHOLDER.fullmatch(token) or re.search(r"[/\\]", token):
+        raise ConceptError(f"a placeholder token looks like <cat>: brackets, no spaces, no slashes; not {token!r}")
     if token != _normal(token):
         raise ConceptError(f"the tokenizer reads {token!r} as {_normal(token)!r}; name the placeholder token so")
+    return token
+
+
+def check_token(token: str, tokenizer: Any) -> str:
+    """The token, if it can be a placeholder in this tokenizer's texts: of the right form, and no word of it."""
+    check_form(token)
     if token in tokenizer.get_vocab():
         raise ConceptError(f"the tokenizer already has a word {token!r}; choose another placeholder token")
     return token
@@ -75,19 +82,12 @@ class PlaceholderTokenizer:
 
     tokenizer: Any
     length: int
-    _cache: dict[tuple[str, tuple[tuple[str, int], ...]], TokenizedText] = field(default_factory=dict, repr=False)
 
     def __call__(self, text: str, vectors: Mapping[str, int]) -> TokenizedText:
         """Tokenize one text; ``vectors`` gives how many positions each placeholder token takes.
 
         Raises PromptError for a ``<...>`` that is neither a placeholder nor a token of the tokenizer.
         """
-        key = (text, tuple(vectors.items()))
-        if key not in self._cache:
-            self._cache[key] = self._tokenize(text, vectors)
-        return self._cache[key]
-
-    def _tokenize(self, text: str, vectors: Mapping[str, int]) -> TokenizedText:
         t = self.tokenizer
         body: list[int] = []
         slots = []
@@ -99,7 +99,8 @@ class PlaceholderTokenizer:
         room = self.length - 2
         ids = (t.bos_token_id, *body[:room], t.eos_token_id, *[t.pad_token_id] * (room - len(body)))
         inside = tuple(slot for slot in slots if slot[0] <= room)
-        return TokenizedText(ids, inside, self._spell(body, room, {p - 1: token for p, token, _ in slots}))
+        used = min(len(body), room) + 2
+        return TokenizedText(ids, used, inside, self._spell(body, room, {p - 1: token for p, token, _ in slots}))
 
     def _spell(self, body: list[int], start: int, placeholders: Mapping[int, str]) -> str:
         """The text of ``body[start:]``, placeholders by name."""
@@ -133,12 +134,13 @@ class EncodingPlan:
     """What the text encoder must see for a batch of per-layer texts: each unique (text, layer) pair once.
 
     Attributes:
-        ids: ``[R, S]`` token ids of the unique rows.
+        ids: ``[R, S]`` token ids of the unique rows; ``mask`` ``[R, S]`` is 1 where they are not padding.
         index: ``[B, n]`` unique row of every (text, layer) pair.
         slots: where placeholders stand: (row, position, token, layer, vector).
     """
 
     ids: Tensor
+    mask: Tensor
     index: Tensor
     slots: tuple[tuple[int, int, str, int, int], ...]
 
@@ -156,7 +158,8 @@ class EncodingPlan:
                     slots += [(seen[key], position, token, layer, v) for position, token, v in text.slots]
                 index.append(seen[key])
         ids = torch.tensor([text.ids for text, _ in seen])
-        return cls(ids, torch.tensor(index).view(len(texts), -1), tuple(slots))
+        mask = torch.tensor([[int(i < text.used) for i in range(len(text.ids))] for text, _ in seen])
+        return cls(ids, mask, torch.tensor(index).view(len(texts), -1), tuple(slots))
 
     def rows(self, placeholders: Mapping[str, Placeholder]) -> tuple[Tensor, Tensor] | None:
         """Where the concept rows go ``[K, 2]`` (unique row, position) and the rows ``[K, width]`` themselves."""
@@ -192,17 +195,17 @@ def encode_texts(
     placeholders: Mapping[str, Placeholder],
     *,
     clip_skip: int | None = None,
-    pad_token_id: int | None = None,
+    device: torch.device | None = None,
 ) -> Tensor:
     """Text states ``[B, n, S, D]`` of a plan, in one call of the text encoder.
 
-    ``clip_skip`` as in diffusers: 1 takes the layer before the last. The call is the stock pipeline's own (no mask
+    ``clip_skip`` as in diffusers: 1 takes the layer before the last. ``device``: where the encoder runs, if its weights
+    are elsewhere (offloading). The call is the stock pipeline's own (no mask
     unless the encoder's configuration asks for one), so equal shapes give equal bits.
     """
-    device = text_encoder.device
+    device = device or text_encoder.device
     ids = plan.ids.to(device)
-    wants_mask = getattr(text_encoder.config, "use_attention_mask", False)
-    mask = (ids != pad_token_id).long() if wants_mask else None
+    mask = plan.mask.to(device) if getattr(text_encoder.config, "use_attention_mask", False) else None
     swap = plan.rows(placeholders)
     if swap is None:
         states = _states(text_encoder, ids, mask, clip_skip)

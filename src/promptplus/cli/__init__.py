@@ -29,3 +29,6 @@ def main() -> None:
     except PromptPlusError as error:
         complain(str(error))
         sys.exit(2 if isinstance(error, ValueError) else 1)
+    except OSError as error:  # a path that cannot even be looked at
+        complain(f"{error.filename or 'the system'}: {error.strerror or error}")
+        sys.exit(2)

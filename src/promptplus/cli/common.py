@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
     from promptplus.conditioning import PPlus
 
-console = Console(highlight=False, soft_wrap=True)
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, emoji=False)
+errors = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 Model = Annotated[str, typer.Option(help="pocket, a folder, a .safetensors file or a hub id.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the best there is.")]
 Dtype = Annotated[str | None, typer.Option(help="float32, float16 or bfloat16.")]
-Seed = Annotated[int, typer.Option(min=0, help="The run's seed.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**62, help="The run's seed.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of words.")]
 
 

@@ -33,16 +33,17 @@ def invert(
 ) -> None:
     """Learn a concept from a folder of pictures: the concept file, a log, previews and a page."""
     from promptplus.errors import ConceptError
-    from promptplus.files import check_folder, write_atomically
+    from promptplus.files import check_folder, free_folder, write_atomically
     from promptplus.inversion.images import load_pictures, read_note
     from promptplus.inversion.trainer import run_inversion
     from promptplus.report import run_page
+    from promptplus.text import check_form
 
     load_pictures(pictures)  # a bad folder is found before the model loads
     token = token or read_note(pictures).token
     if token is None:
         raise ConceptError(f"name the placeholder token, as --token '<cat>', or write it into {pictures}/concept.json")
-    out = check_folder(out or Path("runs") / token.strip("<>"), new=True)
+    out = check_folder(out or free_folder(Path("runs") / check_form(token).strip("<>")), new=True)
     with spoken_warnings():
         pplus = open_model(model, device, dtype)
         run = run_inversion(

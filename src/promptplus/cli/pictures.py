@@ -51,7 +51,7 @@ def generate(
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="A new folder for the page.")] = Path("runs/demo"),
+    out: Annotated[Path | None, typer.Option(help="A new folder; default: runs/demo, or the next.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Inversion steps.")] = None,
     seed: Seed = 0,
     device: Device = None,
@@ -61,10 +61,10 @@ def demo(
     import time
 
     from promptplus import demo as story
-    from promptplus.files import check_folder
+    from promptplus.files import check_folder, free_folder
 
     began = time.monotonic()
-    check_folder(out, new=True)
+    out = check_folder(out or free_folder(Path("runs/demo")), new=True)
     with spoken_warnings():
         pplus = open_model("pocket", device, None)
         summary = story.run(pplus, out, seed=seed, steps=story.STEPS if steps is None else steps, began=began)

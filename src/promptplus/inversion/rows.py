@@ -16,6 +16,8 @@ from promptplus.inversion.objective import TEMPLATES, Draws, LatentCache, captio
 from promptplus.inversion.run import InversionSettings
 from promptplus.text import Placeholder
 
+HALF_SCALE = 2.0**14  # lifts the loss' gradient, about 1e-6 per latent, out of float16's subnormal range
+
 
 @dataclass(frozen=True)
 class TrainedRows:
@@ -45,6 +47,7 @@ def train_rows(
     AdamW with a constant learning rate (paper); its weight decay is 0, our choice: rows are points, not weights.
     """
     scheduler = training_scheduler(pplus.pipe)
+    scale = HALF_SCALE if pplus.pipe.unet.dtype is torch.float16 else 1.0
     optimiser = torch.optim.AdamW([rows.unique], lr=settings.learning_rate, weight_decay=0.0)
     for step in range(settings.steps):
         draws = Draws.of(
@@ -60,7 +63,9 @@ def train_rows(
         states = pplus.states(texts, {concept.token: rows.placeholder})
         loss = denoising_loss(pplus.pipe.unet, scheduler, cache.sample(draws), draws, states)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        (loss * scale).backward()
+        assert rows.unique.grad is not None
+        rows.unique.grad.div_(scale)
         optimiser.step()
         yield loss.detach()
 

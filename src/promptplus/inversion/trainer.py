@@ -16,10 +16,10 @@ from tqdm import tqdm
 
 from promptplus.concept import Concept, Kind, Tying, token_table_hash
 from promptplus.conditioning import PPlus
-from promptplus.errors import ConceptError, SettingsError, TrainingError
+from promptplus.errors import ConceptError, ModelError, SettingsError, TrainingError
 from promptplus.generation import denoise, pack_kwargs, quiet
 from promptplus.inversion.images import load_pictures, read_note, to_pixels
-from promptplus.inversion.objective import LatentCache
+from promptplus.inversion.objective import TEMPLATES, LatentCache
 from promptplus.inversion.rows import TrainedRows, frozen, initial_rows, train_rows
 from promptplus.inversion.run import InversionRun, InversionSettings, Method, RunFolder
 from promptplus.pocket import PIPELINE
@@ -98,9 +98,8 @@ def run_inversion(
     if token in pplus.concepts:
         raise ConceptError(f"a concept {token} was added already; forget({token!r}) first")
     start = initial_rows(pplus, initializer, settings)
-    size = pplus.pipe.unet.config.sample_size * pplus.pipe.vae_scale_factor
+    size = _picture_size(pplus)
     pixels = to_pixels(load_pictures(pictures), size)
-    folder = RunFolder(out) if out is not None else None
     blank = Concept(
         token=token,
         rows=start.expand(len(pplus.layers), -1, -1),
@@ -113,6 +112,8 @@ def run_inversion(
         token_table=token_table_hash(pplus.pipe.text_encoder, pplus.pipe.tokenizer),
         provenance={"pictures": len(pixels), **settings.model_dump()},
     )
+    _check_room(pplus, blank, settings.vectors)
+    folder = RunFolder(out) if out is not None else None
     if folder:
         folder.write_settings({k: v for k, v in blank.describe().items() if k != "row_norms"})
     if preview_every is None:
@@ -203,6 +204,23 @@ class _Journal:
         self.previews.append((step, pictures))
         if self._folder:
             self._folder.preview(step, pictures)
+
+
+def _picture_size(pplus: PPlus) -> int:
+    """The side of the pictures this pipeline is trained with, in pixels."""
+    unet, vae = pplus.pipe.unet.config, pplus.pipe.vae.config
+    if unet.in_channels != vae.latent_channels:
+        raise ModelError(f"inversion needs a text-to-image denoiser; this one takes {unet.in_channels} channels")
+    size = unet.sample_size if isinstance(unet.sample_size, int) else max(unet.sample_size)
+    return size * pplus.pipe.vae_scale_factor
+
+
+def _check_room(pplus: PPlus, concept: Concept, vectors: int) -> None:
+    """See that a caption's rows all fit into the text encoder: a row that is cut off would never be trained."""
+    tokenizer, templates = pplus.pipe.tokenizer, TEMPLATES[concept.kind]
+    room = pplus.positions - max(len(tokenizer(template.format("")).input_ids) for template in templates)
+    if vectors > room:
+        raise SettingsError(f"vectors: captions have room for {room} rows of {concept.token}, not for {vectors}")
 
 
 def _settings(options: Options) -> InversionSettings:
