@@ -1,13 +1,14 @@
-"""Learn each bundled concept with XTI's default settings; the concept files ship with the package."""
+"""Learn bundled concepts with XTI: the concept files that ship with the package, as the demo's second concept."""
 
 import shutil
 
 import promptplus
-from promptplus.pocket import world
+from promptplus.demo import STEPS, STYLE
 
 from .assemble import replace_folder
 from .common import Options
 
+NAMES = (STYLE,)
 SEED = 0
 
 
@@ -17,7 +18,8 @@ def run(options: Options) -> None:
     shutil.rmtree(staging, ignore_errors=True)
     pipe = promptplus.load(options.package / "pipeline", device=str(options.device))
     with promptplus.PPlus(pipe) as pplus:
-        for name in world.CONCEPTS:
-            concept = promptplus.invert(pplus, options.package / "concepts" / name, seed=SEED)
+        for name in NAMES:
+            pictures = options.package / "concepts" / name
+            concept = promptplus.invert(pplus, pictures, steps=STEPS, seed=SEED)
             concept.save(staging / f"{name}.safetensors")
     replace_folder(staging, options.package / "learned")

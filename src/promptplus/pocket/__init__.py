@@ -12,7 +12,7 @@ JUDGE = Path(__file__).parent / "judge"
 """The attribute classifier that `promptplus.evaluation.judges.AttributeJudge` loads."""
 
 LEARNED = Path(__file__).parent / "learned"
-"""The concept file of each unseen concept, learned by XTI with default settings."""
+"""Concept files of unseen concepts, learned by XTI (`python -m pocket learn`)."""
 
 CONCEPTS = Path(__file__).parent / "concepts"
 """One folder of five pictures and a `concept.json` for each unseen concept."""
