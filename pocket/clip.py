@@ -22,6 +22,7 @@ from promptplus.evaluation import judges
 from promptplus.evaluation.judges import AttributeJudge
 from promptplus.pocket import captions
 from promptplus.pocket.world import ATTRIBUTES, CLASSES, CONCEPTS, caption, random_scene
+from promptplus.templates import OBJECT_TEMPLATES
 
 from . import data
 from .common import Options, Training, autocast, channels_last, to_pixels
@@ -44,7 +45,7 @@ END_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 def words() -> list[str]:
     """Every word that a caption can hold, and the concepts' names."""
-    forms = [*captions.TEMPLATES, *captions.BACKGROUND_FORMS, *captions.STYLE_FORMS, *captions.PICTURE_FORMS]
+    forms = [*OBJECT_TEMPLATES, *captions.BACKGROUND_FORMS, *captions.STYLE_FORMS, *captions.PICTURE_FORMS]
     names = [name for classes in CLASSES.values() for name in classes]
     textures = [name for names in captions.TEXTURE_WORDS.values() for name in names]
     text = " ".join([*forms, *names, *textures, *captions.ANY_OBJECT, *CONCEPTS, "an", "with", "trim"])

@@ -14,7 +14,8 @@ SOURCE = ROOT / "src" / "promptplus"
 
 # From the bottom of the house to the top: a module imports only from rows above its own, or from its own row.
 ORDER = (
-    ("errors", "pocket"),
+    ("errors", "templates"),
+    ("pocket",),
     ("files", "layers"),
     ("prompts", "text"),
     ("concept",),

@@ -11,17 +11,11 @@ from torch import Tensor, nn
 import promptplus as pp
 from promptplus.errors import ConceptError, OutputError, PromptPlusError, TrainingError
 from promptplus.inversion.images import to_pixels
-from promptplus.inversion.objective import (
-    OBJECT_TEMPLATES,
-    STYLE_TEMPLATES,
-    Draws,
-    LatentCache,
-    captions,
-    denoising_loss,
-)
+from promptplus.inversion.objective import Draws, LatentCache, denoising_loss
 from promptplus.inversion.rows import TrainedRows, frozen, initial_rows, train_rows, training_scheduler
 from promptplus.inversion.run import InversionSettings
 from promptplus.inversion.trainer import run_inversion
+from promptplus.templates import OBJECT_TEMPLATES, STYLE_TEMPLATES, captions
 
 Pictures = list[Image.Image]
 

@@ -106,7 +106,8 @@ def _learned(pplus: PPlus, run: InversionRun, seed: int) -> tuple[Section, tuple
     concept = run.concept
     real = load_pictures(CONCEPTS / SHAPE)
     seeds = list(range(seed, seed + JUDGED))
-    before = generate(pplus, [f"a photo of a {concept.initializer}"] * JUDGED, seeds, progress="before")
+    plain = f"a photo of {'an' if concept.initializer[0] in 'aeiou' else 'a'} {concept.initializer}"
+    before = generate(pplus, [plain] * JUDGED, seeds, progress="before")
     after = generate(pplus, [f"a photo of a {concept.token}"] * JUDGED, seeds, progress="after")
     judge = AttributeJudge.load()
     embedded = judge.embed(real)
@@ -117,7 +118,7 @@ def _learned(pplus: PPlus, run: InversionRun, seed: int) -> tuple[Section, tuple
     shown = len(real)
     grid = labelled_grid(
         [real, before[:shown], after[:shown]],
-        row_labels=["the five pictures", f"a photo of a {concept.initializer}", f"a photo of a {concept.token}"],
+        row_labels=["the five pictures", plain, f"a photo of a {concept.token}"],
         cell=CELL,
     )
     text = (

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from promptplus.concept import Concept, tie
 from promptplus.conditioning import PPlus
 from promptplus.errors import ConceptError
-from promptplus.inversion.objective import TEMPLATES, Draws, LatentCache, captions, denoising_loss
+from promptplus.inversion.objective import Draws, LatentCache, denoising_loss
 from promptplus.inversion.run import InversionSettings
+from promptplus.templates import TEMPLATES, captions
 from promptplus.text import Placeholder
 
 HALF_SCALE = 2.0**14  # lifts the loss' gradient, about 1e-6 per latent, out of float16's subnormal range

@@ -19,10 +19,11 @@ from promptplus.conditioning import PPlus
 from promptplus.errors import ConceptError, ModelError, SettingsError, TrainingError
 from promptplus.generation import denoise, pack_kwargs, quiet
 from promptplus.inversion.images import load_pictures, read_note, to_pixels
-from promptplus.inversion.objective import TEMPLATES, LatentCache
+from promptplus.inversion.objective import LatentCache
 from promptplus.inversion.rows import TrainedRows, frozen, initial_rows, train_rows
 from promptplus.inversion.run import InversionRun, InversionSettings, Method, RunFolder
 from promptplus.pocket import PIPELINE
+from promptplus.templates import TEMPLATES
 from promptplus.text import Placeholder, check_token
 
 TYING: dict[Method, Tying] = {"xti": "layer", "ti": "all"}

@@ -8,6 +8,8 @@ used by inversion are in distribution.
 import random
 from typing import TYPE_CHECKING
 
+from promptplus.templates import OBJECT_TEMPLATES
+
 if TYPE_CHECKING:
     from .world import Scene
 
@@ -27,37 +29,6 @@ BACKGROUND_FORMS = (
     "in front of a {} background",
 )
 STYLE_FORMS = ("{0}, {1}", "{0}, {1}", "{0}, {1} style", "{0} in {1} style", "a {1} of {0}")
-
-TEMPLATES = (
-    "a photo of a {}",
-    "a rendering of a {}",
-    "a cropped photo of the {}",
-    "the photo of a {}",
-    "a photo of a clean {}",
-    "a photo of a dirty {}",
-    "a dark photo of the {}",
-    "a photo of my {}",
-    "a photo of the cool {}",
-    "a close-up photo of a {}",
-    "a bright photo of the {}",
-    "a cropped photo of a {}",
-    "a photo of the {}",
-    "a good photo of the {}",
-    "a photo of one {}",
-    "a close-up photo of the {}",
-    "a rendition of the {}",
-    "a photo of the clean {}",
-    "a rendition of a {}",
-    "a photo of a nice {}",
-    "a good photo of a {}",
-    "a photo of the nice {}",
-    "a photo of the small {}",
-    "a photo of the weird {}",
-    "a photo of the large {}",
-    "a photo of a cool {}",
-    "a photo of a small {}",
-)
-"""The 27 neutral object templates of Textual Inversion (Gal et al., 2022)."""
 
 PICTURE_FORMS = ("{}", "{}", "a photo of {}", "a picture of {}", "an image of {}")
 
@@ -112,7 +83,7 @@ def caption(scene: "Scene", rng: random.Random, full: bool = False) -> str:
     place = " " + rng.choice(BACKGROUND_FORMS).format(scene.background) if keep(KEEP_BACKGROUND) else ""
     style = scene.style if scene.style != NO_STYLE and keep(KEEP_STYLE) else None
     if sometimes(TEMPLATE):
-        text = rng.choice(TEMPLATES).format(noun + place)
+        text = rng.choice(OBJECT_TEMPLATES).format(noun + place)
         return rng.choice(STYLE_FORMS[:-1]).format(text, style) if style else text
     text = (noun if sometimes(NO_ARTICLE) else with_article(noun)) + place
     if style:
