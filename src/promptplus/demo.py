@@ -21,7 +21,7 @@ from promptplus.pocket import CONCEPTS, LEARNED
 from promptplus.prompts import PPlusPrompt
 from promptplus.report import Figure, Section, labelled_grid, page, run_page, stack
 
-STEPS = 250  # XTI on the pocket is there after 100 to 250 steps (docs/log.md); the paper's 500 fit no short demo
+STEPS = 250  # the pocket spike's XTI was there after 100 to 250 steps; the paper's 500 fit no short demo
 SHAPE, STYLE = "robot", "teapot"
 PAIRS = (
     ("a red house on a white background", "a green fish on a night background"),

@@ -42,8 +42,7 @@ class Recipe(BaseModel):
 
     @classmethod
     def of(cls, pplus: PPlus, **values: Any) -> Self:
-        """A recipe for this pipeline and its concepts; the prompts are checked against both."""
-        pplus.encode(values["prompt"], values["negative"], clip_skip=values["clip_skip"])
+        """A recipe for this pipeline and its concepts; ``make_pictures`` checks the prompts against both."""
         return cls(
             **values,
             concepts={token: concept.sha256 for token, concept in pplus.concepts.items()},

@@ -134,13 +134,13 @@ class EncodingPlan:
     """What the text encoder must see for a batch of per-layer texts: each unique (text, layer) pair once.
 
     Attributes:
-        ids: ``[R, S]`` token ids of the unique rows; ``mask`` ``[R, S]`` is 1 where they are not padding.
+        ids: ``[R, S]`` token ids of the unique rows; ``used`` ``[R]``: how many of each are not padding.
         index: ``[B, n]`` unique row of every (text, layer) pair.
         slots: where placeholders stand: (row, position, token, layer, vector).
     """
 
     ids: Tensor
-    mask: Tensor
+    used: Tensor
     index: Tensor
     slots: tuple[tuple[int, int, str, int, int], ...]
 
@@ -158,8 +158,13 @@ class EncodingPlan:
                     slots += [(seen[key], position, token, layer, v) for position, token, v in text.slots]
                 index.append(seen[key])
         ids = torch.tensor([text.ids for text, _ in seen])
-        mask = torch.tensor([[int(i < text.used) for i in range(len(text.ids))] for text, _ in seen])
-        return cls(ids, mask, torch.tensor(index).view(len(texts), -1), tuple(slots))
+        used = torch.tensor([text.used for text, _ in seen])
+        return cls(ids, used, torch.tensor(index).view(len(texts), -1), tuple(slots))
+
+    @property
+    def mask(self) -> Tensor:
+        """``[R, S]``: 1 where a token is not padding."""
+        return (torch.arange(self.ids.shape[1]) < self.used[:, None]).long()
 
     def rows(self, placeholders: Mapping[str, Placeholder]) -> tuple[Tensor, Tensor] | None:
         """Where the concept rows go ``[K, 2]`` (unique row, position) and the rows ``[K, width]`` themselves."""
