@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -50,10 +49,11 @@ def autocast(device: torch.device) -> AbstractContextManager[Any]:
     return torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device))
 
 
-def use_fast_attention(model: AutoencoderKL | UNet2DConditionModel, device: torch.device) -> None:
+def use_fast_attention(model: Any, device: torch.device) -> Any:
     """Softmax written out for bfloat16 on the CPU, whose fused attention is slow backwards (spike)."""
     written_out = device.type == "cpu" and has_bfloat16(device)
     model.set_attn_processor(AttnProcessor() if written_out else AttnProcessor2_0())
+    return model
 
 
 def channels_last(model: Any, device: torch.device) -> Any:

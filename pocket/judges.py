@@ -64,7 +64,8 @@ def run(options: Options) -> None:
     """Train, and write the folder `judge`."""
     torch.manual_seed(SEED)
     judge = channels_last(AttributeJudge(CLASSES), options.device)
-    pictures, labels = data.load(options.work, "judge")
+    pictures = data.pictures(options.work, "judge")
+    labels = data.label_table(data.scenes("judge", len(pictures)))
     training = Training(
         "judge",
         judge,
@@ -87,4 +88,6 @@ def run(options: Options) -> None:
         ]
         training.update(torch.stack(losses).sum())
     judge.save(options.work / "judge")
-    print("judge, on validation renders:", accuracy(judge, *data.load(options.work, "validation")), flush=True)
+    shown = data.pictures(options.work, "validation")
+    truth = data.label_table(data.scenes("validation", len(shown)))
+    print("judge, on validation renders:", accuracy(judge, shown, truth), flush=True)

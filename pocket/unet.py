@@ -1,7 +1,7 @@
 """The U-Net: Stable Diffusion 1.4's topology with its sixteen cross-attention layers, in miniature.
 
 Trained on latents encoded once; captions are drawn anew at every step, and dropped now and then for classifier-free
-guidance. It predicts velocity (Salimans and Ho, 2022) over noises that end in nothing but noise (Lin et al., 2024), so
+guidance. The text encoder, which CLIP has taught what the words mean, learns on beside it how to say it. It predicts velocity (Salimans and Ho, 2022) over noises that end in nothing but noise (Lin et al., 2024), so
 that the first step has to read colours and background from the caption. Numbers from the pocket spike unless they say
 otherwise.
 """
@@ -19,11 +19,11 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from promptplus.evaluation.judges import AttributeJudge
-from promptplus.pocket.world import SIZE, caption
+from promptplus.pocket.world import MADE_UP, SIZE, caption
 
 from . import data, judges
 from .clip import WIDTH, token_ids
@@ -34,7 +34,9 @@ from .vae import LATENT_CHANNELS, decode, encode
 CHANNELS = (48, 64, 96, 96)
 HEADS = 4
 NORM_GROUPS = 16
-STEPS, BATCH, PEAK, WARMUP, SEED = 3400, 32, 8e-4, 100, 4
+LENGTHS = {"cpu": (16_000, 32), "cuda": (24_000, 256)}
+"""Steps and batch on each kind of device."""
+PEAK, WARMUP, SEED = 8e-4, 100, 4
 WEIGHT_DECAY, EMA = 1e-3, 0.9985
 DROP = 0.1
 """Share of empty captions."""
@@ -49,8 +51,6 @@ NOISES = {
 }
 """Stable Diffusion's, rescaled: its own leave so much of 16 x 16 latents' mean that colours were read from the noise
 (our choice, docs/log.md)."""
-ENCODED = 24_000
-"""Pictures that are encoded: each is seen two or three times (our choice; encoding takes minutes on a CPU)."""
 CHECKED = 500
 """Validation pictures that the colour gate looks at."""
 COLOUR_GATE = 0.75
@@ -58,13 +58,13 @@ COLOUR_GATE = 0.75
 PREVIEW_EVERY = 500
 PREVIEWS = (
     "a red striped house on a white background",
-    "a blue car on a grass background, pixel art",
-    "a yellow dotted fish on a water background",
-    "a green tree on a sunset background, watercolor",
-    "a purple checkered mug on a sand background",
+    "a blue car with yellow wheels on a grass background, pixel art",
+    "a yellow dotted fish on a water background, neon",
+    "a green tree and a white cat on a sunset background, watercolor",
+    "a purple checkered mug with green handle on a sand background",
     "a black cat on a brick background, comic",
-    "a pink butterfly on a night background",
-    "an orange crown on a sky background, sketch",
+    f"a pink {MADE_UP[0]} on a night background",
+    f"an orange ringed {MADE_UP[1]} on a sky background, sketch",
 )
 
 
@@ -93,7 +93,7 @@ def build_pipeline(
 
 
 def latents_of(options: Options, vae: Any, pictures: Tensor) -> Tensor:
-    """Scaled latents of `pictures`, float16 [N, 4, 16, 16], kept in `latents.npy`."""
+    """Scaled latents of `pictures`, float16 [N, 8, 16, 16], kept in `latents.npy`."""
     path = options.work / "latents.npy"
     if not path.exists():
         scaled = encode(vae, pictures, options.device) * vae.config.scaling_factor
@@ -105,7 +105,8 @@ def latents_of(options: Options, vae: Any, pictures: Tensor) -> Tensor:
 
 def check_colours(options: Options, vae: Any) -> None:
     """Stop before hours of training if reconstructions lost their colours, which the autoencoder's loss cannot tell."""
-    pictures, labels = (loaded[:CHECKED] for loaded in data.load(options.work, "validation"))
+    pictures = data.pictures(options.work, "validation")[:CHECKED]
+    labels = data.label_table(data.scenes("validation", len(pictures)))
     restored = decode(vae, encode(vae, pictures, options.device), options.device)
     scores = judges.accuracy(AttributeJudge.load(options.work / "judge"), restored, labels)
     print("judge, on reconstructions:", scores, flush=True)
@@ -126,29 +127,28 @@ def preview(options: Options, pipeline: Any, step: int) -> None:
 
 
 def run(options: Options) -> None:
-    """Train, and write the averaged U-Net to the folder `unet`."""
+    """Train, and write the averaged U-Net to the folder `unet`, the text encoder beside it to `text`."""
     torch.manual_seed(SEED)
     device = options.device
+    steps, batch = LENGTHS[device.type]
     vae: Any = AutoencoderKL.from_pretrained(options.work / "vae")
     vae.to(device).eval()
     check_colours(options, vae)
-    pictures, labels = data.load(options.work, "train")
-    latents = latents_of(options, vae, pictures[:ENCODED])
-    del pictures
+    latents = latents_of(options, vae, data.pictures(options.work, "train"))
+    scenes = data.scenes("train", len(latents))
     tokenizer = CLIPTokenizer.from_pretrained(options.work / "clip")
     text: Any = CLIPTextModel.from_pretrained(options.work / "clip")
-    text.to(device).eval().requires_grad_(False)
-    unet = channels_last(build(), device)
-    average = copy.deepcopy(unet).requires_grad_(False).eval()
-    use_fast_attention(unet, device)
+    model = nn.ModuleDict({"unet": channels_last(build(), device), "text": text.to(device)})
+    average = copy.deepcopy(model).requires_grad_(False).eval()
+    unet = use_fast_attention(model["unet"], device)
     scheduler: Any = DDPMScheduler(**NOISES)
     noise_share = 1 - scheduler.alphas_cumprod  # = 1 / (SNR + 1)
     weights = (MAX_SNR * noise_share).clamp(max=1)
     training = Training(
         "unet",
-        unet,
+        model,
         options,
-        steps=options.steps or STEPS,
+        steps=options.steps or steps,
         peak=PEAK,
         warmup=WARMUP,
         seed=SEED,
@@ -156,22 +156,22 @@ def run(options: Options) -> None:
         ema_decay=EMA,
     )
     for _ in training:
-        chosen = torch.randint(len(latents), (BATCH,), generator=training.generator)
+        chosen = torch.randint(len(latents), (batch,), generator=training.generator)
         clean = latents[chosen].float()
         noise = torch.randn(clean.shape, generator=training.generator)
-        times = torch.randint(len(weights), (BATCH,), generator=training.generator)
+        times = torch.randint(len(weights), (batch,), generator=training.generator)
         noisy = scheduler.add_noise(clean, noise, times).to(device, memory_format=torch.channels_last)
-        texts = [caption(data.scene_of(row), training.rng) for row in labels[chosen].tolist()]
+        texts = [caption(scenes[i], training.rng) for i in chosen.tolist()]
         texts = ["" if training.rng.random() < DROP else words for words in texts]
         with autocast(device):
-            with torch.no_grad():
-                states = text(input_ids=token_ids(tokenizer, texts).to(device)).last_hidden_state
+            states = text(input_ids=token_ids(tokenizer, texts).to(device)).last_hidden_state
             predicted = unet(noisy, times.to(device), states).sample.float()
         velocity = scheduler.get_velocity(clean, noise, times).to(device)
         errors = (predicted - velocity).square().mean((1, 2, 3))
         training.update((errors * weights[times].to(device)).mean(), mse=errors.mean().item())
         if training.step % PREVIEW_EVERY == 0 or training.step == training.steps:
             training.average_into(average)
-            preview(options, build_pipeline(vae, text, tokenizer, average), training.step)
+            preview(options, build_pipeline(vae, average["text"], tokenizer, average["unet"]), training.step)
     training.average_into(average)
-    average.save_pretrained(options.work / "unet")
+    average["unet"].save_pretrained(options.work / "unet")
+    average["text"].save_pretrained(options.work / "text")

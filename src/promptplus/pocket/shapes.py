@@ -1,4 +1,4 @@
-"""The silhouettes of the drawn world: every figure is a short list of polygons in the square [-1, 1] x [-1, 1], y down.
+"""What the drawn world's figures are made of: polygons in the square [-1, 1] x [-1, 1], y down.
 
 A figure is drawn part by part, back to front. A part is one material and one or more polygons that melt into one
 another: they share an outline, so a tree's crown of three discs has no lines inside it.
@@ -6,20 +6,41 @@ another: they share an outline, so a tree's crown of three discs has no lines in
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
+RGB = tuple[int, int, int]
 Point = tuple[float, float]
 Polygon = tuple[Point, ...]
+
+SIZE = 64
+"""Width and height of a picture."""
+CANVAS = 3 * SIZE
+"""Width and height of the supersampled drawing."""
 
 ARC_STEP = 8
 """Degrees between two corners of a curve: finer than one pixel at 64 x 64."""
 
 
+def mix(a: RGB, b: RGB, share: float) -> RGB:
+    """`a` moved by `share` towards `b`."""
+    red, green, blue = (round(x * (1 - share) + y * share) for x, y in zip(a, b, strict=True))
+    return red, green, blue
+
+
 @dataclass(frozen=True)
 class Part:
-    """Polygons of one material: `body` (colour and texture), `trim` (second colour) or a fixed one (`world.FIXED`)."""
+    """Polygons of one material: `body` (colour and texture), `trim` (second colour) or a fixed one (`painting.FIXED`)."""
 
     material: str
     polygons: tuple[Polygon, ...]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Parts back to front; `trim` is what the parts of that material are called ("handle"), None if there are none."""
+
+    parts: tuple[Part, ...]
+    trim: str | None = None
 
 
 def corners(*numbers: float) -> Polygon:
@@ -63,7 +84,7 @@ def heart() -> Polygon:
     return tuple(
         (
             math.sin(a) ** 3 * 0.95,
-            (2 - 13 * math.cos(a) + 5 * math.cos(2 * a) + 2 * math.cos(3 * a) + math.cos(4 * a)) / 16,
+            (-2.5 - 13 * math.cos(a) + 5 * math.cos(2 * a) + 2 * math.cos(3 * a) + math.cos(4 * a)) / 16,
         )
         for a in angles
     )
@@ -74,153 +95,31 @@ def petals(count: int, x: float, y: float, distance: float, r: float) -> tuple[P
     return tuple(disc(x + distance * math.cos(a), y + distance * math.sin(a), r) for a in angles)
 
 
+def stroke(width: float, *points: Point) -> tuple[Polygon, ...]:
+    """A thick line through `points` with round joints and ends."""
+    pieces = [line(*a, *b, width) for a, b in pairwise(points)]
+    return (*pieces, *(disc(x, y, width / 2) for x, y in points))
+
+
+def mirrored(polygon: Polygon) -> Polygon:
+    """`polygon` with left and right exchanged."""
+    return tuple((-x, y) for x, y in polygon)
+
+
+def turned(polygon: Polygon, degrees: float, x: float = 0, y: float = 0) -> Polygon:
+    """`polygon` turned clockwise around (x, y)."""
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    return tuple((x + (px - x) * cos - (py - y) * sin, y + (px - x) * sin + (py - y) * cos) for px, py in polygon)
+
+
 def part(material: str, *polygons: Polygon) -> Part:
     return Part(material, polygons)
 
 
-WHEELS = (
-    part("dark", disc(-0.52, 0.5, 0.27)),
-    part("dark", disc(0.55, 0.5, 0.27)),
-    part("light", disc(-0.52, 0.5, 0.1), disc(0.55, 0.5, 0.1)),
-)
-UMBRELLA_HEM = tuple(p for x in (0.63, 0.0, -0.63) for p in arc(x, 0.1, 0.32, 0.16, 0, -180))
+def pair(material: str, polygon: Polygon) -> tuple[Part, Part]:
+    """`polygon` and its mirror image as two parts."""
+    return part(material, polygon), part(material, mirrored(polygon))
 
-NAMED: dict[str, tuple[Part, ...]] = {
-    "house": (
-        part("body", box(-0.72, -0.1, 0.72, 0.9)),
-        part("trim", corners(-1, -0.05, 0, -0.95, 1, -0.05)),
-        part("dark", box(-0.18, 0.35, 0.2, 0.9)),
-        part("light", box(0.36, 0.12, 0.6, 0.36)),
-        part("light", box(-0.6, 0.12, -0.36, 0.36)),
-    ),
-    "car": (
-        part(
-            "body",
-            corners(-1, 0.1, -0.95, 0.5, 1, 0.5, 1, 0.12, 0.6, 0.02, 0.35, -0.42, -0.45, -0.42, -0.7, 0.02),
-        ),
-        part("light", corners(-0.52, 0, -0.36, -0.3, -0.05, -0.3, -0.05, 0)),
-        part("light", corners(0.05, 0, 0.05, -0.3, 0.27, -0.3, 0.44, 0)),
-        *WHEELS,
-    ),
-    "fish": (
-        part("trim", corners(0.45, 0, 1, -0.55, 0.9, 0, 1, 0.55)),
-        part("trim", corners(-0.25, -0.42, 0.1, -0.8, 0.35, -0.38)),
-        part("body", arc(-0.15, 0, 0.82, 0.52)),
-        part("light", disc(-0.6, -0.12, 0.13)),
-        part("dark", disc(-0.62, -0.12, 0.07)),
-    ),
-    "tree": (
-        part("dark", corners(-0.15, 0.3, 0.15, 0.3, 0.2, 1, -0.2, 1)),
-        part("body", disc(-0.4, 0.05, 0.44), disc(0.4, 0.05, 0.44), disc(0, -0.42, 0.55), disc(0, 0.05, 0.42)),
-    ),
-    "star": (part("body", zigzag_star(5, 1, 0.44)),),
-    "heart": (part("body", heart()),),
-    "mug": (
-        part("trim", band(0.55, 0.02, 0.43, 0.17)),
-        part("body", corners(-0.75, -0.7, 0.5, -0.7, 0.45, 0.8, -0.68, 0.8)),
-        part("dark", arc(-0.125, -0.7, 0.625, 0.17)),
-    ),
-    "mushroom": (
-        part("cream", corners(-0.24, 0.05, 0.24, 0.05, 0.32, 0.95, -0.32, 0.95)),
-        part("body", arc(0, 0.15, 0.95, 1.0, 180, 360)),
-    ),
-    "boat": (
-        part("dark", box(-0.06, -0.95, 0.05, 0.35)),
-        part("trim", corners(0.1, -0.9, 0.8, 0.22, 0.1, 0.22)),
-        part("cream", corners(-0.12, -0.7, -0.12, 0.22, -0.6, 0.22)),
-        part("body", corners(-1, 0.32, 1, 0.32, 0.62, 0.9, -0.65, 0.9)),
-    ),
-    "rocket": (
-        part("trim", corners(-0.35, 0.25, -0.75, 0.85, -0.3, 0.7)),
-        part("trim", corners(0.35, 0.25, 0.75, 0.85, 0.3, 0.7)),
-        part("fire", corners(-0.2, 0.65, 0.2, 0.65, 0, 1.1)),
-        part("body", corners(0, -1, 0.28, -0.62, 0.38, -0.1, 0.34, 0.7, -0.34, 0.7, -0.38, -0.1, -0.28, -0.62)),
-        part("light", disc(0, -0.3, 0.17)),
-    ),
-    "flower": (
-        part("leaf", box(-0.07, 0.1, 0.07, 1), corners(0, 0.75, 0.45, 0.4, 0.5, 0.65)),
-        part("body", *petals(6, 0, -0.3, 0.42, 0.3)),
-        part("gold", disc(0, -0.3, 0.25)),
-    ),
-    "ball": (part("body", disc(0, 0, 0.88)),),
-    "cat": (
-        part(
-            "body",
-            corners(-0.85, -0.95, -0.2, -0.55, -0.78, 0),
-            corners(0.85, -0.95, 0.2, -0.55, 0.78, 0),
-            arc(0, 0.1, 0.85, 0.72),
-        ),
-        part("light", arc(-0.35, -0.05, 0.18, 0.21), arc(0.35, -0.05, 0.18, 0.21)),
-        part("dark", arc(-0.35, -0.03, 0.08, 0.14), arc(0.35, -0.03, 0.08, 0.14)),
-        part("dark", corners(-0.12, 0.26, 0.12, 0.26, 0, 0.42)),
-        part("dark", line(-0.92, 0.26, -0.35, 0.36, 0.07), line(0.92, 0.26, 0.35, 0.36, 0.07)),
-    ),
-    "cloud": (
-        part(
-            "body",
-            arc(-0.52, 0.15, 0.45, 0.38),
-            arc(0.52, 0.15, 0.45, 0.38),
-            disc(-0.12, -0.2, 0.47),
-            arc(0.32, -0.1, 0.4, 0.38),
-            box(-0.52, 0.1, 0.52, 0.53),
-        ),
-    ),
-    "butterfly": (
-        part("trim", arc(-0.4, 0.42, 0.36, 0.4), arc(0.4, 0.42, 0.36, 0.4)),
-        part("body", arc(-0.52, -0.32, 0.48, 0.48), arc(0.52, -0.32, 0.48, 0.48), box(-0.2, -0.3, 0.2, 0.1)),
-        part("dark", line(-0.03, -0.5, -0.25, -0.98, 0.08), line(0.03, -0.5, 0.25, -0.98, 0.08)),
-        part("dark", arc(0, 0.05, 0.11, 0.68)),
-    ),
-    "crown": (
-        part("body", corners(-0.8, 0.7, -0.98, -0.5, -0.45, 0.05, 0, -0.72, 0.45, 0.05, 0.98, -0.5, 0.8, 0.7)),
-        part("trim", box(-0.82, 0.48, 0.82, 0.78)),
-        part("gold", disc(-0.95, -0.55, 0.13), disc(0, -0.78, 0.13), disc(0.95, -0.55, 0.13)),
-    ),
-}
-"""The shapes that captions name and the pocket model is trained on."""
 
-UNSEEN: dict[str, tuple[Part, ...]] = {
-    "robot": (
-        part("dark", line(0, -0.95, 0, -0.7)),
-        part("trim", disc(0, -0.93, 0.11)),
-        part("body", box(-0.42, -0.74, 0.42, -0.12)),
-        part("body", box(-0.92, 0, -0.64, 0.5)),
-        part("body", box(0.64, 0, 0.92, 0.5)),
-        part("body", box(-0.45, 0.6, -0.1, 1)),
-        part("body", box(0.1, 0.6, 0.45, 1)),
-        part("trim", box(-0.6, -0.05, 0.6, 0.62)),
-        part("light", disc(-0.2, -0.45, 0.12), disc(0.2, -0.45, 0.12)),
-    ),
-    "teapot": (
-        part("trim", band(0.66, 0.12, 0.33, 0.14)),
-        part("trim", corners(-0.5, 0.35, -1.0, -0.25, -0.8, -0.36, -0.4, 0)),
-        part("body", arc(0, 0.2, 0.7, 0.6)),
-        part("trim", arc(0, -0.33, 0.38, 0.15)),
-        part("trim", disc(0, -0.54, 0.12)),
-    ),
-    "umbrella": (
-        part("dark", box(-0.05, -0.1, 0.06, 0.75), band(0.18, 0.72, 0.24, 0.12, 0, 180)),
-        part("body", arc(0, 0.1, 0.95, 0.95, 180, 360) + UMBRELLA_HEM),
-        part("trim", corners(0, -0.85, 0.32, 0.02, -0.32, 0.02)),
-    ),
-    "snail": (
-        part("dark", line(-0.58, -0.12, -0.78, -0.5), line(-0.42, -0.12, -0.36, -0.52)),
-        part(
-            "trim",
-            corners(-1, 0.8, -0.95, 0.5, -0.66, 0.45, -0.68, -0.2, -0.35, -0.2, -0.3, 0.5, 0.9, 0.6, 1, 0.8),
-        ),
-        part("body", disc(0.22, 0.1, 0.6)),
-        part("trim", band(0.22, 0.1, 0.38, 0.13)),
-        part("trim", disc(0.22, 0.1, 0.13)),
-    ),
-    "key": (
-        part(
-            "body",
-            box(-0.15, -0.11, 0.97, 0.11),
-            box(0.42, 0, 0.6, 0.42),
-            box(0.74, 0, 0.92, 0.48),
-        ),
-        part("trim", band(-0.5, 0, 0.45, 0.2)),
-    ),
-}
-"""The shapes kept for inversion: in no training picture, and no caption names them."""
+def figure(*parts: Part, trim: str | None = None) -> Figure:
+    return Figure(parts, trim)
