@@ -1,6 +1,6 @@
 """`python -m pocket [stage …]`: make the pocket model, from nothing or from where it stopped.
 
-Without names all stages run in order. Each stage is a process of its own; the text encoder and the judge share a lane
+Without names all stages run in order. Each stage is a process of its own; the text encoder and the judges share a lane
 beside the autoencoder, for on two cores two one-thread processes beat one two-thread process (spike).
 """
 
@@ -18,7 +18,7 @@ from .common import Options
 ROOT = Path(__file__).parent.parent
 LANES = (
     (("data",),),
-    (("clip", "judges"), ("vae",)),
+    (("clip", "judges", "judge_clip", "dino"), ("vae",)),
     (("unet", "assemble", "learn", "report"),),
 )
 """Groups that run one after the other; within a group the lanes run side by side, each lane's stages in order."""
@@ -39,7 +39,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads in all")
-    parser.add_argument("--pictures", type=int, default=60_000, help="pictures to draw for training")
+    parser.add_argument("--pictures", type=int, default=100_000, help="pictures to draw for training")
     parser.add_argument("--steps", type=int, help="steps of every stage, for a smoke test; default: each its own")
     parser.add_argument("--count", type=int, default=200, help="pictures the report generates")
     arguments = parser.parse_args()

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +14,31 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionMod
 from PIL import Image
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from promptplus.evaluation.judges import DinoJudge
+from promptplus.evaluation.metrics import subject_similarity
 from promptplus.pocket.captions import ANY_OBJECT
-from promptplus.pocket.world import CONCEPTS, render_concept
+from promptplus.pocket.concepts import DEV, REPORT
+from promptplus.pocket.painting import paint
+from promptplus.pocket.scenes import figures
+from promptplus.pocket.world import (
+    NO_STYLE,
+    OBJECTS,
+    UNSEEN_OBJECTS,
+    UNSEEN_STYLES,
+    render_object_concept,
+    render_style_concept,
+)
 
 from .common import Options
 from .unet import build_pipeline
 
+JUDGES = ("judge", "judge_clip", "dino")
 MAX_FILE = 16 * 2**20
 """Bytes of the largest file we ship (our choice)."""
 CONCEPT_BACKGROUNDS = ("white", "sky", "grass", "sand", "brick")
 """A different one behind each of a concept's pictures, so that the background is not learned with it."""
-CLASS_WORDS = {"robot": "rocket", "teapot": "mug", "umbrella": "mushroom", "snail": "cat", "key": "fish"}
-"""The named object that each concept looks most like (our choice)."""
+NEAREST_PICTURES = 4
+"""Renders of each named shape that a concept is compared with."""
 CARD_PROMPT = "a red house on a white background"
 CONCEPT_SEED = 300_000_000
 
@@ -41,7 +56,7 @@ def replace_folder(new: Path, target: Path) -> None:
 def write_pipeline(work: Path, folder: Path) -> None:
     pipeline = build_pipeline(
         AutoencoderKL.from_pretrained(work / "vae"),
-        CLIPTextModel.from_pretrained(work / "clip"),
+        CLIPTextModel.from_pretrained(work / "text"),
         CLIPTokenizer.from_pretrained(work / "clip"),
         UNet2DConditionModel.from_pretrained(work / "unet"),
     )
@@ -52,26 +67,45 @@ def write_pipeline(work: Path, folder: Path) -> None:
         path.write_text(json.dumps(config, indent=2) + "\n")
 
 
-def write_concepts(folder: Path) -> None:
-    """Five pictures of each unseen concept and what inversion needs to know about it."""
-    for number, name in enumerate(CONCEPTS):
-        target = folder / name
-        target.mkdir(parents=True)
-        for i, background in enumerate(CONCEPT_BACKGROUNDS):
-            image = render_concept(name, background, CONCEPT_SEED + 100 * number + i)
-            image.save(target / f"{i}.png", optimize=True)
-        facts = {
-            "token": f"<{name}>",
-            "initializer": ANY_OBJECT[0],
-            "class_word": CLASS_WORDS[name],
-            "kind": "object",
-        }
-        (target / "concept.json").write_text(json.dumps(facts, indent=2) + "\n")
+def write_pictures(folder: Path, pictures: list[Image.Image], facts: dict[str, str]) -> None:
+    """A concept's folder: its pictures and what inversion needs to know about it."""
+    folder.mkdir(parents=True)
+    for i, image in enumerate(pictures):
+        image.save(folder / f"{i}.png", optimize=True)
+    (folder / "concept.json").write_text(json.dumps(facts, indent=2) + "\n")
+
+
+def nearest_object(judge: DinoJudge, name: str, pictures: list[Image.Image]) -> str:
+    """The named shape that, in the concept's own colours, looks most like it."""
+    look, real = UNSEEN_OBJECTS[name], judge.embed(pictures)
+    scores = {}
+    for noun in OBJECTS:
+        disguised = replace(look, figure=figures()[noun])
+        drawn = [paint([disguised], place, NO_STYLE, random.Random(i)) for i, place in enumerate(CONCEPT_BACKGROUNDS)]
+        scores[noun] = subject_similarity(real, judge.embed(drawn[:NEAREST_PICTURES]))
+    return max(scores, key=scores.__getitem__)
+
+
+def write_concepts(folder: Path, judge: DinoJudge) -> None:
+    """Five pictures of each unseen object and style, and which of them are for tuning, which for tables."""
+    for number, name in enumerate(UNSEEN_OBJECTS):
+        seed = CONCEPT_SEED + 100 * number
+        pictures = [render_object_concept(name, place, seed + i) for i, place in enumerate(CONCEPT_BACKGROUNDS)]
+        word = nearest_object(judge, name, pictures)
+        facts = {"token": f"<{name}>", "initializer": ANY_OBJECT[0], "class_word": word, "kind": "object"}
+        write_pictures(folder / name, pictures, facts)
+    for number, name in enumerate(UNSEEN_STYLES):
+        seed = CONCEPT_SEED + 100 * (len(UNSEEN_OBJECTS) + number)
+        pictures = [render_style_concept(name, seed + i) for i in range(len(CONCEPT_BACKGROUNDS))]
+        facts = {"token": f"<{name}>", "initializer": NO_STYLE, "class_word": NO_STYLE, "kind": "style"}
+        write_pictures(folder / name, pictures, facts)
+    split = {"dev": DEV, "report": REPORT, "styles": UNSEEN_STYLES}
+    (folder / "split.json").write_text(json.dumps(split, indent=2) + "\n")
 
 
 def write_card(package: Path) -> None:
     """`card.json`: the weights' hashes, and a small picture of what they draw, for the tests to hold them to."""
-    folders = ("pipeline/unet", "pipeline/vae", "pipeline/text_encoder", "judge")
+    folders = ("pipeline/unet", "pipeline/vae", "pipeline/text_encoder", *JUDGES)
     files = {folder: next((package / folder).glob("*.safetensors")) for folder in folders}
     pipeline: Any = StableDiffusionPipeline.from_pretrained(package / "pipeline", dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
@@ -86,18 +120,19 @@ def write_card(package: Path) -> None:
 
 
 def run(options: Options) -> None:
-    """Write `pipeline`, `judge` and `concepts` beside the package's own modules, each replaced as a whole."""
+    """Write `pipeline`, the judges and `concepts` beside the package's own modules, each replaced as a whole."""
     options.package.mkdir(parents=True, exist_ok=True)
     staging = options.package / ".staging"
     shutil.rmtree(staging, ignore_errors=True)
     write_pipeline(options.work, staging / "pipeline")
-    shutil.copytree(options.work / "judge", staging / "judge")
-    write_concepts(staging / "concepts")
+    for name in JUDGES:
+        shutil.copytree(options.work / name, staging / name)
+    write_concepts(staging / "concepts", DinoJudge.load(options.work / "dino"))
     sizes = {path: path.stat().st_size for path in staging.rglob("*") if path.is_file()}
     too_large = [str(path) for path, size in sizes.items() if size > MAX_FILE]
     if too_large:
         raise RuntimeError(f"larger than {MAX_FILE >> 20} MB: {', '.join(too_large)}")
-    for name in ("pipeline", "judge", "concepts"):
+    for name in ("pipeline", *JUDGES, "concepts"):
         replace_folder(staging / name, options.package / name)
     staging.rmdir()
     write_card(options.package)

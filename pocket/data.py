@@ -3,6 +3,7 @@
 import os
 import random
 import sys
+from dataclasses import replace
 from multiprocessing import Pool
 from pathlib import Path
 
@@ -11,14 +12,15 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from promptplus.pocket.world import SIZE, Scene, labels, random_scene, random_test_scene, render
+from promptplus.pocket.world import BACKGROUNDS, Scene, labels, random_scene, random_test_scene, render
 
 from .common import Options
 
 CHUNK = 128
-JUDGE_SHARE = 0.4
+JUDGE_SHARE, VIEWS_SHARE = 0.3, 0.3
+"""Pictures for the attribute and CLIP judges and pairs for DINO, as shares of the model's own pictures (our choice)."""
 VALIDATION = 2000
-SEEDS = {"train": 0, "judge": 100_000_000, "validation": 200_000_000}
+SEEDS = {"train": 0, "judge": 100_000_000, "validation": 200_000_000, "views": 60_000_000}
 """First seed of each set; they never overlap, so the judges see no picture that the model is trained on."""
 
 
@@ -33,11 +35,19 @@ def draw(seed: int) -> np.ndarray:
     return np.asarray(render(scene_of(seed), seed))
 
 
+def draw_views(seed: int) -> np.ndarray:
+    """Two pictures of the things of one seed, on other backgrounds and in other poses, uint8 [2, 64, 64, 3]."""
+    scene, rng = scene_of(seed), random.Random(seed)
+    places = rng.sample(BACKGROUNDS, 2)
+    return np.stack([render(replace(scene, background=place), 10 * seed + i) for i, place in enumerate(places)])
+
+
 def draw_many(first: int, count: int, name: str) -> np.ndarray:
-    """`count` pictures, uint8 [N, 64, 64, 3]."""
-    pictures = np.empty((count, SIZE, SIZE, 3), np.uint8)
+    """`count` pictures, uint8 [N, 64, 64, 3], or pairs of views, uint8 [N, 2, 64, 64, 3]."""
+    one = draw_views if name == "views" else draw
+    pictures = np.empty((count, *one(first).shape), np.uint8)
     with Pool(os.cpu_count()) as pool:
-        drawn = pool.imap(draw, range(first, first + count), chunksize=CHUNK)
+        drawn = pool.imap(one, range(first, first + count), chunksize=CHUNK)
         bar = tqdm(drawn, total=count, desc=f"draw {name}", file=sys.stdout, mininterval=10, ascii=True)
         for i, picture in enumerate(bar):
             pictures[i] = picture
@@ -47,6 +57,11 @@ def draw_many(first: int, count: int, name: str) -> np.ndarray:
 def pictures(work: Path, name: str) -> Tensor:
     """One drawn set, uint8 [N, 64, 64, 3]."""
     return torch.from_numpy(np.load(work / f"{name}.npy"))
+
+
+def views(work: Path) -> Tensor:
+    """Pairs of pictures of the same things, uint8 [N, 2, 64, 64, 3]."""
+    return pictures(work, "views")
 
 
 def scenes(name: str, count: int) -> list[Scene]:
@@ -65,6 +80,7 @@ def run(options: Options) -> None:
         "train": options.pictures,
         "judge": int(options.pictures * JUDGE_SHARE),
         "validation": min(VALIDATION, options.pictures),
+        "views": int(options.pictures * VIEWS_SHARE),
     }
     for name, count in counts.items():
         path = options.work / f"{name}.npy"

@@ -1,9 +1,13 @@
-"""Judges: models that look at a picture and say what is in it."""
+"""Judges: models that look at a picture and say what is in it, what it is like, or how well words fit it.
+
+`AttributeJudge` knows the drawn world alone. `ClipJudge` and `DinoJudge` load any transformers folder or hub id: the
+pocket's own, or CLIP ViT-B/32 and DINO ViT-S/16 for real models.
+"""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -88,3 +92,63 @@ class AttributeJudge(nn.Module):
         judge = cls(json.loads((folder / "config.json").read_text())["classes"])
         judge.load_state_dict(load_file(folder / "model.safetensors"))
         return judge.float().eval()
+
+
+class DinoJudge:
+    """Likeness: the class token of a vision transformer trained without labels (paper section 4: DINO ViT-S/16)."""
+
+    def __init__(self, model: Any, processor: Any) -> None:
+        self.model, self.processor = model, processor
+
+    @classmethod
+    def load(cls, source: str | Path = pocket.DINO, device: str = "cpu") -> Self:
+        """From a folder or hub id, such as ``facebook/dino-vits16``; float32, eval mode."""
+        from transformers import ViTImageProcessorPil, ViTModel  # slow to import: only where a judge is asked for
+
+        model = ViTModel.from_pretrained(source, add_pooling_layer=False, dtype=torch.float32)
+        return cls(model.to(device).eval(), ViTImageProcessorPil.from_pretrained(source))
+
+    @torch.no_grad()
+    def embed(self, images: Sequence[Image.Image]) -> Tensor:
+        """Features [N, D] of unit length, on the CPU: their cosine says how alike two pictures are."""
+        parts = []
+        for pixels in _batches(self.processor, images, self.model.device):
+            parts.append(self.model(pixel_values=pixels).last_hidden_state[:, 0].cpu())
+        return nn.functional.normalize(torch.cat(parts), dim=-1)
+
+
+class ClipJudge:
+    """How well words fit a picture: CLIP's shared space of texts and pictures."""
+
+    def __init__(self, model: Any, processor: Any, tokenizer: Any) -> None:
+        self.model, self.processor, self.tokenizer = model, processor, tokenizer
+
+    @classmethod
+    def load(cls, source: str | Path = pocket.CLIP, device: str = "cpu") -> Self:
+        """From a folder or hub id, such as ``openai/clip-vit-base-patch32``; float32, eval mode."""
+        from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer  # slow, as above
+
+        model = CLIPModel.from_pretrained(source, dtype=torch.float32)
+        processor, tokenizer = (part.from_pretrained(source) for part in (CLIPImageProcessorPil, CLIPTokenizer))
+        return cls(model.to(device).eval(), processor, tokenizer)
+
+    @torch.no_grad()
+    def embed(self, images: Sequence[Image.Image]) -> Tensor:
+        """Picture features [N, D] of unit length, on the CPU."""
+        batches = _batches(self.processor, images, self.model.device)
+        parts = [self.model.get_image_features(pixel_values=pixels).pooler_output.cpu() for pixels in batches]
+        return nn.functional.normalize(torch.cat(parts), dim=-1)
+
+    @torch.no_grad()
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """Text features [N, D] of unit length, on the CPU; texts beyond the context are cut, as CLIP's own are."""
+        ids = self.tokenizer(list(texts), padding="max_length", truncation=True, return_tensors="pt").input_ids
+        features = self.model.get_text_features(input_ids=ids.to(self.model.device)).pooler_output.cpu()
+        return nn.functional.normalize(features, dim=-1)
+
+
+def _batches(processor: Any, images: Sequence[Image.Image], device: Any) -> Iterator[Tensor]:
+    """Pixels as `processor` makes them, a batch at a time."""
+    for start in range(0, len(images), BATCH):
+        part = [image.convert("RGB") for image in images[start : start + BATCH]]
+        yield processor(part, return_tensors="pt").pixel_values.to(device)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 Z95 = 1.96  # of the normal distribution: a 95 % interval
@@ -11,6 +12,25 @@ Z95 = 1.96  # of the normal distribution: a 95 % interval
 def subject_similarity(real: Tensor, generated: Tensor) -> float:
     """Mean pairwise cosine of unit-length features ``[N, D]`` and ``[M, D]`` (paper section 4, with DINO there)."""
     return float((real @ generated.T).mean())
+
+
+def text_similarity(pictures: Tensor, texts: Tensor) -> float:
+    """Mean cosine of unit-length picture and text features ``[N, D]``, row by row (paper section 4, CLIP)."""
+    return float((pictures * texts).sum(1).mean())
+
+
+def recovered(similarity: float, floor: float, ceiling: float) -> float:
+    """How much of the way from ``floor`` to ``ceiling`` a similarity covers: 0 nothing, 1 all (our choice)."""
+    return (similarity - floor) / (ceiling - floor)
+
+
+def frechet_distance(a: Tensor, b: Tensor) -> float:
+    """Squared Fréchet distance of two sets of features ``[N, D]``, taken as Gaussians (Heusel et al., 2017)."""
+    a, b = a.double(), b.double()
+    means = (a.mean(0) - b.mean(0)).square().sum()
+    first, second = torch.cov(a.T), torch.cov(b.T)
+    roots = torch.linalg.eigvals(first @ second).real.clamp(min=0).sqrt().sum()
+    return float(means + first.trace() + second.trace() - 2 * roots)
 
 
 def share(hits: Sequence[bool]) -> tuple[float, float, float]:

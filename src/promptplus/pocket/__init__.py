@@ -11,6 +11,12 @@ PIPELINE = Path(__file__).parent / "pipeline"
 JUDGE = Path(__file__).parent / "judge"
 """The attribute classifier that `promptplus.evaluation.judges.AttributeJudge` loads."""
 
+CLIP = Path(__file__).parent / "judge_clip"
+"""A CLIP of its own, which `promptplus.evaluation.judges.ClipJudge` loads."""
+
+DINO = Path(__file__).parent / "dino"
+"""A vision transformer trained by self-distillation, which `promptplus.evaluation.judges.DinoJudge` loads."""
+
 LEARNED = Path(__file__).parent / "learned"
 """Concept files of unseen concepts, learned by XTI (`python -m pocket learn`)."""
 

@@ -46,11 +46,17 @@ CREATURES: dict[str, Figure] = {
         trim="muzzle",
     ),
     "pig": figure(
-        *pair("body", corners(-0.95, -0.85, -0.25, -0.75, -0.75, -0.1)),
-        part("body", arc(0, 0.1, 0.92, 0.8)),
-        part("trim", arc(0, 0.3, 0.4, 0.27)),
-        part("dark", arc(-0.15, 0.3, 0.08, 0.13), arc(0.15, 0.3, 0.08, 0.13)),
-        *eyes(0.42, -0.2, 0.13),
+        part("dark", *stroke(0.09, (0.8, 0.0), (0.99, -0.1), (0.9, -0.32))),
+        part(
+            "body",
+            arc(0.18, 0.08, 0.74, 0.62),
+            disc(-0.42, -0.1, 0.5),
+            *(box(x, 0.3, x + 0.3, 0.92) for x in (-0.4, 0.42)),
+        ),
+        part("body", corners(-0.42, -0.72, 0.12, -0.68, -0.1, -0.15)),
+        part("trim", arc(-0.8, 0.08, 0.2, 0.28)),
+        part("dark", disc(-0.82, 0.08, 0.07)),
+        part("dark", disc(-0.48, -0.22, 0.09)),
         trim="snout",
     ),
     "elephant": figure(

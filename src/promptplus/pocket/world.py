@@ -34,6 +34,7 @@ __all__ = [
     "COLOURS",
     "HELD_OUT",
     "MADE_UP",
+    "NO_STYLE",
     "OBJECTS",
     "SIZE",
     "STYLES",
