@@ -1,0 +1,242 @@
+"""What `report` measures: each part is a function of the package's weights that gives plain values.
+
+Judges never saw a picture that a model made; scenes and seeds are the report's own. `dev` concepts are not touched.
+"""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+import promptplus as pp
+from promptplus.analysis.attributes import intervals, relative, subset_prompts
+from promptplus.evaluation.judges import AttributeJudge, ClipJudge, DinoJudge
+from promptplus.evaluation.metrics import frechet_distance, recovered, share, subject_similarity
+from promptplus.generation import generate
+from promptplus.inversion.images import load_pictures
+from promptplus.pocket import CONCEPTS
+from promptplus.pocket.concepts import DEV, REPORT
+from promptplus.pocket.world import (
+    ATTRIBUTES,
+    BACKGROUNDS,
+    CLASSES,
+    MADE_UP,
+    UNSEEN_OBJECTS,
+    Scene,
+    full_caption,
+    labels,
+    random_test_scene,
+    render,
+    render_object_concept,
+)
+
+from .judge_clip import FORMS
+from .vae import decode, encode
+
+SEEDS = {"trained": 400_000_000, "held out": 500_000_000}
+FRESH = 900_000_000
+"""First seed of the ceilings' renders; no training or bundled picture has it."""
+PICTURES = 16
+"""Of a concept, of its ceiling and of its floor."""
+PAIRS = 64
+CPU = torch.device("cpu")
+
+
+def to_tensor(images: list[Image.Image]) -> Tensor:
+    """uint8 [N, 64, 64, 3]."""
+    return torch.from_numpy(np.stack([np.asarray(image) for image in images]))
+
+
+def to_images(pictures: Tensor) -> list[Image.Image]:
+    return [Image.fromarray(picture.numpy()) for picture in pictures]
+
+
+def scenes_of(kind: str, count: int) -> list[Scene]:
+    """Test scenes of trained combinations or of held-out ones."""
+    return [random_test_scene(random.Random(SEEDS[kind] + i), held_out=kind == "held out") for i in range(count)]
+
+
+def accuracies(judge: AttributeJudge, images: list[Image.Image], scenes: list[Scene]) -> dict[str, Any]:
+    """Share of right answers for each attribute, with its 95 % interval."""
+    answers, truth = judge.classify(images), [labels(scene) for scene in scenes]
+    table = {}
+    for column, name in enumerate(ATTRIBUTES):
+        hits = [CLASSES[name][row[column]] == word for row, word in zip(truth, answers[name], strict=True)]
+        table[name] = [round(number, 4) for number in share(hits)]
+    return table
+
+
+def captions(pplus: pp.PPlus, sheets: Path, kind: str, count: int) -> dict[str, Any]:
+    """Generated pictures of full captions, beside renders of the same scenes and their reconstructions."""
+    judge, dino = AttributeJudge.load(), DinoJudge.load()
+    scenes = scenes_of(kind, count)
+    renders = [render(scene, SEEDS[kind] + i) for i, scene in enumerate(scenes)]
+    others = [render(scene, SEEDS[kind] + count + i) for i, scene in enumerate(scenes)]
+    vae = pplus.pipe.vae
+    restored = decode(vae, encode(vae, to_tensor(renders), CPU), CPU)
+    generated = generate(pplus, [full_caption(s) for s in scenes], range(count), progress=f"captions, {kind}")
+    strips = [torch.cat(list(part[:16]), 1) for part in (to_tensor(renders), restored, to_tensor(generated))]
+    Image.fromarray(torch.cat(strips).numpy()).save(sheets / f"captions-{kind.replace(' ', '-')}.png")
+    error = (restored.float() - to_tensor(renders).float()).square().mean().item()
+    features = {name: dino.embed(pictures) for name, pictures in
+                (("renders", renders), ("others", others), ("generated", generated))}  # fmt: skip
+    return {
+        "pictures": count,
+        "renders": accuracies(judge, renders, scenes),
+        "reconstructions": accuracies(judge, to_images(restored), scenes),
+        "generated": accuracies(judge, generated, scenes),
+        "psnr": round(10 * np.log10(255**2 / error), 2),
+        "frechet": round(frechet_distance(features["renders"], features["generated"]), 4),
+        "frechet_floor": round(frechet_distance(features["renders"], features["others"]), 4),
+    }
+
+
+def curves(pplus: pp.PPlus, sheets: Path) -> dict[str, Any]:
+    """Subset curves over pairs of captions that differ in everything, and where each attribute crosses one half."""
+    judge, rng = AttributeJudge.load(), random.Random(7)
+    prompts, pairs = [], []
+    while len(pairs) < PAIRS:
+        one, two = random_test_scene(rng), random_test_scene(rng)
+        if all(a != b for a, b in zip(labels(one), labels(two), strict=True)):
+            pairs.append((one, two))
+            prompts += subset_prompts(pplus.layers, full_caption(one), full_caption(two))
+    subsets = len(prompts) // PAIRS
+    seeds = [i // subsets for i in range(len(prompts))]
+    images = generate(pplus, prompts, seeds, progress="subset curves")
+    answers = judge.classify(images)
+    hits = {}
+    for column, name in enumerate(ATTRIBUTES):
+        wanted = [CLASSES[name][labels(two)[column]] for _, two in pairs for _ in range(subsets)]
+        hits[name] = np.array([a == b for a, b in zip(answers[name], wanted, strict=True)]).reshape(PAIRS, subsets)
+    rows = [torch.cat(list(to_tensor(images[i * subsets : (i + 1) * subsets])), 1) for i in range(8)]
+    Image.fromarray(torch.cat(rows).numpy()).save(sheets / "subsets.png")
+    found = intervals(hits, [("object", "colour")])
+    return {
+        "pairs": PAIRS,
+        "sizes": [len(subset) for subset in pplus.layers.subsets()],
+        "share": {name: [round(float(v), 3) for v in table.mean(0)] for name, table in hits.items()},
+        "relative": {name: [round(float(v), 3) for v in relative(table)] for name, table in hits.items()},
+        "crossings": {name: [round(v, 3) for v in (i.value, i.low, i.high)] for name, i in found.items()},
+    }
+
+
+class ConceptScorer:
+    """Similarity to one concept's pictures in the judge DINO's eyes, between floor and ceiling."""
+
+    def __init__(self, pplus: pp.PPlus, name: str) -> None:
+        self.pplus, self.name, self.dino = pplus, name, DinoJudge.load()
+        self.real = self.dino.embed(load_pictures(CONCEPTS / name))
+        places = [BACKGROUNDS[i % len(BACKGROUNDS)] for i in range(PICTURES)]
+        self.ceiling = self.of([render_object_concept(name, place, FRESH + i) for i, place in enumerate(places)])
+
+    def of(self, images: list[Image.Image]) -> float:
+        return subject_similarity(self.real, self.dino.embed(images))
+
+    def prompt(self, text: str, seed: int = 0) -> tuple[float, list[Image.Image]]:
+        """Similarity of sixteen pictures of a prompt, and the pictures."""
+        images = generate(self.pplus, [text] * PICTURES, range(seed, seed + PICTURES))
+        return self.of(images), images
+
+
+def concept(pplus: pp.PPlus, sheets: Path, name: str, seed: int) -> dict[str, Any]:
+    """One inversion with default settings: r between the class word's pictures and fresh renders."""
+    scorer = ConceptScorer(pplus, name)
+    learned = pp.invert(pplus, CONCEPTS / name, seed=seed)
+    pplus.add(learned)
+    similarity, images = scorer.prompt(f"a photo of a {learned.token}", 1000 * seed)
+    pplus.forget(learned.token)
+    floor, _ = scorer.prompt(f"a photo of a {learned.class_word}")
+    real = [torch.from_numpy(np.asarray(p)) for p in load_pictures(CONCEPTS / name)]
+    made = [torch.from_numpy(np.asarray(p)) for p in images[:11]]
+    Image.fromarray(torch.cat([*real, *made], 1).numpy()).save(sheets / f"concept-{name}-{seed}.png")
+    return {
+        "class_word": learned.class_word,
+        "floor": round(floor, 4),
+        "ceiling": round(scorer.ceiling, 4),
+        "similarity": round(similarity, 4),
+        "r": round(recovered(similarity, floor, scorer.ceiling), 3),
+    }
+
+
+def novelty(pplus: pp.PPlus, _sheets: Path, name: str) -> dict[str, Any]:
+    """r of the best caption in words, and of the made-up noun whose figure the judge finds nearest."""
+    scorer, look = ConceptScorer(pplus, name), UNSEEN_OBJECTS[name]
+    word = load_class_word(name)
+    floor, _ = scorer.prompt(f"a photo of a {word}")
+    body, trim = (nearest_colour(colour) for colour in (look.body, look.trim or look.body))
+    noun = nearest_made_up(scorer)
+    texts = {
+        "words": f"a {body} {look.texture} {word} with {trim} trim",
+        "noun": f"a {body} {look.texture} {noun} with {trim} trim",
+    }
+    scores = {key: scorer.prompt(text)[0] for key, text in texts.items()}
+    return {
+        "caption": texts["words"],
+        "noun": noun,
+        **{f"r_{key}": round(recovered(score, floor, scorer.ceiling), 3) for key, score in scores.items()},
+    }
+
+
+def load_class_word(name: str) -> str:
+    from promptplus.inversion.images import read_note
+
+    return read_note(CONCEPTS / name).class_word or "object"
+
+
+def nearest_colour(rgb: tuple[int, int, int]) -> str:
+    from promptplus.pocket.world import COLOURS
+
+    return min(COLOURS, key=lambda word: sum((a - b) ** 2 for a, b in zip(COLOURS[word], rgb, strict=True)))
+
+
+def nearest_made_up(scorer: ConceptScorer) -> str:
+    """The made-up noun whose figure, painted in the concept's own colours, looks most like it."""
+    from dataclasses import replace
+
+    from promptplus.pocket.painting import paint
+    from promptplus.pocket.scenes import figures
+    from promptplus.pocket.world import NO_STYLE
+
+    look = UNSEEN_OBJECTS[scorer.name]
+    drawn = [paint([replace(look, figure=figures()[noun])], "white", NO_STYLE, random.Random(0)) for noun in MADE_UP]
+    return MADE_UP[int((scorer.dino.embed(drawn) @ scorer.real.T).mean(1).argmax())]
+
+
+def judges(_pplus: pp.PPlus, _sheets: Path, count: int = 1000) -> dict[str, Any]:
+    """Zero-shot accuracy of the judge CLIP on renders, nearest-neighbour accuracy of the judge DINO over concepts."""
+    clip, dino = ClipJudge.load(), DinoJudge.load()
+    scenes = scenes_of("trained", count)
+    embedded = clip.embed([render(scene, FRESH + i) for i, scene in enumerate(scenes)])
+    zero_shot = {}
+    for column, name in enumerate(ATTRIBUTES):
+        texts = clip.embed_texts([FORMS[name].format(word) for word in CLASSES[name]])
+        answers = (embedded @ texts.T).argmax(1)
+        zero_shot[name] = round((answers == torch.tensor([labels(s)[column] for s in scenes])).float().mean().item(), 4)
+    names = (*DEV, *REPORT)
+    known = torch.cat([dino.embed(load_pictures(CONCEPTS / name)) for name in names])
+    owner = [i for i, name in enumerate(names) for _ in load_pictures(CONCEPTS / name)]
+    hits = []
+    for i, name in enumerate(names):
+        fresh = dino.embed([render_object_concept(name, place, FRESH + 50 + j) for j, place in enumerate(BACKGROUNDS)])
+        hits += [owner[int(row.argmax())] == i for row in fresh @ known.T]
+    return {"clip_zero_shot": zero_shot, "dino_nearest_neighbour": round(sum(hits) / len(hits), 4)}
+
+
+def parts(count: int) -> dict[str, Callable[[pp.PPlus, Path], dict[str, Any]]]:
+    """Every part of the report by name, in the order they run."""
+    jobs: dict[str, Callable[[pp.PPlus, Path], dict[str, Any]]] = {"judges": judges}
+    jobs["captions/trained"] = lambda pplus, sheets: captions(pplus, sheets, "trained", count)
+    jobs["captions/held out"] = lambda pplus, sheets: captions(pplus, sheets, "held out", count // 2)
+    jobs["curves"] = curves
+    for name in REPORT:
+        jobs[f"novelty/{name}"] = lambda pplus, sheets, name=name: novelty(pplus, sheets, name)
+        for seed in (0, 1):
+            jobs[f"concept/{name}/{seed}"] = lambda pplus, sheets, name=name, seed=seed: concept(
+                pplus, sheets, name, seed
+            )
+    return jobs
