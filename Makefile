@@ -6,7 +6,7 @@ PIP_ARGS ?=          # as --extra-index-url https://download.pytorch.org/whl/cpu
 STAMP := .venv/.stamp
 BIN := .venv/bin
 
-.PHONY: demo test test-slow check bench pocket clean
+.PHONY: demo test test-slow check bench pocket pocket-report clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -36,6 +36,9 @@ bench: $(STAMP)
 
 pocket: $(STAMP)
 	$(BIN)/python -m pocket
+
+pocket-report: $(STAMP)
+	$(BIN)/python -m pocket report
 
 clean:
 	rm -rf .venv dist .pytest_cache .ruff_cache

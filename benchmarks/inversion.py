@@ -19,7 +19,7 @@ from promptplus.generation import generate
 from promptplus.inversion.images import load_pictures, read_note
 from promptplus.inversion.run import Method
 from promptplus.pocket import CONCEPTS
-from promptplus.pocket.world import BACKGROUNDS, render_concept
+from promptplus.pocket.world import BACKGROUNDS, render_object_concept
 
 PICTURES = 16
 FRESH_SEED = 900_000_000  # of the ceiling's renders: no training or bundled picture has it
@@ -41,7 +41,7 @@ class Scorer:
     def of_renders(self) -> float:
         """Of fresh renders of the concept, over all backgrounds: the ceiling."""
         places = [BACKGROUNDS[i % len(BACKGROUNDS)] for i in range(PICTURES)]
-        renders = [render_concept(self.name, place, FRESH_SEED + i) for i, place in enumerate(places)]
+        renders = [render_object_concept(self.name, place, FRESH_SEED + i) for i, place in enumerate(places)]
         return self._similarity(self.judge.embed(renders))
 
     def of_inversion(self, method: Method, steps: int, seed: int) -> float:

@@ -1,9 +1,9 @@
 """The U-Net: Stable Diffusion 1.4's topology with its sixteen cross-attention layers, in miniature.
 
 Trained on latents encoded once; captions are drawn anew at every step, and dropped now and then for classifier-free
-guidance. The text encoder, which CLIP has taught what the words mean, learns on beside it how to say it. It predicts velocity (Salimans and Ho, 2022) over noises that end in nothing but noise (Lin et al., 2024), so
-that the first step has to read colours and background from the caption. Numbers from the pocket spike unless they say
-otherwise.
+guidance. The text encoder, which CLIP has taught what the words mean, learns on beside it how to say it. Velocity is
+predicted (Salimans and Ho, 2022) over noises that end in nothing but noise (Lin et al., 2024), so that the first step
+has to read colours and background from the caption. Numbers from the pocket spike unless they say otherwise.
 """
 
 import copy

@@ -21,7 +21,7 @@ ORDER = (
     ("concept",),
     ("conditioning", "models"),
     ("generation",),
-    ("inversion", "mixing"),
+    ("inversion", "mixing", "analysis"),
     ("evaluation",),
     ("report",),
     ("recipes", "demo"),

@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,11 @@ from promptplus.evaluation.judges import AttributeJudge
 from promptplus.evaluation.metrics import share, subject_similarity
 from promptplus.generation import generate
 from promptplus.inversion.images import load_pictures, read_note
-from promptplus.pocket import CONCEPTS, LEARNED, captions, world
+from promptplus.pocket import CONCEPTS, LEARNED, world
+from promptplus.pocket.composed import draw_plan
+from promptplus.pocket.concepts import COMPOSED, DEV, REPORT, composed_plan
+from promptplus.pocket.painting import FIXED
+from promptplus.pocket.scenes import figures
 from promptplus.templates import OBJECT_TEMPLATES
 
 NAMES = sorted(p.name for p in CONCEPTS.iterdir() if p.is_dir())
@@ -25,9 +30,31 @@ def judge() -> AttributeJudge:
     return AttributeJudge.load()
 
 
-def scenes(count: int, seed: int = 0, **options: Any) -> list[world.Scene]:
+def scenes(count: int, seed: int = 0) -> list[world.Scene]:
     rng = random.Random(seed)
-    return [world.random_scene(rng, **options) for _ in range(count)]
+    return [world.random_scene(rng) for _ in range(count)]
+
+
+def test_scenes(count: int, seed: int = 0, held_out: bool = False) -> list[world.Scene]:
+    rng = random.Random(seed)
+    return [world.random_test_scene(rng, held_out) for _ in range(count)]
+
+
+test_scenes.__test__ = False
+
+
+# ---- the world
+
+
+def test_the_world_is_rich() -> None:
+    assert len(world.OBJECTS) >= 40
+    assert len(world.MADE_UP) >= 300
+    assert len(set(world.OBJECTS) | set(world.MADE_UP)) == len(world.OBJECTS) + len(world.MADE_UP)
+    assert min(map(len, (world.COLOURS, world.TEXTURES, world.BACKGROUNDS, world.STYLES))) >= 5
+    assert (len(world.COLOURS), len(world.BACKGROUNDS)) >= (10, 8)
+    assert len(world.STYLES) >= 6
+    drawn = scenes(2000)
+    assert 0.08 < share([len(scene.things) == 2 for scene in drawn])[0] < 0.16
 
 
 def test_a_render_is_a_function_of_its_scene_and_seed() -> None:
@@ -38,33 +65,66 @@ def test_a_render_is_a_function_of_its_scene_and_seed() -> None:
     assert first.shape == (world.SIZE, world.SIZE, 3)
 
 
+@pytest.mark.parametrize("attribute", ["noun", "colour", "texture", "trim", "adjective"])
+def test_every_attribute_of_a_thing_is_drawn(attribute: str) -> None:
+    thing = world.Thing("house", "red", "striped", "green", "tall")
+    other = {"noun": "cat", "colour": "blue", "texture": "dotted", "trim": "yellow", "adjective": "wide"}
+    scene = world.Scene((thing,), "sky")
+    changed = world.Scene((replace(thing, **{attribute: other[attribute]}),), "sky")
+    assert not np.array_equal(np.asarray(world.render(scene, 3)), np.asarray(world.render(changed, 3)))
+
+
+def test_figures_fill_their_square_and_say_what_their_trim_is() -> None:
+    for noun, figure in figures().items():
+        reach = max(max(abs(x), abs(y)) for part in figure.parts for polygon in part.polygons for x, y in polygon)
+        assert 0.8 < reach < 1.2, noun
+        materials = {part.material for part in figure.parts}
+        assert "body" in materials, noun
+        assert ("trim" in materials) == (figure.trim is not None), noun
+        assert materials <= {"body", "trim", *FIXED}, noun
+
+
 def test_training_scenes_never_have_a_held_out_combination() -> None:
-    assert not any(s.held_out for s in scenes(2000, trim_share=0.3))
-    assert all(s.held_out for s in scenes(50, held_out=True))
+    assert not any(thing.held_out for scene in scenes(2000) for thing in scene.things)
+    assert all(scene.things[0].held_out for scene in test_scenes(50, held_out=True))
     combinations = len(world.OBJECTS) * len(world.COLOURS) * len(world.TEXTURES)
     assert 0.07 < len(world.HELD_OUT) / combinations < 0.13
 
 
-def test_concepts_are_drawn_in_no_training_scene() -> None:
-    assert not set(world.CONCEPTS) & set(world.OBJECTS)
-    assert len(world.CONCEPTS) >= 4
+def test_concepts_are_in_no_training_scene_and_no_caption() -> None:
+    assert not set(world.UNSEEN_OBJECTS) & {*world.OBJECTS, *world.MADE_UP}
+    assert not set(world.UNSEEN_STYLES) & set(world.STYLES)
+    assert not set(DEV) & set(REPORT)
+    assert (len(DEV), len(REPORT), len(world.UNSEEN_STYLES)) == (12, 12, 4)
+    plans = {draw_plan(random.Random(f"made-up noun {n}")) for n in range(len(world.MADE_UP))}
+    assert not plans & {composed_plan(seed)[0] for seed, *_ in COMPOSED}
+
+
+# ---- captions
 
 
 def test_no_caption_is_cut(pipe: Any) -> None:
     rng = random.Random(0)
-    texts = [world.caption(scene, rng) for scene in scenes(3000, trim_share=0.5)]
-    texts += [world.caption(scene, rng, full=True) for scene in scenes(500)]
+    texts = [world.caption(scene, rng) for scene in scenes(5000)]
+    texts += [world.full_caption(scene) for scene in scenes(1000)]
     longest = max(len(ids) for ids in pipe.tokenizer(texts).input_ids)
     assert longest <= pipe.tokenizer.model_max_length
 
 
 def test_a_full_caption_names_every_attribute() -> None:
+    for scene in test_scenes(200):
+        text, thing = world.full_caption(scene), scene.things[0]
+        for word in (thing.noun, thing.colour, thing.texture, scene.background, scene.style):
+            assert word in text, (scene, text)
+
+
+def test_captions_drop_and_paraphrase() -> None:
+    scene = world.Scene((world.Thing("house", "red", "dotted", "green", "tall"),), "sky", "sketch")
     rng = random.Random(0)
-    for scene in scenes(200):
-        text = world.caption(scene, rng, full=True)
-        named = [scene.object, scene.colour, scene.background, scene.texture.replace("dotted", "dot")[:3]]
-        assert all(word in text for word in named), (scene, text)
-        assert scene.style == captions.NO_STYLE or scene.style in text
+    texts = [world.caption(scene, rng) for _ in range(500)]
+    assert len(set(texts)) > 100
+    for word, least, most in (("red", 0.7, 1), ("polka dot", 0.2, 0.7), ("sky", 0.6, 0.95), ("green roof", 0.7, 1)):
+        assert least < share([word in text for text in texts])[0] < most, word
 
 
 def test_inversions_templates_are_words_the_model_was_trained_on(pipe: Any) -> None:
@@ -74,13 +134,15 @@ def test_inversions_templates_are_words_the_model_was_trained_on(pipe: Any) -> N
 
 
 def test_every_bundled_concept_is_whole(pplus: pp.PPlus) -> None:
-    assert tuple(NAMES) == tuple(sorted(world.CONCEPTS))
+    assert tuple(NAMES) == tuple(sorted((*world.UNSEEN_OBJECTS, *world.UNSEEN_STYLES)))
+    split = json.loads((CONCEPTS / "split.json").read_text())
+    assert (tuple(split["dev"]), tuple(split["report"])) == (DEV, REPORT)
     for name in NAMES:
         assert [p.size for p in load_pictures(CONCEPTS / name)] == [(64, 64)] * 5
         note = read_note(CONCEPTS / name)
         assert note.token == f"<{name}>"
         assert note.kind in ("object", "style")
-        assert note.class_word in world.OBJECTS
+        assert note.class_word in (*world.OBJECTS, world.NO_STYLE)
         assert note.initializer
         assert len(pplus.pipe.tokenizer(note.initializer, add_special_tokens=False).input_ids) == 1
 
@@ -117,17 +179,26 @@ def test_the_weights_are_those_of_the_card() -> None:
     from promptplus.pocket import PIPELINE
 
     card = json.loads((PIPELINE.parent / "card.json").read_text())
-    assert set(card["sha256"]) >= {"pipeline/unet", "pipeline/vae", "pipeline/text_encoder", "judge"}
+    assert set(card["sha256"]) >= {
+        "pipeline/unet",
+        "pipeline/vae",
+        "pipeline/text_encoder",
+        "judge",
+        "judge_clip",
+        "dino",
+    }
     for folder, expected in card["sha256"].items():
         weights = next((PIPELINE.parent / folder).glob("*.safetensors"))
         assert hashlib.sha256(weights.read_bytes()).hexdigest() == expected, folder
 
 
 def test_the_judge_knows_fresh_renders(judge: AttributeJudge) -> None:
-    drawn = scenes(200, seed=77)
+    drawn = test_scenes(200, seed=77)
     answers = judge.classify([world.render(scene, 700_000_000 + i) for i, scene in enumerate(drawn)])
     for attribute, least in {"object": 0.95, "colour": 0.9, "texture": 0.85, "background": 0.97, "style": 0.9}.items():
-        right = [a == getattr(scene, attribute) for a, scene in zip(answers[attribute], drawn, strict=True)]
+        column = world.ATTRIBUTES.index(attribute)
+        truth = [world.CLASSES[attribute][world.labels(scene)[column]] for scene in drawn]
+        right = [a == b for a, b in zip(answers[attribute], truth, strict=True)]
         assert share(right)[0] >= least, attribute
 
 

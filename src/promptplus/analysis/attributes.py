@@ -1,4 +1,4 @@
-"""Which layers decide which attribute: prompt 2 takes a growing subset of layers, coarse to fine (paper section 3.1)."""
+"""Which layers decide which attribute: a second prompt takes a growing subset of layers (paper section 3.1)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -34,7 +34,7 @@ TILT, TILTED = 0.15, (0.45, 0.7)
 
 @dataclass(frozen=True)
 class Look:
-    """One figure to paint; without a `trim` colour its trim is a darker body. `adjectives` are keys of `STRETCH` or "tilted"."""
+    """One figure to paint; without a `trim` colour its trim is a darker body. Adjectives: `STRETCH`'s, or "tilted"."""
 
     figure: Figure
     body: RGB

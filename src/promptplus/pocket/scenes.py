@@ -116,7 +116,7 @@ def random_test_scene(rng: random.Random, held_out: bool = False) -> Scene:
 
 
 def labels(scene: Scene) -> tuple[int, ...]:
-    """Class indices in the order of `ATTRIBUTES`; `NOT_LABELLED` for what two things do not share, and made-up nouns."""
+    """Class indices in the order of `ATTRIBUTES`; `NOT_LABELLED` for made-up nouns, and for what two things differ in."""
     first = scene.things[0]
     words = {"object": first.noun, "colour": first.colour, "texture": first.texture}
     indices = {

@@ -29,7 +29,7 @@ def mix(a: RGB, b: RGB, share: float) -> RGB:
 
 @dataclass(frozen=True)
 class Part:
-    """Polygons of one material: `body` (colour and texture), `trim` (second colour) or a fixed one (`painting.FIXED`)."""
+    """Polygons of one material: `body` (colour and texture), `trim` (second colour) or one of `painting.FIXED`."""
 
     material: str
     polygons: tuple[Polygon, ...]
