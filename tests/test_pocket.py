@@ -35,12 +35,11 @@ def scenes(count: int, seed: int = 0) -> list[world.Scene]:
     return [world.random_scene(rng) for _ in range(count)]
 
 
-def test_scenes(count: int, seed: int = 0, held_out: bool = False) -> list[world.Scene]:
+def judged_scenes(count: int, seed: int = 0, held_out: bool = False) -> list[world.Scene]:
     rng = random.Random(seed)
     return [world.random_test_scene(rng, held_out) for _ in range(count)]
 
 
-test_scenes.__test__ = False
 
 
 # ---- the world
@@ -86,7 +85,7 @@ def test_figures_fill_their_square_and_say_what_their_trim_is() -> None:
 
 def test_training_scenes_never_have_a_held_out_combination() -> None:
     assert not any(thing.held_out for scene in scenes(2000) for thing in scene.things)
-    assert all(scene.things[0].held_out for scene in test_scenes(50, held_out=True))
+    assert all(scene.things[0].held_out for scene in judged_scenes(50, held_out=True))
     combinations = len(world.OBJECTS) * len(world.COLOURS) * len(world.TEXTURES)
     assert 0.07 < len(world.HELD_OUT) / combinations < 0.13
 
@@ -112,7 +111,7 @@ def test_no_caption_is_cut(pipe: Any) -> None:
 
 
 def test_a_full_caption_names_every_attribute() -> None:
-    for scene in test_scenes(200):
+    for scene in judged_scenes(200):
         text, thing = world.full_caption(scene), scene.things[0]
         for word in (thing.noun, thing.colour, thing.texture, scene.background, scene.style):
             assert word in text, (scene, text)
@@ -193,7 +192,7 @@ def test_the_weights_are_those_of_the_card() -> None:
 
 
 def test_the_judge_knows_fresh_renders(judge: AttributeJudge) -> None:
-    drawn = test_scenes(200, seed=77)
+    drawn = judged_scenes(200, seed=77)
     answers = judge.classify([world.render(scene, 700_000_000 + i) for i, scene in enumerate(drawn)])
     for attribute, least in {"object": 0.95, "colour": 0.9, "texture": 0.85, "background": 0.97, "style": 0.9}.items():
         column = world.ATTRIBUTES.index(attribute)

@@ -116,7 +116,7 @@ def random_test_scene(rng: random.Random, held_out: bool = False) -> Scene:
 
 
 def labels(scene: Scene) -> tuple[int, ...]:
-    """Class indices in the order of `ATTRIBUTES`; `NOT_LABELLED` for made-up nouns, and for what two things differ in."""
+    """Class indices in the order of `ATTRIBUTES`; `NOT_LABELLED` for made-up nouns and where two things may differ."""
     first = scene.things[0]
     words = {"object": first.noun, "colour": first.colour, "texture": first.texture}
     indices = {
