@@ -4,7 +4,9 @@ Judges never saw a picture that a model made; scenes and seeds are the report's 
 """
 
 import random
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +20,20 @@ from promptplus.analysis.attributes import intervals, relative, subset_prompts
 from promptplus.evaluation.judges import AttributeJudge, ClipJudge, DinoJudge
 from promptplus.evaluation.metrics import frechet_distance, recovered, share, subject_similarity
 from promptplus.generation import generate
-from promptplus.inversion.images import load_pictures
+from promptplus.inversion.images import load_pictures, read_note
+from promptplus.inversion.trainer import run_inversion
+from promptplus import pocket as package
 from promptplus.pocket import CONCEPTS
 from promptplus.pocket.concepts import DEV, REPORT
+from promptplus.pocket.painting import paint
+from promptplus.pocket.scenes import figures
 from promptplus.pocket.world import (
     ATTRIBUTES,
     BACKGROUNDS,
     CLASSES,
+    COLOURS,
     MADE_UP,
+    NO_STYLE,
     UNSEEN_OBJECTS,
     Scene,
     full_caption,
@@ -183,25 +191,15 @@ def novelty(pplus: pp.PPlus, _sheets: Path, name: str) -> dict[str, Any]:
 
 
 def load_class_word(name: str) -> str:
-    from promptplus.inversion.images import read_note
-
     return read_note(CONCEPTS / name).class_word or "object"
 
 
 def nearest_colour(rgb: tuple[int, int, int]) -> str:
-    from promptplus.pocket.world import COLOURS
-
     return min(COLOURS, key=lambda word: sum((a - b) ** 2 for a, b in zip(COLOURS[word], rgb, strict=True)))
 
 
 def nearest_made_up(scorer: ConceptScorer) -> str:
     """The made-up noun whose figure, painted in the concept's own colours, looks most like it."""
-    from dataclasses import replace
-
-    from promptplus.pocket.painting import paint
-    from promptplus.pocket.scenes import figures
-    from promptplus.pocket.world import NO_STYLE
-
     look = UNSEEN_OBJECTS[scorer.name]
     drawn = [paint([replace(look, figure=figures()[noun])], "white", NO_STYLE, random.Random(0)) for noun in MADE_UP]
     return MADE_UP[int((scorer.dino.embed(drawn) @ scorer.real.T).mean(1).argmax())]
@@ -240,3 +238,31 @@ def parts(count: int) -> dict[str, Callable[[pp.PPlus, Path], dict[str, Any]]]:
                 pplus, sheets, name, seed
             )
     return jobs
+
+
+def speed(threads: int) -> dict[str, Any]:
+    """Seconds per picture (25 steps, guidance) in batches of sixteen and alone, and per XTI step of batch eight."""
+    torch.set_num_threads(threads)
+    with pp.PPlus(pp.load("pocket", device="cpu")) as pplus:
+
+        def per_picture(batch: int) -> float:
+            generate(pplus, ["a red house"] * batch, range(batch), steps=2)
+            began = time.perf_counter()
+            generate(pplus, ["a red house"] * batch, range(batch))
+            return round((time.perf_counter() - began) / batch, 3)
+
+        run = run_inversion(pplus, CONCEPTS / DEV[0], steps=20, progress=False)
+        return {
+            "threads": threads,
+            "picture_in_batch": per_picture(16),
+            "picture_alone": per_picture(1),
+            "xti_step": round(run.seconds / 20, 3),
+        }
+
+
+def size() -> dict[str, Any]:
+    """Megabytes of what ships with the pocket: weights, judges, concepts."""
+    root = Path(package.__file__).parent
+    shipped = {folder.name: [f.stat().st_size for f in folder.rglob("*") if f.is_file()] for folder in root.iterdir()}
+    parts = {name: round(sum(sizes) / 1e6, 2) for name, sizes in shipped.items() if sizes and name != "__pycache__"}
+    return {**parts, "all": round(sum(parts.values()), 2)}

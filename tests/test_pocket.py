@@ -40,8 +40,6 @@ def judged_scenes(count: int, seed: int = 0, held_out: bool = False) -> list[wor
     return [world.random_test_scene(rng, held_out) for _ in range(count)]
 
 
-
-
 # ---- the world
 
 
