@@ -16,13 +16,13 @@ from PIL import Image
 from torch import Tensor
 
 import promptplus as pp
+from promptplus import pocket as package
 from promptplus.analysis.attributes import intervals, relative, subset_prompts
 from promptplus.evaluation.judges import AttributeJudge, ClipJudge, DinoJudge
 from promptplus.evaluation.metrics import frechet_distance, recovered, share, subject_similarity
 from promptplus.generation import generate
 from promptplus.inversion.images import load_pictures, read_note
 from promptplus.inversion.trainer import run_inversion
-from promptplus import pocket as package
 from promptplus.pocket import CONCEPTS
 from promptplus.pocket.concepts import DEV, REPORT
 from promptplus.pocket.painting import paint
