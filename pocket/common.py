@@ -6,6 +6,7 @@ import os
 import random
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -86,11 +88,27 @@ def save_atomically(value: object, path: Path) -> None:
     os.replace(partial, path)
 
 
+def world_size() -> int:
+    """How many processes share the training: more than one under torchrun."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def average_gradients(parameters: list[nn.Parameter]) -> None:
+    """Replace each process's gradients by their mean over all, in one message."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch._utils._flatten_dense_tensors(gradients)
+    torch.distributed.all_reduce(flat)
+    flat /= world_size()
+    for gradient, mean in zip(gradients, torch._utils._unflatten_dense_tensors(flat, gradients), strict=True):
+        gradient.copy_(mean)
+
+
 class Training:
     """One resumable run: iterate over it for the steps still to do, call `update` with each step's loss.
 
-    The checkpoint holds {model, optimiser, ema, step, rng}; a run that is killed and started again goes on from it and
-    draws the same random numbers as one that was not. A finished run yields no steps.
+    The checkpoint holds {model, optimiser, ema, step}. Random numbers are a function of (seed, step, rank), so a run
+    that is killed and started again goes on as one that was not. A finished run yields no steps. Under torchrun the
+    processes share each batch: gradients are averaged, the first process writes.
     """
 
     def __init__(
@@ -114,13 +132,17 @@ class Training:
         self.optimiser = torch.optim.AdamW(self.parameters, lr=peak, betas=betas, weight_decay=weight_decay, fused=True)
         self.ema_decay = ema_decay
         self.ema = [p.detach().clone() for p in self.parameters] if ema_decay else []
-        self.generator = torch.Generator().manual_seed(seed)
-        self.rng = random.Random(seed)
+        self.seed, self.rank, self.world = seed, int(os.environ.get("RANK", "0")), world_size()
+        self.generator, self.rng = torch.Generator(), random.Random()
         self.step = 0
         self.sums: dict[str, float] = {}
         self.summed = 0
         if self.path.exists():
             self.restore()
+
+    @property
+    def first_rank(self) -> bool:
+        return self.rank == 0
 
     def restore(self) -> None:
         state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
@@ -128,8 +150,6 @@ class Training:
         self.optimiser.load_state_dict(state["optimiser"])
         for mean, saved in zip(self.ema, state["ema"], strict=True):
             mean.copy_(saved)
-        self.generator.set_state(state["rng"][0])
-        self.rng.setstate(state["rng"][1])
         self.step = state["step"]
 
     def save(self) -> None:
@@ -138,21 +158,28 @@ class Training:
             "optimiser": self.optimiser.state_dict(),
             "ema": self.ema,
             "step": self.step,
-            "rng": (self.generator.get_state(), self.rng.getstate()),
         }
         save_atomically(state, self.path)
 
     def __iter__(self) -> Iterator[int]:
         self.model.train()
         self.bar = tqdm(
-            total=self.steps, initial=self.step, desc=self.name, file=sys.stdout, mininterval=10, ascii=True
+            total=self.steps,
+            initial=self.step,
+            desc=self.name,
+            file=sys.stdout if self.first_rank else open(os.devnull, "w"),
+            mininterval=10,
+            ascii=True,
         )
         self.started, self.first = time.time(), self.step
         while self.step < self.steps:
             for group in self.optimiser.param_groups:
                 group["lr"] = cosine(self.step, self.steps, self.peak, self.warmup)
+            key = f"{self.seed}/{self.step}/{self.rank}"
+            self.generator.manual_seed(zlib.crc32(key.encode()))
+            self.rng.seed(key)
             yield self.step
-            if self.step % CHECKPOINT_EVERY == 0 or self.step == self.steps:
+            if self.first_rank and (self.step % CHECKPOINT_EVERY == 0 or self.step == self.steps):
                 self.save()
         self.bar.close()
         self.model.eval()
@@ -161,6 +188,8 @@ class Training:
         """One optimiser step on `loss`; `numbers` are averaged into the log beside it."""
         self.optimiser.zero_grad()
         loss.backward()
+        if self.world > 1:
+            average_gradients(self.parameters)
         nn.utils.clip_grad_norm_(self.parameters, CLIP_NORM)
         self.optimiser.step()
         self.step += 1
@@ -171,7 +200,7 @@ class Training:
         self.summed += 1
         for key, value in {"loss": loss.item(), **numbers}.items():
             self.sums[key] = self.sums.get(key, 0) + value
-        if self.step % LOG_EVERY == 0 or self.step == self.steps:
+        if self.first_rank and (self.step % LOG_EVERY == 0 or self.step == self.steps):
             self.write_log()
 
     def write_log(self) -> None:

@@ -27,7 +27,7 @@ from promptplus.pocket.world import MADE_UP, SIZE, caption
 
 from . import data, judges
 from .clip import WIDTH, token_ids
-from .common import Options, Training, autocast, channels_last, use_fast_attention
+from .common import Options, Training, autocast, channels_last, use_fast_attention, world_size
 from .vae import CHANNELS as VAE_CHANNELS
 from .vae import LATENT_CHANNELS, decode, encode
 
@@ -132,6 +132,7 @@ def run(options: Options) -> None:
     torch.manual_seed(SEED)
     device = options.device
     steps, batch = LENGTHS[device.type]
+    batch //= world_size()
     vae: Any = AutoencoderKL.from_pretrained(options.work / "vae")
     vae.to(device).eval()
     check_colours(options, vae)
@@ -170,9 +171,11 @@ def run(options: Options) -> None:
         velocity = scheduler.get_velocity(clean, noise, times).to(device)
         errors = (predicted - velocity).square().mean((1, 2, 3))
         training.update((errors * weights[times].to(device)).mean(), mse=errors.mean().item())
-        if training.step % PREVIEW_EVERY == 0 or training.step == training.steps:
+        if training.first_rank and (training.step % PREVIEW_EVERY == 0 or training.step == training.steps):
             training.average_into(average)
             preview(options, build_pipeline(vae, average["text"], tokenizer, average["unet"]), training.step)
+    if not training.first_rank:
+        return
     training.average_into(average)
     average["unet"].save_pretrained(options.work / "unet")
     average["text"].save_pretrained(options.work / "text")
