@@ -93,6 +93,16 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def rank() -> int:
+    """This process's number among them."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def first_rank() -> bool:
+    """Whether this process is the one that writes."""
+    return rank() == 0
+
+
 def average_gradients(parameters: list[nn.Parameter]) -> None:
     """Replace each process's gradients by their mean over all, in one message."""
     gradients = [p.grad for p in parameters if p.grad is not None]
@@ -132,17 +142,13 @@ class Training:
         self.optimiser = torch.optim.AdamW(self.parameters, lr=peak, betas=betas, weight_decay=weight_decay, fused=True)
         self.ema_decay = ema_decay
         self.ema = [p.detach().clone() for p in self.parameters] if ema_decay else []
-        self.seed, self.rank, self.world = seed, int(os.environ.get("RANK", "0")), world_size()
+        self.seed, self.world = seed, world_size()
         self.generator, self.rng = torch.Generator(), random.Random()
         self.step = 0
         self.sums: dict[str, float] = {}
         self.summed = 0
         if self.path.exists():
             self.restore()
-
-    @property
-    def first_rank(self) -> bool:
-        return self.rank == 0
 
     def restore(self) -> None:
         state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
@@ -167,7 +173,7 @@ class Training:
             total=self.steps,
             initial=self.step,
             desc=self.name,
-            file=sys.stdout if self.first_rank else open(os.devnull, "w"),
+            file=sys.stdout if first_rank() else open(os.devnull, "w"),
             mininterval=10,
             ascii=True,
         )
@@ -175,11 +181,11 @@ class Training:
         while self.step < self.steps:
             for group in self.optimiser.param_groups:
                 group["lr"] = cosine(self.step, self.steps, self.peak, self.warmup)
-            key = f"{self.seed}/{self.step}/{self.rank}"
+            key = f"{self.seed}/{self.step}/{rank()}"
             self.generator.manual_seed(zlib.crc32(key.encode()))
             self.rng.seed(key)
             yield self.step
-            if self.first_rank and (self.step % CHECKPOINT_EVERY == 0 or self.step == self.steps):
+            if first_rank() and (self.step % CHECKPOINT_EVERY == 0 or self.step == self.steps):
                 self.save()
         self.bar.close()
         self.model.eval()
@@ -200,7 +206,7 @@ class Training:
         self.summed += 1
         for key, value in {"loss": loss.item(), **numbers}.items():
             self.sums[key] = self.sums.get(key, 0) + value
-        if self.first_rank and (self.step % LOG_EVERY == 0 or self.step == self.steps):
+        if first_rank() and (self.step % LOG_EVERY == 0 or self.step == self.steps):
             self.write_log()
 
     def write_log(self) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed
 from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
@@ -27,7 +28,7 @@ from promptplus.pocket.world import MADE_UP, SIZE, caption
 
 from . import data, judges
 from .clip import WIDTH, token_ids
-from .common import Options, Training, autocast, channels_last, use_fast_attention, world_size
+from .common import Options, Training, autocast, channels_last, first_rank, use_fast_attention, world_size
 from .vae import CHANNELS as VAE_CHANNELS
 from .vae import LATENT_CHANNELS, decode, encode
 
@@ -96,11 +97,15 @@ def build_pipeline(
 def latents_of(options: Options, vae: Any, pictures: Tensor) -> Tensor:
     """Scaled latents of `pictures`, float16 [N, 8, 16, 16], kept in `latents.npy`."""
     path = options.work / "latents.npy"
+    if not first_rank():
+        torch.distributed.barrier()  # the first process encodes for all
     if not path.exists():
         scaled = encode(vae, pictures, options.device) * vae.config.scaling_factor
         partial = path.with_suffix(".partial.npy")
         np.save(partial, scaled.half().numpy())
         partial.replace(path)
+    if first_rank() and world_size() > 1:
+        torch.distributed.barrier()
     return torch.from_numpy(np.load(path))
 
 
@@ -171,10 +176,10 @@ def run(options: Options) -> None:
         velocity = scheduler.get_velocity(clean, noise, times).to(device)
         errors = (predicted - velocity).square().mean((1, 2, 3))
         training.update((errors * weights[times].to(device)).mean(), mse=errors.mean().item())
-        if training.first_rank and (training.step % PREVIEW_EVERY == 0 or training.step == training.steps):
+        if first_rank() and (training.step % PREVIEW_EVERY == 0 or training.step == training.steps):
             training.average_into(average)
             preview(options, build_pipeline(vae, average["text"], tokenizer, average["unet"]), training.step)
-    if not training.first_rank:
+    if not first_rank():
         return
     training.average_into(average)
     average["unet"].save_pretrained(options.work / "unet")
