@@ -97,10 +97,13 @@ class PlainTextualInversion:
                 captions("object", token, draws.template), padding="max_length", return_tensors="pt"
             ).input_ids
             states = self.pipe.text_encoder(ids)[0]
-            noisy = scheduler.add_noise(cache.sample(draws), draws.noise, draws.timestep).double()
+            latents = cache.sample(draws)
+            noisy = scheduler.add_noise(latents, draws.noise, draws.timestep).double()
             predicted = self.pipe.unet(noisy, draws.timestep, encoder_hidden_states=states).sample
             optimiser.zero_grad()
-            (predicted - draws.noise).square().mean().backward()
+            velocity = scheduler.config.prediction_type == "v_prediction"
+            target = scheduler.get_velocity(latents, draws.noise, draws.timestep) if velocity else draws.noise
+            (predicted - target).square().mean().backward()
             assert self.table.grad is not None
             others = torch.arange(len(self.table)) != self.row
             self.table.grad[others] = 0
