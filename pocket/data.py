@@ -39,7 +39,8 @@ def draw_views(seed: int) -> np.ndarray:
     """Two pictures of the things of one seed, on other backgrounds and in other poses, uint8 [2, 64, 64, 3]."""
     scene, rng = scene_of(seed), random.Random(seed)
     places = rng.sample(BACKGROUNDS, 2)
-    return np.stack([render(replace(scene, background=place), 10 * seed + i) for i, place in enumerate(places)])
+    drawn = [render(replace(scene, background=place), 10 * seed + i) for i, place in enumerate(places)]
+    return np.stack([np.asarray(picture) for picture in drawn])
 
 
 def draw_many(first: int, count: int, name: str) -> np.ndarray:

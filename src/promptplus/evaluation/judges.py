@@ -105,7 +105,7 @@ class DinoJudge:
         """From a folder or hub id, such as ``facebook/dino-vits16``; float32, eval mode."""
         from transformers import ViTImageProcessorPil, ViTModel  # slow to import: only where a judge is asked for
 
-        model = ViTModel.from_pretrained(source, add_pooling_layer=False, dtype=torch.float32)
+        model: Any = ViTModel.from_pretrained(source, add_pooling_layer=False, dtype=torch.float32)
         return cls(model.to(device).eval(), ViTImageProcessorPil.from_pretrained(source))
 
     @torch.no_grad()
@@ -128,7 +128,7 @@ class ClipJudge:
         """From a folder or hub id, such as ``openai/clip-vit-base-patch32``; float32, eval mode."""
         from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer  # slow, as above
 
-        model = CLIPModel.from_pretrained(source, dtype=torch.float32)
+        model: Any = CLIPModel.from_pretrained(source, dtype=torch.float32)
         processor, tokenizer = (part.from_pretrained(source) for part in (CLIPImageProcessorPil, CLIPTokenizer))
         return cls(model.to(device).eval(), processor, tokenizer)
 
