@@ -19,7 +19,7 @@ from promptplus.pocket.world import SIZE
 from . import data
 from .common import Options, Training, autocast, to_pixels
 
-WIDTH, LAYERS, HEADS, PATCH = 192, 6, 3, 8
+WIDTH, LAYERS, HEADS, PATCH = 192, 5, 3, 8
 PROTOTYPES, HIDDEN, BOTTLENECK = 1024, 512, 96
 LENGTHS = {"cpu": (2000, 48), "cuda": (12_000, 256)}
 """Steps and batch on each kind of device."""

@@ -3,9 +3,10 @@
 Judges never saw a picture that a model made; scenes and seeds are the report's own. `dev` concepts are not touched.
 """
 
+import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from promptplus.generation import generate
 from promptplus.inversion.images import load_pictures, read_note
 from promptplus.inversion.trainer import run_inversion
 from promptplus.pocket import CONCEPTS
+from promptplus.pocket.captions import with_article
 from promptplus.pocket.concepts import DEV, REPORT
 from promptplus.pocket.painting import paint
 from promptplus.pocket.scenes import figures
@@ -34,6 +36,7 @@ from promptplus.pocket.world import (
     COLOURS,
     MADE_UP,
     NO_STYLE,
+    OBJECTS,
     UNSEEN_OBJECTS,
     Scene,
     full_caption,
@@ -52,6 +55,8 @@ FRESH = 900_000_000
 PICTURES = 16
 """Of a concept, of its ceiling and of its floor."""
 PAIRS = 64
+TRIED = 3
+"""Named shapes whose captions are tried for each concept: those the judge finds nearest."""
 CPU = torch.device("cpu")
 
 
@@ -98,7 +103,7 @@ def captions(pplus: pp.PPlus, sheets: Path, kind: str, count: int) -> dict[str, 
         "renders": accuracies(judge, renders, scenes),
         "reconstructions": accuracies(judge, to_images(restored), scenes),
         "generated": accuracies(judge, generated, scenes),
-        "psnr": round(10 * np.log10(255**2 / error), 2),
+        "psnr": round(10 * math.log10(255**2 / error), 2),
         "frechet": round(frechet_distance(features["renders"], features["generated"]), 4),
         "frechet_floor": round(frechet_distance(features["renders"], features["others"]), 4),
     }
@@ -159,9 +164,8 @@ def concept(pplus: pp.PPlus, sheets: Path, name: str, seed: int) -> dict[str, An
     similarity, images = scorer.prompt(f"a photo of a {learned.token}", 1000 * seed)
     pplus.forget(learned.token)
     floor, _ = scorer.prompt(f"a photo of a {learned.class_word}")
-    real = [torch.from_numpy(np.asarray(p)) for p in load_pictures(CONCEPTS / name)]
-    made = [torch.from_numpy(np.asarray(p)) for p in images[:11]]
-    Image.fromarray(torch.cat([*real, *made], 1).numpy()).save(sheets / f"concept-{name}-{seed}.png")
+    shown = to_tensor([*load_pictures(CONCEPTS / name), *images[:11]])
+    Image.fromarray(torch.cat(list(shown), 1).numpy()).save(sheets / f"concept-{name}-{seed}.png")
     return {
         "class_word": learned.class_word,
         "floor": round(floor, 4),
@@ -173,36 +177,37 @@ def concept(pplus: pp.PPlus, sheets: Path, name: str, seed: int) -> dict[str, An
 
 def novelty(pplus: pp.PPlus, _sheets: Path, name: str) -> dict[str, Any]:
     """r of the best caption in words, and of the made-up noun whose figure the judge finds nearest."""
-    scorer, look = ConceptScorer(pplus, name), UNSEEN_OBJECTS[name]
-    word = load_class_word(name)
-    floor, _ = scorer.prompt(f"a photo of a {word}")
-    body, trim = (nearest_colour(colour) for colour in (look.body, look.trim or look.body))
-    noun = nearest_made_up(scorer)
-    texts = {
-        "words": f"a {body} {look.texture} {word} with {trim} trim",
-        "noun": f"a {body} {look.texture} {noun} with {trim} trim",
-    }
-    scores = {key: scorer.prompt(text)[0] for key, text in texts.items()}
+    scorer = ConceptScorer(pplus, name)
+    floor, _ = scorer.prompt(f"a photo of a {read_note(CONCEPTS / name).class_word}")
+    tried = {noun: described(name, noun) for noun in nearest(scorer, OBJECTS)[:TRIED]}
+    scores = {noun: scorer.prompt(text)[0] for noun, text in tried.items()}
+    best, noun = max(scores, key=scores.__getitem__), nearest(scorer, MADE_UP)[0]
     return {
-        "caption": texts["words"],
+        "caption": tried[best],
         "noun": noun,
-        **{f"r_{key}": round(recovered(score, floor, scorer.ceiling), 3) for key, score in scores.items()},
+        "r_words": round(recovered(scores[best], floor, scorer.ceiling), 3),
+        "r_noun": round(recovered(scorer.prompt(described(name, noun))[0], floor, scorer.ceiling), 3),
     }
 
 
-def load_class_word(name: str) -> str:
-    return read_note(CONCEPTS / name).class_word or "object"
+def described(name: str, noun: str) -> str:
+    """A concept's colours and texture in the nearest words there are, said of `noun`."""
+    look, part = UNSEEN_OBJECTS[name], figures()[noun].trim
+    body = nearest_colour(look.body)
+    trim = f" with {nearest_colour(look.trim)} {part}" if part and look.trim else ""
+    return with_article(f"{body} {look.texture} {noun}") + trim
 
 
 def nearest_colour(rgb: tuple[int, int, int]) -> str:
     return min(COLOURS, key=lambda word: sum((a - b) ** 2 for a, b in zip(COLOURS[word], rgb, strict=True)))
 
 
-def nearest_made_up(scorer: ConceptScorer) -> str:
-    """The made-up noun whose figure, painted in the concept's own colours, looks most like it."""
+def nearest(scorer: ConceptScorer, nouns: Sequence[str]) -> list[str]:
+    """Nouns by how much their figures, painted in the concept's own colours, look like it; the likest first."""
     look = UNSEEN_OBJECTS[scorer.name]
-    drawn = [paint([replace(look, figure=figures()[noun])], "white", NO_STYLE, random.Random(0)) for noun in MADE_UP]
-    return MADE_UP[int((scorer.dino.embed(drawn) @ scorer.real.T).mean(1).argmax())]
+    drawn = [paint([replace(look, figure=figures()[noun])], "white", NO_STYLE, random.Random(0)) for noun in nouns]
+    likeness = (scorer.dino.embed(drawn) @ scorer.real.T).mean(1)
+    return [nouns[i] for i in likeness.argsort(descending=True).tolist()]
 
 
 def judges(_pplus: pp.PPlus, _sheets: Path, count: int = 1000) -> dict[str, Any]:
