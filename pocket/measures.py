@@ -6,7 +6,7 @@ Judges never saw a picture that a model made; scenes and seeds are the report's 
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -202,7 +202,7 @@ def nearest_colour(rgb: tuple[int, int, int]) -> str:
     return min(COLOURS, key=lambda word: sum((a - b) ** 2 for a, b in zip(COLOURS[word], rgb, strict=True)))
 
 
-def nearest(scorer: ConceptScorer, nouns: Sequence[str]) -> list[str]:
+def nearest(scorer: ConceptScorer, nouns: tuple[str, ...]) -> list[str]:
     """Nouns by how much their figures, painted in the concept's own colours, look like it; the likest first."""
     look = UNSEEN_OBJECTS[scorer.name]
     drawn = [paint([replace(look, figure=figures()[noun])], "white", NO_STYLE, random.Random(0)) for noun in nouns]
