@@ -21,7 +21,7 @@ from .judges import blemish
 WIDTH, PATCH = 192, 8
 TEXT = {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 3, "num_attention_heads": 4}
 VISION = {"hidden_size": WIDTH, "intermediate_size": 3 * WIDTH, "num_hidden_layers": 5, "num_attention_heads": 4}
-LENGTHS = {"cpu": (2500, 96), "cuda": (12_000, 256)}
+LENGTHS = {"cpu": (1500, 96), "cuda": (12_000, 256)}
 """Steps and batch on each kind of device."""
 PEAK, WARMUP, SEED = 1e-3, 100, 5
 WEIGHT_DECAY, BETAS = 0.05, (0.9, 0.98)
