@@ -34,7 +34,7 @@ LENGTH = 40
 WIDTH = 128
 """Width of the text states, the U-Net's cross_attention_dim."""
 LAYERS, HEADS = 4, 4
-STEPS, BATCH, PEAK, WARMUP, SEED = 1000, 128, 1.2e-3, 60, 1
+STEPS, BATCH, PEAK, WARMUP, SEED = 2500, 128, 1.2e-3, 60, 1
 WEIGHT_DECAY, BETAS = 0.05, (0.9, 0.98)
 NOUNS = (*OBJECTS, *MADE_UP)
 HEADS_WEIGHT = 0.5

@@ -18,7 +18,7 @@ from promptplus.pocket.world import ATTRIBUTES, CLASSES
 from . import data
 from .common import Options, Training, autocast, channels_last, to_pixels
 
-STEPS, BATCH, PEAK, WARMUP, SEED = 600, 96, 2e-3, 30, 3
+STEPS, BATCH, PEAK, WARMUP, SEED = 4000, 96, 2e-3, 30, 3
 WEIGHT_DECAY, SMOOTHING = 0.02, 0.02
 NOISE, SHIFT = 0.12, 4
 """Noise of a deviation up to .12, shifts of up to four pixels (spike: .08 and four)."""
