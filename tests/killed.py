@@ -10,7 +10,7 @@ import torch
 
 import promptplus as pp
 from promptplus import files
-from promptplus.inversion import trainer
+from promptplus.inversion import sitting
 from promptplus.inversion.rows import RowTrainer
 from promptplus.pocket import CONCEPTS
 
@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--inside-save", type=int)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    trainer.CHECKPOINT_EVERY = 2
+    sitting.CHECKPOINT_EVERY = 2
     if options.before_step is not None:
         kill_before_step(options.before_step)
     if options.inside_save is not None:

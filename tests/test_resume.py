@@ -18,7 +18,7 @@ from torch import Tensor
 
 import promptplus as pp
 from promptplus.errors import Interrupted, OutputError, SettingsError, TrainingError
-from promptplus.inversion import journal, rows, trainer
+from promptplus.inversion import journal, rows, sitting
 from promptplus.inversion.checkpoint import Checkpoint, locked
 from promptplus.inversion.objective import denoising_loss
 from promptplus.inversion.rows import RowTrainer
@@ -30,7 +30,7 @@ Pictures = list[Image.Image]
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "CHECKPOINT_EVERY", 2)
+    monkeypatch.setattr(sitting, "CHECKPOINT_EVERY", 2)
     monkeypatch.setattr(journal, "PREVIEW_SEEDS", (0,))
 
 

@@ -19,7 +19,7 @@ from promptplus.inversion import checkpoint
 from promptplus.inversion.checkpoint import LOCK
 from promptplus.inversion.images import GAP, tile
 
-LOG, PREVIEWS = "log.jsonl", "previews"
+LOG, PREVIEWS, CONCEPT = "log.jsonl", "previews", "concept.safetensors"
 
 Method = Literal["xti", "ti"]
 Templates = Literal["batch", "picture"]
@@ -121,18 +121,21 @@ class RunFolder:
         paths = sorted((self.path / PREVIEWS).glob("step-*.png"))
         return [(int(path.stem.removeprefix("step-")), _cut(path)) for path in paths]
 
-    def without(self, pictures: Sequence[Image.Image]) -> None:
-        """Save the strip of the class word, at the previews' seeds."""
-        self._save_strip("without.png", pictures)
-
     def rescue(self, concept: Concept) -> Path:
         """Save the last sound rows of a run that failed."""
         return concept.save(self.path / "last_good.safetensors")
 
-    def finish(self, concept: Concept) -> None:
-        """Write the concept, and beside it the approximation that stock diffusers loads."""
-        concept.save(self.path / "concept.safetensors")
+    @property
+    def finished(self) -> bool:
+        """Whether a run has ended here."""
+        return (self.path / CONCEPT).exists()
+
+    def finish(self, concept: Concept, without: Sequence[Image.Image] = ()) -> None:
+        """Write the concept, the approximation that stock diffusers loads, and a strip of the class word."""
+        if without:
+            self._save_strip("without.png", without)
         concept.save_approximation(self.path / "learned_embeds.safetensors")
+        concept.save(self.path / CONCEPT)
 
     def _save_strip(self, name: str, pictures: Sequence[Image.Image]) -> None:
         buffer = io.BytesIO()

@@ -1,37 +1,28 @@
-"""The training loop: XTI (one row per layer) and TI (one row for all), the same loop with different tying."""
+"""Pictures → Concept: XTI (one row per layer) and TI (one row for all), the same training with different tying."""
 
-import hashlib
 import math
 import os
-import time
-import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, NoReturn, TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
-import torch
 from pydantic import ValidationError
-from torch import Tensor
-from tqdm import tqdm
 
 from promptplus.concept import Concept, Kind, Tying, token_table_hash
 from promptplus.conditioning import PPlus
-from promptplus.errors import ConceptError, Interrupted, ModelError, SettingsError
-from promptplus.inversion.checkpoint import Checkpoint, locked, stop_signals, surroundings, sweep
+from promptplus.errors import ConceptError, ModelError, SettingsError
+from promptplus.inversion.checkpoint import locked
 from promptplus.inversion.images import load_pictures, read_note, to_pixels
-from promptplus.inversion.journal import Journal, open_trackers, preview
-from promptplus.inversion.objective import LatentCache
-from promptplus.inversion.rows import RowTrainer, frozen, initial_rows
+from promptplus.inversion.rows import initial_rows
 from promptplus.inversion.run import InversionRun, InversionSettings, Method, RunFolder, Templates
+from promptplus.inversion.sitting import Sitting
 from promptplus.pocket import PIPELINE
 from promptplus.templates import TEMPLATES
 from promptplus.text import check_token
 
 TYING: dict[Method, Tying] = {"xti": "layer", "ti": "all"}
 PREVIEWS = 5  # how many strips a run makes by default, its last step's among them
-CHECKPOINT_EVERY = 50  # steps; a kill loses at most these (our choice)
-STILL = 0.01  # rows that moved less than this share of their norm have learned nothing (our choice)
 
 
 class Options(TypedDict, total=False):
@@ -123,120 +114,7 @@ def run_inversion(
     if preview_every is None:
         preview_every = math.ceil(settings.steps / PREVIEWS) if folder else 0
     with locked(folder.path) if folder else nullcontext():
-        return _run(pplus, blank, pixels, settings, folder, preview_every, progress, log_with)
-
-
-def _run(
-    pplus: PPlus,
-    blank: Concept,
-    pixels: Tensor,
-    settings: InversionSettings,
-    folder: RunFolder | None,
-    preview_every: int,
-    progress: bool,
-    log_with: Sequence[str],
-) -> InversionRun:
-    began = time.monotonic()
-    pipe = pplus.pipe
-    record = _record(blank, pixels, settings, pipe)
-    saved = _saved(folder, record)
-    with frozen(pipe.unet, pipe.text_encoder, pipe.vae), stop_signals() as asked:
-        trainer = RowTrainer(pplus, blank, LatentCache.encode(pipe.vae, pixels), settings)
-        if saved:
-            trainer.restore(saved.step, saved.rows, saved.moments)
-        if folder and not saved:
-            folder.write_settings({k: v for k, v in blank.describe().items() if k != "row_norms"})
-        trackers = open_trackers(log_with, folder, record)
-        with tqdm(total=settings.steps, desc=f"{settings.method} {blank.token}", disable=not progress) as bar:
-            journal = Journal(trainer, folder, preview_every, bar, trackers)
-            journal.begin(saved.losses.tolist() if saved else [])
-
-            def seconds() -> float:
-                return time.monotonic() - began + (saved.seconds if saved else 0.0)
-
-            def save() -> None:
-                journal.read()
-                if folder:
-                    losses = torch.tensor(journal.losses, dtype=torch.float64)
-                    Checkpoint(
-                        trainer.step, trainer.rows.unique, trainer.moments(), losses, record, seconds()
-                    ).save(folder.path)
-
-            if not saved:
-                save()
-            while trainer.step < settings.steps:
-                journal.record(trainer.advance())
-                if asked.name or trainer.step % CHECKPOINT_EVERY == 0 or trainer.step == settings.steps:
-                    save()
-                if asked.name:
-                    _stop(asked.name, trainer.step, folder)
-        learned = trainer.learned
-        without = preview(pplus, blank, None) if preview_every else []
-    if trackers:
-        trackers.end_training()
-    if folder:
-        folder.finish(learned)
-        if without:
-            folder.without(without)
-    run = InversionRun(
-        concept=learned,
-        settings=settings,
-        losses=tuple(journal.losses),
-        moved=tuple((learned.rows - blank.rows).norm(dim=-1).mean(dim=1).tolist()),
-        previews=tuple(journal.previews),
-        without=tuple(without),
-        seconds=seconds(),
-        resumed=saved.step if saved else 0,
-        folder=folder.path if folder else None,
-    )
-    _warn_if_nothing_moved(run)
-    return run
-
-
-def _record(blank: Concept, pixels: Tensor, settings: InversionSettings, pipe: Any) -> dict[str, Any]:
-    """All that a run depends on, as plain values: what a checkpoint is compared with."""
-    named = ("token", "initializer", "class_word", "kind", "base_model", "token_table")
-    return {
-        **{name: getattr(blank, name) for name in named},
-        **settings.model_dump(),
-        "pictures": hashlib.sha256(pixels.numpy().tobytes()).hexdigest(),
-        "dtype": str(pipe.unet.dtype).removeprefix("torch."),
-        **surroundings(pipe.unet.device),
-    }
-
-
-def _saved(folder: RunFolder | None, record: dict[str, Any]) -> Checkpoint | None:
-    """The checkpoint to go on from, if the folder has one."""
-    if folder is None:
-        return None
-    sweep(folder.path)
-    saved = Checkpoint.load(folder.path)
-    if saved:
-        saved.check(record, folder.path)
-        if saved.step < record["steps"] and saved.settings["threads"] != record["threads"]:
-            warnings.warn(
-                f"{folder.path} was trained with {saved.settings['threads']} threads, now with {record['threads']}: "
-                "the rows will differ in their last bits from an uninterrupted run's",
-                stacklevel=4,
-            )
-    return saved
-
-
-def _stop(name: str, step: int, folder: RunFolder | None) -> NoReturn:
-    if folder is None:
-        raise KeyboardInterrupt
-    raise Interrupted(f"stopped by {name} after step {step}, which is saved; the same command goes on from there")
-
-
-def _warn_if_nothing_moved(run: InversionRun) -> None:
-    """A run without effect should not look like one with it."""
-    still = [name for name, share in zip(run.concept.layers.names, run.share_moved, strict=True) if share < STILL]
-    if still:
-        warnings.warn(
-            f"the rows of {run.concept.token} hardly moved (layers {', '.join(still)}); "
-            "train for more steps, or raise the learning rate",
-            stacklevel=4,
-        )
+        return Sitting(pplus, blank, pixels, settings, folder, preview_every, progress, log_with).run()
 
 
 def _picture_size(pplus: PPlus) -> int:
