@@ -1,4 +1,4 @@
-"""Stable Diffusion 1.4's real architecture with random weights: time, memory and exactness do not depend on their values."""
+"""Stable Diffusion 1.4's real architecture with random weights: cost and exactness do not depend on their values."""
 
 from typing import Any
 

@@ -1,9 +1,9 @@
 """What one XTI step costs: ours beside its floor and beside the published recipe, interleaved, as ratios of medians.
 
-``python -m benchmarks.xti_step [--cases pocket sd sd-accumulated] [--rounds 5] [--device cpu] [--dtype float32]``
+``python -m benchmarks.xti_step [--cases pocket sd sd-accumulated] [--rounds 5]``
 
-- *floor*: the bare U-Net forward and backward to its contexts, and one text pass, forward and backward to the rows, over
-  the same unique rows as ours. No loss, no optimiser, no drawing of noise.
+- *floor*: the bare U-Net forward and backward to its contexts, and one text pass, forward and backward to the rows,
+  over the same unique rows as ours. No loss, no optimiser, no drawing of noise.
 - *ours*: ``RowTrainer.advance``, one template per step (``batch``) and one per picture (``picture``).
 - *published*: the recipe of the public implementations: the VAE encodes every step, the text encoder is called once per
   layer on a row per picture, AdamW runs over the whole vocabulary and the frozen rows are put back.
@@ -170,13 +170,13 @@ def measure(name: str, pipe: Any, rounds: int) -> None:
         print(f"  {templates:<8} ours {mine:7.3f} s   ours / floor {mine / least:.3f}   published / ours {ratio:.2f}")
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Measure the cases asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--check", action="store_true", help="only show that the published recipe learns")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.check:
         check(pp.load("pocket"))
         return

@@ -1,4 +1,4 @@
-"""A short inversion in a process of its own, which kills itself where it is told to: ``python -m tests.killed OUT …``."""
+"""A short inversion in its own process, which kills itself where it is told to: ``python -m tests.killed OUT …``."""
 
 import argparse
 import os

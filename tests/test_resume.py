@@ -1,4 +1,4 @@
-"""A run survives anything: kills, signals, a second trainer, a full disk, other settings, losses that are not finite."""
+"""A run survives anything: kills, signals, a second trainer, a full disk, other settings, a loss that is no number."""
 
 import json
 import os
@@ -115,7 +115,12 @@ def start(out: Path, *arguments: str) -> "subprocess.Popen[str]":
     call = [sys.executable, "-m", "tests.killed", str(out), *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     return subprocess.Popen(
-        call, env=environment, cwd=Path(__file__).parent.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        call,
+        env=environment,
+        cwd=Path(__file__).parent.parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -143,7 +148,8 @@ def test_twenty_kills_at_random_times_change_no_bit(tmp_path: Path) -> None:
     steps = 9
     while kills < 20:
         process = start(out, "--steps", str(steps))
-        assert process.stdout and process.stdout.readline() == "ready\n"
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
         time.sleep(rng.uniform(0, 3))
         process.kill()
         kills += process.wait() == -signal.SIGKILL
@@ -203,7 +209,8 @@ def test_a_second_trainer_is_refused(pplus: pp.PPlus, pictures: Pictures, tmp_pa
     holder = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path / "x")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    assert holder.stdout and holder.stdout.readline() == "held\n"
+    assert holder.stdout
+    assert holder.stdout.readline() == "held\n"
     with pytest.raises(OutputError, match="another run is training"):
         learn(pplus, pictures, out=tmp_path / "x")
     holder.kill()

@@ -28,7 +28,9 @@ def invert(
     log_with: Annotated[list[str] | None, typer.Option(help="Also log to tensorboard, wandb or trackio.")] = None,
     preview_every: Annotated[int | None, typer.Option(min=0, help="Steps between previews; 0: none.")] = None,
     seed: Seed = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run, new or to go on with; default: runs/TOKEN.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run, new or to go on with; default: runs/TOKEN.")
+    ] = None,
     model: Model = "pocket",
     device: Device = None,
     dtype: Dtype = None,

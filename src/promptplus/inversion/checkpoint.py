@@ -66,7 +66,7 @@ class Checkpoint:
                 raise ValueError("it is too large")
             with safe_open(path, "pt") as file:
                 record = json.loads((file.metadata() or {})["run"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+                tensors = {name: file.get_tensor(name) for name in file.keys()}
             moments = {k.removeprefix("moment."): v for k, v in tensors.items() if k.startswith("moment.")}
             step, seconds = int(record["step"]), float(record["seconds"])
             return cls(step, tensors["rows"], moments, tensors["losses"], dict(record["settings"]), seconds)
@@ -78,7 +78,9 @@ class Checkpoint:
         for name in sorted({*self.settings, *settings} - {*FREE}):
             before, now = self.settings.get(name), settings.get(name)
             if before != now:
-                raise SettingsError(f"{folder} was begun with {name} {before!r}, not {now!r}; give the run a new folder")
+                raise SettingsError(
+                    f"{folder} was begun with {name} {before!r}, not {now!r}; give the run a new folder"
+                )
         if settings["steps"] < self.step:
             raise SettingsError(f"{folder} has taken {self.step} steps already; --steps {settings['steps']} is fewer")
 
@@ -90,7 +92,9 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise OutputError(f"another run is training in {folder} right now; wait for it, or give another folder") from None
+        raise OutputError(
+            f"another run is training in {folder} right now; wait for it, or give another folder"
+        ) from None
     except OSError as error:
         raise OutputError(f"cannot write into {folder}: {error.strerror or error}") from error
     try:
@@ -138,4 +142,3 @@ def stop_signals() -> Iterator[StopSignal]:
 def surroundings(device: torch.device) -> dict[str, Any]:
     """What equal bits depend on besides the settings; recorded, and free to change."""
     return {"device": str(device), "threads": torch.get_num_threads()}
-

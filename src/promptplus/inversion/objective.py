@@ -92,7 +92,6 @@ class Draws:
             posterior=torch.stack(posterior),
         )
 
-
     def part(self, start: int, stop: int) -> "Draws":
         """The draws of some of the samples."""
         chosen = slice(start, stop)

@@ -51,7 +51,7 @@ class Sitting:
             self.trainer = RowTrainer(self.pplus, self.blank, cache, self.settings)
             if saved:
                 self.trainer.restore(saved.step, saved.rows, saved.moments)
-            elif self.folder:
+            if self.folder and not self._nothing_new:
                 self.folder.write_settings({k: v for k, v in self.blank.describe().items() if k != "row_norms"})
             trackers = open_trackers(self.log_with, self.folder, self.record)
             title = f"{self.settings.method} {self.blank.token}"
