@@ -135,6 +135,24 @@ def test_heic_is_read_where_its_extra_is_installed(tmp_path: Path) -> None:
     assert near < 12  # HEIC loses a little colour
 
 
+def test_broken_pictures_are_left_out_said_aloud(tmp_path: Path) -> None:
+    Image.new("RGB", (9, 9), "red").save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:40])
+    (tmp_path / "c.jpg").write_bytes(b"")
+    with pytest.warns(UserWarning, match=r"left out 2 of 3 files: .*b\.png.*c\.jpg"):
+        assert len(load_pictures(tmp_path)) == 1
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(PictureError, match="holds no picture that can be read"):
+        load_pictures(tmp_path)
+
+
+def test_the_first_frame_of_an_animation_is_read(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (9, 9), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    (picture,) = load_pictures(tmp_path)
+    assert picture.getpixel((4, 4)) == (255, 0, 0)
+
+
 def test_tile() -> None:
     sheet = tile([half_red((4, 4))] * 3, columns=2, gap=1)
     assert sheet.size == (9, 9)

@@ -18,6 +18,7 @@ from promptplus.errors import PictureError
 
 CONCEPT_JSON = "concept.json"
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # no EPS: Pillow hands it to Ghostscript
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif"}
 MAX_PIXELS = 100_000_000  # a 100-megapixel camera; above it a file is taken for a decompression bomb
 WHITE = (255, 255, 255)
 GAP = 2  # pixels between the pictures of a sheet
@@ -66,7 +67,8 @@ def picture_files(folder: str | os.PathLike[str]) -> list[Path]:
 def load_pictures(source: str | os.PathLike[str] | Sequence[Any]) -> list[Image.Image]:
     """RGB pictures from a folder, or from a list of paths and PIL pictures.
 
-    A folder's files that are no pictures are left out with a warning that names them; PictureError where none is left.
+    A folder's broken pictures are left out with a warning that names them. Raises PictureError where none is left, and
+    on a file that does not even claim to be a picture.
     """
     if not isinstance(source, str | os.PathLike):
         if not source:
@@ -77,6 +79,8 @@ def load_pictures(source: str | os.PathLike[str] | Sequence[Any]) -> list[Image.
         try:
             pictures.append(read_picture(path))
         except PictureError as error:
+            if path.suffix.lower() not in SUFFIXES:
+                raise
             bad.append(str(error))
     if not pictures:
         raise PictureError(f"{source} holds no picture that can be read: {'; '.join(bad)}")
