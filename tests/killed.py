@@ -10,7 +10,7 @@ import torch
 
 import promptplus as pp
 from promptplus import files
-from promptplus.inversion import sitting
+from promptplus.inversion import checkpoint, sitting
 from promptplus.inversion.rows import RowTrainer
 from promptplus.pocket import CONCEPTS
 
@@ -31,15 +31,16 @@ def kill_before_step(step: int) -> None:
 
 
 def kill_inside_save(number: int) -> None:
-    """Die when the checkpoint's new file is written but has not taken the old one's place."""
-    replace, saves = os.replace, iter(range(10**6))
+    """Die when half of a checkpoint's new file is written."""
+    write, saves = files.write_atomically, iter(range(10**6))
 
-    def wrapped(source: Any, target: Any) -> None:
-        if str(target).endswith("checkpoint.safetensors") and next(saves) == number:
+    def wrapped(path: Any, data: bytes) -> Any:
+        if next(saves) == number:
+            (Path(path).parent / f".{Path(path).name}.halfdone").write_bytes(data[: len(data) // 2])
             die()
-        replace(source, target)
+        return write(path, data)
 
-    files.os.replace = wrapped
+    checkpoint.write_atomically = wrapped
 
 
 def main() -> None:

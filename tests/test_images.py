@@ -108,7 +108,6 @@ def truncated(path: Path) -> None:
 def test_a_file_that_is_no_picture_is_refused_by_name(
     tmp_path: Path, make: Callable[[Path], Any], message: str
 ) -> None:
-    half_red().save(tmp_path / "good.png")
     make(tmp_path / "bad.png")
     with pytest.raises(PictureError, match=message) as caught:
         load_pictures(tmp_path)

@@ -78,13 +78,14 @@ def invert(
         )
     write_atomically(out / "run.html", run_page(run).encode())
     files = {"concept": str(out / "concept.safetensors"), "page": str(out / "run.html")}
-    done = "was finished already and" if run.resumed == steps else "is learned:"
+    done = "was learned before and lies" if run.resumed == steps else "is"
     least, most = min(run.share_moved), max(run.share_moved)
     sentence = (
-        f"{token} {done} lies in {files['concept']}; its rows moved by {least:.0%} to {most:.0%} of their norm; "
+        f"{token} {done} in {files['concept']}; its rows moved by {least:.0%} to {most:.0%} of their norm; "
         f"the run's page: {files['page']}"
     )
-    say({**files, "seconds": round(run.seconds, 1), "share_moved": run.share_moved}, sentence, as_json)
+    numbers = {"seconds": round(run.seconds, 1), "resumed": run.resumed, "share_moved": run.share_moved}
+    say({**files, **numbers}, sentence, as_json)
 
 
 def mix(

@@ -27,6 +27,8 @@ MAX_BYTES = 512 * 2**20  # SDXL's 70 layers with 64 rows of 2048 numbers, three 
 LOCK = ".lock"
 FREE = ("steps", "device", "threads", "micro_batch")
 """Settings that may differ when a run goes on: steps may grow, the others may be anything."""
+HASHES = {"pictures": "pictures", "denoiser": "denoiser weights", "token_table": "text encoder weights"}
+"""Settings that are hashes, and what they stand for."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class Checkpoint:
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold the run folder: a second trainer on it is refused. The lock dies with its process."""
-    lock = FileLock(folder / LOCK)
+    lock = FileLock(folder / LOCK, fallback_to_soft=False)  # a soft lock would outlive its holder
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -104,8 +106,8 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a killed writer left half written."""
-    for leftover in folder.glob(f".{NAME}.*"):
+    """Remove what a killed writer left half written (``files.write_atomically`` names it ``.NAME.random``)."""
+    for leftover in [*folder.glob(".*.*.*"), *folder.glob("previews/.*.*.*")]:
         leftover.unlink(missing_ok=True)
 
 
@@ -116,7 +118,7 @@ class StopSignal:
         self.name = ""
 
     def __call__(self, number: int, _frame: FrameType | None) -> None:
-        if self.name:  # asked twice: at once, then
+        if self.name == signal.Signals(number).name:  # asked twice: at once, then
             raise Interrupted(f"stopped by a second {signal.Signals(number).name}")
         self.name = signal.Signals(number).name
 

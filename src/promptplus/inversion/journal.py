@@ -13,7 +13,7 @@ from promptplus.concept import Concept
 from promptplus.conditioning import PPlus
 from promptplus.errors import SettingsError, TrainingError
 from promptplus.generation import denoise, pack_kwargs, quiet
-from promptplus.inversion.rows import RowTrainer
+from promptplus.inversion.rows import RowTrainer, out_of_memory
 from promptplus.inversion.run import RunFolder
 from promptplus.text import Placeholder
 
@@ -38,7 +38,6 @@ class Journal:
     def begin(self, losses: Sequence[float]) -> None:
         """Start with nothing, or where a checkpoint left off."""
         self.losses = list(losses)
-        self._bar.update(len(losses))
         if self._folder:
             self._folder.cut_log(len(losses))
             self.previews = [(step, strip) for step, strip in self._folder.previews() if step <= len(losses)]
@@ -75,7 +74,8 @@ class Journal:
 
     def _advice(self) -> str:
         token, near = self._trainer.concept.token, self._trainer.step
-        text = f"the loss of {token} is not finite near step {near}; lower --learning-rate or use --dtype float32"
+        text = f"the loss of {token} is not finite near step {near}; "
+        text += "begin anew with a lower --learning-rate or --dtype float32"
         if self._folder:
             text += f"; the last good rows are in {self._folder.rescue(self._trainer.learned)}"
         return text
@@ -94,8 +94,17 @@ def preview(pplus: PPlus, concept: Concept, placeholder: Placeholder | None) -> 
     text, layers = PREVIEW_PROMPTS[concept.kind].format(word), len(pplus.layers)
     with torch.no_grad(), quiet(pplus.pipe):
         states = pplus.states([[text] * layers], {concept.token: placeholder} if placeholder else {})
-        kwargs = pack_kwargs(states.expand(len(PREVIEW_SEEDS), -1, -1, -1), pplus.states([[""] * layers]))
-        return denoise(pplus.pipe, kwargs, PREVIEW_SEEDS)
+        negative = pplus.states([[""] * layers])
+
+        def sample(seeds: Sequence[int]) -> list[Image.Image]:
+            return denoise(pplus.pipe, pack_kwargs(states.expand(len(seeds), -1, -1, -1), negative), seeds)
+
+        try:
+            return sample(PREVIEW_SEEDS)
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+        return [sample([seed])[0] for seed in PREVIEW_SEEDS]
 
 
 def open_trackers(names: Sequence[str], folder: RunFolder | None, settings: dict[str, Any]) -> Any:

@@ -4,7 +4,7 @@ Every random draw is a function of (seed, concept, step, sample), so a run repea
 """
 
 import hashlib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -96,6 +96,13 @@ class Draws:
         """The draws of some of the samples."""
         chosen = slice(start, stop)
         return Draws(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+    def to(self, device: torch.device) -> "Draws":
+        """The same draws on another device, sent without waiting where it can be."""
+        tensors = {f.name: v for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}
+        if device.type == "cuda":
+            tensors = {name: value.pin_memory() for name, value in tensors.items()}
+        return replace(self, **{name: value.to(device, non_blocking=True) for name, value in tensors.items()})
 
 
 def generator(key: str) -> torch.Generator:

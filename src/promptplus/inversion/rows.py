@@ -45,19 +45,19 @@ class RowTrainer:
 
     AdamW with a constant learning rate (paper); its weight decay is 0, our choice: rows are points, not weights. The
     captions' unique rows are encoded once per step; gradients are gathered at their text states over the micro-batches
-    and sent back through the text encoder once. Nothing in a step waits for the device.
+    and sent back through the text encoder once. A step reads nothing back from the device.
     """
 
     def __init__(self, pplus: PPlus, concept: Concept, cache: LatentCache, settings: InversionSettings) -> None:
         self.pplus, self.concept, self.cache, self.settings = pplus, concept, cache, settings
         self.rows = TrainedRows.of(concept, pplus.pipe.unet.device, pplus.pipe.text_encoder.dtype)
-        self.optimiser = torch.optim.AdamW([self.rows.unique], lr=settings.learning_rate, weight_decay=0.0)
+        self.optimiser = torch.optim.AdamW([self.rows.unique], lr=settings.learning_rate, weight_decay=0.0, fused=True)
         self.scheduler = training_scheduler(pplus.pipe)
         self.scale = HALF_SCALE if pplus.pipe.unet.dtype is torch.float16 else 1.0
         self.micro_batch = min(settings.micro_batch or settings.batch_size, settings.batch_size)
         self.step = 0
         self.sound = torch.ones((), dtype=torch.bool, device=self.rows.unique.device)
-        """False from the first loss or gradient on that is not finite: the rows stay what they were before it."""
+        """False from the first loss or gradient on that is not finite: from there on no optimiser step is taken."""
 
     def advance(self) -> Tensor:
         """Take one step; returns its loss, on the device."""
@@ -71,54 +71,58 @@ class RowTrainer:
             templates=len(TEMPLATES[self.concept.kind]),
             flip=settings.flip,
             one_template=settings.templates == "batch",
-        )
-        while True:
-            try:
-                loss = self._gradients(draws)
-                break
-            except (torch.OutOfMemoryError, RuntimeError) as error:
-                if not _out_of_memory(error):
-                    raise
-                self._halve(error)
-        rows, gradient = self.rows.unique, self.rows.unique.grad
+        ).to(self.rows.unique.device)
+        while (loss := self._loss_if_there_is_room(draws)) is None:
+            self._halve()
+        gradient = self.rows.unique.grad
         assert gradient is not None
         self.sound = self.sound & torch.isfinite(loss) & torch.isfinite(gradient).all()
-        before = rows.detach().clone()
+        self.optimiser.found_inf = (~self.sound).float()  # the fused kernel skips the step itself, moments and all
         self.optimiser.step()
-        with torch.no_grad():
-            rows.copy_(torch.where(self.sound, rows, before))
         self.step += 1
         return loss
 
-    def _gradients(self, draws: Draws) -> Tensor:
-        """Leave the step's gradient in ``rows.unique.grad``; returns the loss."""
+    def _loss_if_there_is_room(self, draws: Draws) -> Tensor | None:
+        """The loss, with its gradient left in ``rows.unique.grad``; None where memory ran out."""
+        try:
+            return self.gradients(draws)
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            return None
+
+    def gradients(self, draws: Draws) -> Tensor:
+        """Leave a step's gradient in ``rows.unique.grad``; returns its loss."""
         self.optimiser.zero_grad(set_to_none=True)
         unique = sorted(set(draws.template))
         texts = captions(self.concept.kind, self.concept.token, unique)
         layers = len(self.pplus.layers)
         states = self.pplus.states([[text] * layers for text in texts], {self.concept.token: self.rows.placeholder})
-        leaf = states.detach().requires_grad_()
-        which = torch.tensor([unique.index(template) for template in draws.template])
+        # gathered in float32 at least: half precision would round every micro-batch's share
+        leaf = states.detach().to(torch.promote_types(states.dtype, torch.float32)).requires_grad_()
+        which = [unique.index(template) for template in draws.template]
         latents, batch = self.cache.sample(draws), len(which)
         losses = []
         for start in range(0, batch, self.micro_batch):
             stop = min(start + self.micro_batch, batch)
-            context = leaf[which[start:stop].to(leaf.device)]
+            context = torch.stack([leaf[i] for i in which[start:stop]])
             part = draws.part(start, stop)
             loss = denoising_loss(self.pplus.pipe.unet, self.scheduler, latents[start:stop], part, context)
             loss = loss * ((stop - start) / batch)
             (loss * self.scale).backward()
             losses.append(loss.detach())
-        states.backward(leaf.grad)
+        assert leaf.grad is not None
+        states.backward(leaf.grad.to(states.dtype))
         assert self.rows.unique.grad is not None
         self.rows.unique.grad.div_(self.scale)
         return torch.stack(losses).sum()
 
-    def _halve(self, error: Exception) -> None:
+    def _halve(self) -> None:
         """Go on with half as many pictures at once; the step's gradient stays the same."""
         if self.micro_batch == 1:
-            raise TrainingError("out of memory with one picture at a time; use half precision (--dtype)") from error
+            raise TrainingError("out of memory with one picture at a time; use half precision (--dtype float16)")
         self.micro_batch = -(-self.micro_batch // 2)
+        self.optimiser.zero_grad(set_to_none=True)
         torch.cuda.empty_cache()
         warnings.warn(f"out of memory: going on with {self.micro_batch} pictures at a time", stacklevel=4)
 
@@ -141,8 +145,12 @@ class RowTrainer:
             self.optimiser.load_state_dict({"state": {0: moments}, "param_groups": groups})
 
 
-def _out_of_memory(error: Exception) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+_NO_ROOM = ("out of memory", "ALLOC_FAILED", "can't allocate memory")  # CUDA and MPS, cuDNN and cuBLAS, the CPU
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error says that there is no memory left; PyTorch has a class of its own for CUDA alone."""
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _NO_ROOM)
 
 
 def initial_rows(pplus: PPlus, initializer: str, settings: InversionSettings) -> Tensor:

@@ -20,6 +20,7 @@ from promptplus.inversion.checkpoint import LOCK
 from promptplus.inversion.images import GAP, tile
 
 LOG, PREVIEWS, CONCEPT = "log.jsonl", "previews", "concept.safetensors"
+WITHOUT = "without.png"
 
 Method = Literal["xti", "ti"]
 Templates = Literal["batch", "picture"]
@@ -87,7 +88,7 @@ class RunFolder:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = make_folder(check_run_folder(path))
-        self._start = time.monotonic()
+        self.start = time.monotonic()
 
     def write_settings(self, values: dict[str, Any]) -> None:
         """What the run was asked to do."""
@@ -95,7 +96,7 @@ class RunFolder:
 
     def log(self, first_step: int, losses: Sequence[float]) -> None:
         """Append one line per step."""
-        seconds = round(time.monotonic() - self._start, 3)
+        seconds = round(time.monotonic() - self.start, 3)
         lines = [
             json.dumps({"step": step, "loss": loss, "seconds": seconds}) for step, loss in enumerate(losses, first_step)
         ]
@@ -125,15 +126,20 @@ class RunFolder:
         """Save the last sound rows of a run that failed."""
         return concept.save(self.path / "last_good.safetensors")
 
-    @property
-    def finished(self) -> bool:
-        """Whether a run has ended here."""
-        return (self.path / CONCEPT).exists()
+    def concept(self) -> Concept | None:
+        """What a run that ended here has learned."""
+        path = self.path / CONCEPT
+        return Concept.load(path) if path.exists() else None
+
+    def without(self) -> list[Image.Image]:
+        """The strip of the class word, if there is one."""
+        path = self.path / PREVIEWS / WITHOUT
+        return _cut(path) if path.exists() else []
 
     def finish(self, concept: Concept, without: Sequence[Image.Image] = ()) -> None:
         """Write the concept, the approximation that stock diffusers loads, and a strip of the class word."""
         if without:
-            self._save_strip("without.png", without)
+            self._save_strip(WITHOUT, without)
         concept.save_approximation(self.path / "learned_embeds.safetensors")
         concept.save(self.path / CONCEPT)
 
@@ -153,7 +159,8 @@ def _cut(path: Path) -> list[Image.Image]:
 def check_run_folder(path: str | os.PathLike[str]) -> Path:
     """See, before any work, that a run can begin or go on in a folder. Raises OutputError where it cannot."""
     folder = check_folder(path)
-    held = {p.name for p in folder.iterdir()} - {LOCK} if folder.is_dir() else set()
-    if held and checkpoint.NAME not in held:
+    held = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
+    ours = {name for name in held if name == LOCK or name.startswith(f".{checkpoint.NAME}.")}
+    if held - ours and checkpoint.NAME not in held:
         raise OutputError(f"{folder} already holds something; nothing is overwritten, so give another folder")
     return folder

@@ -7,19 +7,21 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import torch
-from torch import Tensor
+from PIL import Image
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from promptplus.concept import Concept
 from promptplus.conditioning import PPlus
 from promptplus.errors import Interrupted
-from promptplus.inversion.checkpoint import Checkpoint, stop_signals, surroundings, sweep
+from promptplus.inversion.checkpoint import Checkpoint, StopSignal, stop_signals, surroundings, sweep
 from promptplus.inversion.journal import Journal, open_trackers, preview
 from promptplus.inversion.objective import LatentCache
 from promptplus.inversion.rows import RowTrainer, frozen
 from promptplus.inversion.run import InversionRun, InversionSettings, RunFolder
 
 CHECKPOINT_EVERY = 50  # steps; a kill loses at most these (our choice)
+SAMPLED = 16  # numbers per tensor in the denoiser's hash: enough to tell trainings apart, read in no time
 STILL = 0.01  # rows that moved less than this share of their norm have learned nothing (our choice)
 
 
@@ -27,110 +29,126 @@ class Sitting:
     """Trains ``blank``'s rows on ``pixels`` ``[N, 3, H, W]``; where ``folder`` holds a checkpoint, from there on."""
 
     def __init__(
-        self,
-        pplus: PPlus,
-        blank: Concept,
-        pixels: Tensor,
-        settings: InversionSettings,
-        folder: RunFolder | None,
-        preview_every: int,
-        progress: bool,
-        log_with: Sequence[str],
+        self, pplus: PPlus, blank: Concept, pixels: Tensor, settings: InversionSettings, folder: RunFolder | None
     ) -> None:
-        self.pplus, self.blank, self.pixels, self.settings = pplus, blank, pixels, settings
-        self.folder, self.preview_every, self.progress, self.log_with = folder, preview_every, progress, log_with
-        self.began = time.monotonic()
+        self.pplus, self.blank, self.pixels, self.settings, self.folder = pplus, blank, pixels, settings, folder
         self.record = record_of(blank, pixels, settings, pplus.pipe)
-        self.saved = self._saved()
+        self.before = self._checkpoint()
+        self.began = time.monotonic() - (self.before.seconds if self.before else 0.0)
+        if folder:
+            folder.start = self.began
 
-    def run(self) -> InversionRun:
+    def run(self, preview_every: int, progress: bool, log_with: Sequence[str]) -> InversionRun:
         """Take the steps that are left, and keep what they gave."""
-        pipe, saved = self.pplus.pipe, self.saved
-        with frozen(pipe.unet, pipe.text_encoder, pipe.vae):
-            cache = LatentCache.encode(pipe.vae, self.pixels)
-            self.trainer = RowTrainer(self.pplus, self.blank, cache, self.settings)
-            if saved:
-                self.trainer.restore(saved.step, saved.rows, saved.moments)
-            if self.folder and not self._nothing_new:
-                self.folder.write_settings({k: v for k, v in self.blank.describe().items() if k != "row_norms"})
-            trackers = open_trackers(self.log_with, self.folder, self.record)
-            title = f"{self.settings.method} {self.blank.token}"
-            with tqdm(total=self.settings.steps, desc=title, disable=not self.progress) as bar:
-                self.journal = Journal(self.trainer, self.folder, self.preview_every, bar, trackers)
-                self.journal.begin(saved.losses.tolist() if saved else [])
-                self._train()
-            without = preview(self.pplus, self.blank, None) if self.preview_every else []
-        if trackers:
-            trackers.end_training()
-        if self.folder and not (self.folder.finished and self._nothing_new):
-            self.folder.finish(self.trainer.learned, without)
-        run = self._result(without)
-        _warn_if_nothing_moved(run)
-        return run
-
-    def _train(self) -> None:
-        if not self.saved:
-            self._save()
-        with stop_signals() as asked:
-            while self.trainer.step < self.settings.steps:
-                self.journal.record(self.trainer.advance())
-                step = self.trainer.step
-                if asked.name or step % CHECKPOINT_EVERY == 0 or step == self.settings.steps:
-                    self._save()
-                if asked.name:
-                    self._stop(asked.name)
-
-    def _save(self) -> None:
-        self.journal.read()
+        if finished := self._finished():
+            return finished
+        trackers = open_trackers(log_with, self.folder, self.record)
+        pipe, done = self.pplus.pipe, self.before.step if self.before else 0
+        bar = tqdm(
+            total=self.settings.steps,
+            initial=done,
+            desc=f"{self.settings.method} {self.blank.token}",
+            disable=not progress,
+        )
+        try:
+            with frozen(pipe.unet, pipe.text_encoder, pipe.vae), stop_signals() as asked, bar:
+                trainer = self._trainer()
+                journal = Journal(trainer, self.folder, preview_every, bar, trackers)
+                if not self.before:
+                    self._save(trainer, journal)  # the folder's first file: whatever happens now, the run can go on
+                journal.begin(self.before.losses.tolist() if self.before else [])
+                self._train(trainer, journal, asked)
+                without = preview(self.pplus, self.blank, None) if preview_every else []
+        finally:
+            if trackers:
+                trackers.end_training()
         if self.folder:
-            losses = torch.tensor(self.journal.losses, dtype=torch.float64)
-            trainer = self.trainer
-            now = Checkpoint(trainer.step, trainer.rows.unique, trainer.moments(), losses, self.record, self._seconds())
-            now.save(self.folder.path)
+            self.folder.finish(trainer.learned, without)
+        return self._result(trainer.learned, journal.losses, journal.previews, without)
 
-    def _stop(self, name: str) -> NoReturn:
+    def _trainer(self) -> RowTrainer:
+        trainer = RowTrainer(
+            self.pplus, self.blank, LatentCache.encode(self.pplus.pipe.vae, self.pixels), self.settings
+        )
+        if self.before:
+            trainer.restore(self.before.step, self.before.rows, self.before.moments)
+            if self.settings.micro_batch is None:  # as small as memory made it before
+                trainer.micro_batch = min(trainer.micro_batch, self.before.settings["micro_batch"])
+        return trainer
+
+    def _train(self, trainer: RowTrainer, journal: Journal, asked: StopSignal) -> None:
+        if self.folder:
+            self.folder.write_settings({k: v for k, v in self.blank.describe().items() if k != "row_norms"})
+        while trainer.step < self.settings.steps:
+            journal.record(trainer.advance())
+            if asked.name or trainer.step % CHECKPOINT_EVERY == 0 or trainer.step == self.settings.steps:
+                self._save(trainer, journal)
+            if asked.name:
+                self._stop(asked.name, trainer.step)
+
+    def _save(self, trainer: RowTrainer, journal: Journal) -> None:
+        journal.read()
+        if self.folder:
+            losses = torch.tensor(journal.losses, dtype=torch.float64)
+            settings = {**self.record, "micro_batch": trainer.micro_batch}
+            seconds = time.monotonic() - self.began
+            rows = trainer.rows.unique
+            Checkpoint(trainer.step, rows, trainer.moments(), losses, settings, seconds).save(self.folder.path)
+
+    def _stop(self, name: str, step: int) -> NoReturn:
         if self.folder is None:
             raise KeyboardInterrupt
-        step = self.trainer.step
         raise Interrupted(f"stopped by {name} after step {step}, which is saved; the same command goes on from there")
 
-    def _saved(self) -> Checkpoint | None:
-        """The checkpoint to go on from, if the folder has one."""
+    def _checkpoint(self) -> Checkpoint | None:
+        """The checkpoint to go on from, if the folder has one that fits."""
         if self.folder is None:
             return None
         sweep(self.folder.path)
-        saved = Checkpoint.load(self.folder.path)
-        if saved:
-            saved.check(self.record, self.folder.path)
-            before, now = saved.settings["threads"], self.record["threads"]
-            if saved.step < self.settings.steps and before != now:
+        found = Checkpoint.load(self.folder.path)
+        if found:
+            found.check(self.record, self.folder.path)
+            before, now = found.settings["threads"], self.record["threads"]
+            if found.step < self.settings.steps and before != now:
                 warnings.warn(
                     f"{self.folder.path} was trained with {before} threads, now with {now}: "
                     "the rows will differ in their last bits from an uninterrupted run's",
                     stacklevel=5,
                 )
-        return saved
+        return found
 
-    @property
-    def _nothing_new(self) -> bool:
-        return self.saved is not None and self.saved.step == self.settings.steps
+    def _finished(self) -> InversionRun | None:
+        """The run as it lies in the folder, if there is nothing left to do."""
+        learned = self.folder.concept() if self.folder else None
+        if not (self.folder and self.before and learned and self.before.step == self.settings.steps):
+            return None
+        if learned.provenance != self.blank.provenance:  # of fewer steps: the last sitting ended before it was written
+            return None
+        return self._result(learned, self.before.losses.tolist(), self.folder.previews(), self.folder.without())
 
-    def _seconds(self) -> float:
-        return time.monotonic() - self.began + (self.saved.seconds if self.saved else 0.0)
-
-    def _result(self, without: Sequence[Any]) -> InversionRun:
-        learned = self.trainer.learned
-        return InversionRun(
+    def _result(
+        self,
+        learned: Concept,
+        losses: Sequence[float],
+        previews: Sequence[tuple[int, list[Image.Image]]],
+        without: Sequence[Image.Image],
+    ) -> InversionRun:
+        done = self.before.step if self.before else 0
+        run = InversionRun(
             concept=learned,
             settings=self.settings,
-            losses=tuple(self.journal.losses),
+            losses=tuple(losses),
             moved=tuple((learned.rows - self.blank.rows).norm(dim=-1).mean(dim=1).tolist()),
-            previews=tuple(self.journal.previews),
+            previews=tuple(previews),
             without=tuple(without),
-            seconds=self.saved.seconds if self.saved and self._nothing_new else self._seconds(),
-            resumed=self.saved.step if self.saved else 0,
+            seconds=self.before.seconds
+            if self.before and done == self.settings.steps
+            else time.monotonic() - self.began,
+            resumed=done,
             folder=self.folder.path if self.folder else None,
         )
+        _warn_if_nothing_moved(run)
+        return run
 
 
 def record_of(blank: Concept, pixels: Tensor, settings: InversionSettings, pipe: Any) -> dict[str, Any]:
@@ -140,9 +158,19 @@ def record_of(blank: Concept, pixels: Tensor, settings: InversionSettings, pipe:
         **{name: getattr(blank, name) for name in named},
         **settings.model_dump(),
         "pictures": hashlib.sha256(pixels.numpy().tobytes()).hexdigest(),
+        "denoiser": weights_hash(pipe.unet),
         "dtype": str(pipe.unet.dtype).removeprefix("torch."),
         **surroundings(pipe.unet.device),
     }
+
+
+def weights_hash(module: nn.Module) -> str:
+    """Tells one model's weights from another's by the first numbers of every tensor; the same on any device."""
+    digest = hashlib.sha256()
+    for name, weight in module.named_parameters():
+        digest.update(name.encode())
+        digest.update(weight.detach().flatten()[:SAMPLED].float().cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _warn_if_nothing_moved(run: InversionRun) -> None:

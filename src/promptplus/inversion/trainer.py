@@ -114,7 +114,7 @@ def run_inversion(
     if preview_every is None:
         preview_every = math.ceil(settings.steps / PREVIEWS) if folder else 0
     with locked(folder.path) if folder else nullcontext():
-        return Sitting(pplus, blank, pixels, settings, folder, preview_every, progress, log_with).run()
+        return Sitting(pplus, blank, pixels, settings, folder).run(preview_every, progress, log_with)
 
 
 def _picture_size(pplus: PPlus) -> int:
