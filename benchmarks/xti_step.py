@@ -6,8 +6,8 @@
   backward to its token embeddings, over as many unique rows as ours. No loss, optimiser, hooks, drawing or tokenising.
 - *ours*: ``RowTrainer.advance``, one template per step (``batch``) and one per picture (``picture``).
 - *published*: the recipe of the public implementations: the VAE encodes in every step, the text encoder is called once
-  per layer on a row per picture, AdamW runs over the whole vocabulary and the frozen rows are put back. It has a copy of
-  the text encoder to itself. That it learns is checked: its loss on fixed draws must fall.
+  per layer on a row per picture, AdamW runs over the whole vocabulary and the frozen rows are put back. It has a copy
+  of the text encoder to itself. That it learns is checked: its loss on fixed draws must fall.
 
 Equal precision, pictures, draws and steps; the order changes from round to round. Peak memory is that of a process of
 its own for each contestant (``--peak``).
