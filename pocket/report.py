@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from promptplus.evaluation.judges import AttributeJudge
+from promptplus.generation import GUIDANCE, STEPS
 from promptplus.pocket.world import ATTRIBUTES, Scene, caption, labels
 
 from .common import Options
@@ -25,7 +26,7 @@ from .judges import accuracy
 from .vae import decode, encode
 
 SEEDS = {"trained combinations": 400_000_000, "held-out combinations": 500_000_000}
-DDIM_STEPS, GUIDANCE, BATCH = 25, 5.0, 20
+BATCH = 20
 
 
 def generate(pipeline: Any, scenes: list[Scene], seed: int) -> Tensor:
@@ -36,7 +37,7 @@ def generate(pipeline: Any, scenes: list[Scene], seed: int) -> Tensor:
     for start in tqdm(range(0, len(prompts), BATCH), desc="generate", file=sys.stdout, mininterval=10, ascii=True):
         images += pipeline(
             prompts[start : start + BATCH],
-            num_inference_steps=DDIM_STEPS,
+            num_inference_steps=STEPS,
             guidance_scale=GUIDANCE,
             generator=generator,
         ).images
@@ -77,5 +78,5 @@ def run(options: Options) -> None:
     print("".ljust(width), *(name.rjust(10) for name in ATTRIBUTES))
     for row, scores in table.items():
         print(row.ljust(width), *(f"{scores[name]:10.3f}" for name in ATTRIBUTES))
-    settings = {"pictures": options.count, "steps": DDIM_STEPS, "guidance": GUIDANCE}
+    settings = {"pictures": options.count, "steps": STEPS, "guidance": GUIDANCE}
     (options.work / "report.json").write_text(json.dumps({"settings": settings, "accuracy": table}, indent=2) + "\n")

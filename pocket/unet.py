@@ -85,7 +85,7 @@ def build_pipeline(
     vae: AutoencoderKL, text: CLIPTextModel, tokenizer: CLIPTokenizer, unet: UNet2DConditionModel
 ) -> Any:
     """The four parts and a DDIM scheduler that starts at the last timestep, where there is nothing but noise."""
-    spacing = {"timestep_spacing": "trailing", "steps_offset": 1}
+    spacing: Any = {"timestep_spacing": "trailing", "steps_offset": 1}
     scheduler: Any = DDIMScheduler(**NOISES, **spacing, clip_sample=False, set_alpha_to_one=False)
     absent: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     pipeline = StableDiffusionPipeline(vae, text, tokenizer, unet, scheduler, **absent)

@@ -4,16 +4,14 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image
-from transformers import CLIPTextConfig, CLIPTextModel
 
 import promptplus as pp
+from benchmarks import architectures
 from promptplus.inversion.images import to_pixels
 from promptplus.inversion.objective import LatentCache
 from promptplus.inversion.rows import initial_rows
 from promptplus.inversion.run import InversionSettings
-from promptplus.pocket import PIPELINE
 from tests.conftest import latents
 
 pytestmark = pytest.mark.slow
@@ -22,32 +20,8 @@ PIXELS = 64  # latents of 8 x 8: the weights are real in size, the picture is no
 
 
 @pytest.fixture(scope="module")
-def stable_diffusion(pipe: Any) -> Any:
-    """1.07 billion random weights; the tokenizer is the pocket's, with SD's context length."""
-    torch.manual_seed(0)
-    tokenizer = type(pipe.tokenizer).from_pretrained(PIPELINE / "tokenizer")
-    tokenizer.model_max_length = 77
-    text = CLIPTextConfig(
-        vocab_size=49408, hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12
-    )
-    real = StableDiffusionPipeline(
-        vae=AutoencoderKL(
-            block_out_channels=(128, 256, 512, 512),
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            layers_per_block=2,
-            latent_channels=4,
-        ).eval(),
-        text_encoder=CLIPTextModel(text).eval(),
-        tokenizer=tokenizer,
-        unet=UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8).eval(),
-        scheduler=DDIMScheduler.from_config(pipe.scheduler.config),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    real.set_progress_bar_config(disable=True)
-    return real
+def stable_diffusion() -> Any:
+    return architectures.stable_diffusion()
 
 
 SIZE = {"height": PIXELS, "width": PIXELS, "num_inference_steps": 2}

@@ -67,9 +67,6 @@ def test_coarse_layers_decide_the_object_and_the_others_its_colour(result: split
     assert result.leak.high < result.colour.low
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the first weights are not there yet (docs/log.md); better ones must drop this mark"
-)
 def test_the_split_reaches_its_bars(result: split.SplitResult) -> None:
     assert result.object.share >= 0.80
     assert result.colour.share >= 0.90

@@ -12,8 +12,8 @@ from tqdm import tqdm
 from promptplus.conditioning import PPlus, Prompt, pack
 from promptplus.errors import PromptError, SettingsError
 
-STEPS = 25  # the pocket spike's; a choice, not yet measured on these weights
-GUIDANCE = 5.0  # the pocket spike's; Stable Diffusion's usual 7.5 is --guidance 7.5
+STEPS = 25  # the pocket spike's
+GUIDANCE = 3.0  # the pocket's best of 1, 2, 3 and 5 (docs/log.md); Stable Diffusion's usual 7.5 is --guidance 7.5
 BATCH = 16  # pictures at once; the pocket spike timed .28 s each so, .92 s alone
 
 

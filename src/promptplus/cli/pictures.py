@@ -18,7 +18,7 @@ def generate(
     seed: Seed = 0,
     count: Annotated[int, typer.Option(min=1, help="How many pictures, from consecutive seeds.")] = 4,
     steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps; default 25.")] = None,
-    guidance: Annotated[float | None, typer.Option(min=0.0, help="Guidance scale; default 5.")] = None,
+    guidance: Annotated[float | None, typer.Option(min=0.0, help="Guidance scale; default 3.")] = None,
     clip_skip: Annotated[int | None, typer.Option(min=0, help="Text encoder layers to skip.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Pictures at once.")] = 16,
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("pictures"),
