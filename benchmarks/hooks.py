@@ -79,7 +79,8 @@ def keys_and_values(pipe: Any, case: Case, rounds: int) -> float:
     def call() -> None:
         unet(noisy, 500, encoder_hidden_states=states)
 
-    projections(), call()
+    projections()
+    call()
     pairs = [(timed(projections), timed(call)) for _ in range(rounds)]
     first, second = (statistics.median(times) for times in zip(*pairs, strict=True))
     return first / second

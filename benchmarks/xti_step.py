@@ -229,7 +229,8 @@ def peak(name: str, label: str, options: argparse.Namespace) -> float:
 def only(bench: Bench, label: str) -> float:
     """Take two steps of one contestant; returns the process's peak memory, GiB."""
     call = bench.contestant(label)
-    call(), call()
+    call()
+    call()
     if bench.pipe.unet.device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

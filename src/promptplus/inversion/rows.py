@@ -51,7 +51,8 @@ class RowTrainer:
     def __init__(self, pplus: PPlus, concept: Concept, cache: LatentCache, settings: InversionSettings) -> None:
         self.pplus, self.concept, self.cache, self.settings = pplus, concept, cache, settings
         self.rows = TrainedRows.of(concept, pplus.pipe.unet.device, pplus.pipe.text_encoder.dtype)
-        self.optimiser = torch.optim.AdamW([self.rows.unique], lr=settings.learning_rate, weight_decay=0.0, fused=True)
+        options: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": 0.0, "fused": True}
+        self.optimiser: Any = torch.optim.AdamW([self.rows.unique], **options)
         self.scheduler = training_scheduler(pplus.pipe)
         self.scale = HALF_SCALE if pplus.pipe.unet.dtype is torch.float16 else 1.0
         self.micro_batch = min(settings.micro_batch or settings.batch_size, settings.batch_size)
