@@ -5,16 +5,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
 
 import promptplus as pp
 from promptplus.errors import ModelError
+from promptplus.generation import generate, usual_sampling
 from promptplus.pocket import PIPELINE
 from tests.conftest import latents
 
 
 def test_load_gives_a_stock_pipeline() -> None:
-    from diffusers import StableDiffusionPipeline
-
     pipe = pp.load("pocket", device="cpu")
     assert type(pipe) is StableDiffusionPipeline
     assert {m.dtype for m in (pipe.unet, pipe.vae, pipe.text_encoder)} == {torch.float32}
@@ -55,8 +55,6 @@ def test_a_folder_without_a_model(tmp_path: Path) -> None:
 
 @pytest.mark.gpu
 def test_pictures_of_a_gpu_are_those_of_the_cpu(pipe: Any) -> None:
-    from promptplus.generation import generate
-
     pictures = []
     for where in ("cpu", "cuda"):
         with pp.PPlus(pp.load("pocket", device=where)) as pplus:
@@ -70,3 +68,10 @@ def test_the_real_model_loads_by_its_hub_id() -> None:
     with pp.PPlus(pp.load("CompVis/stable-diffusion-v1-4")) as pplus:
         assert [layer.kohya for layer in pplus.layers][-1] == "OUT11"
         assert pplus.encode("a red cube || coarse: a green lizard")["prompt_embeds"].shape == (1, 77, 16 * 768)
+
+
+def test_sampling_is_as_usual_for_the_model(pipe: Any) -> None:
+    other = StableDiffusionPipeline(**pipe.components, requires_safety_checker=False)
+    assert usual_sampling(pipe) == (25, 3.0)
+    assert usual_sampling(other) == (50, 7.5)
+    assert usual_sampling(other, steps=4, guidance=1.0) == (4, 1.0)

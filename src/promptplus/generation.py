@@ -1,5 +1,6 @@
 """Prompts and seeds → pictures, through the stock pipeline, in batches; one seed makes one picture."""
 
+import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -11,9 +12,10 @@ from tqdm import tqdm
 
 from promptplus.conditioning import PPlus, Prompt, pack
 from promptplus.errors import PromptError, SettingsError
+from promptplus.pocket import PIPELINE
 
-STEPS = 25  # the pocket spike's
-GUIDANCE = 3.0  # the pocket's best of 1, 2, 3 and 5 (docs/log.md); Stable Diffusion's usual 7.5 is --guidance 7.5
+STEPS = 25  # the pocket's; from the spike
+GUIDANCE = 3.0  # the pocket's best of 1, 2, 3 and 5 (docs/log.md)
 BATCH = 16  # pictures at once; the pocket spike timed .28 s each so, .92 s alone
 
 
@@ -23,8 +25,8 @@ def generate(
     seeds: Sequence[int],
     *,
     negative: Prompt = "",
-    steps: int = STEPS,
-    guidance: float = GUIDANCE,
+    steps: int | None = None,
+    guidance: float | None = None,
     batch: int = BATCH,
     clip_skip: int | None = None,
     progress: bool | str = False,
@@ -34,10 +36,13 @@ def generate(
     Noise is drawn per seed on the CPU, so a picture depends neither on its batch nor on the device.
 
     Args:
+        steps: denoising steps; default: as usual for the model.
+        guidance: guidance scale; default: as usual for the model.
         progress: show a bar with ETA; a text names it.
     """
     if len(prompts) != len(seeds):
         raise PromptError(f"{len(prompts)} prompts but {len(seeds)} seeds; give a seed for each prompt")
+    steps, guidance = usual_sampling(pplus.pipe, steps, guidance)
     most = pplus.pipe.scheduler.config.num_train_timesteps
     if not 1 <= steps <= most:
         raise SettingsError(f"steps are 1 to {most}, the timesteps this model was trained with, not {steps}")
@@ -54,11 +59,30 @@ def generate(
 
 
 def denoise(
-    pipe: Any, kwargs: dict[str, Tensor], seeds: Sequence[int], *, steps: int = STEPS, guidance: float = GUIDANCE
+    pipe: Any,
+    kwargs: dict[str, Tensor],
+    seeds: Sequence[int],
+    *,
+    steps: int | None = None,
+    guidance: float | None = None,
 ) -> list[Image.Image]:
     """Pictures of already encoded prompts ``[B, S, n·D]``, one seed each."""
+    steps, guidance = usual_sampling(pipe, steps, guidance)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     return pipe(**kwargs, num_inference_steps=steps, guidance_scale=guidance, generator=generators).images
+
+
+def usual_sampling(pipe: Any, steps: int | None = None, guidance: float | None = None) -> tuple[int, float]:
+    """Denoising steps and guidance scale, as usual for the model where not given.
+
+    That is the pocket's own, and for any other model what its stock pipeline takes (Stable Diffusion: 50 and 7.5).
+    """
+    if str(pipe.config.get("_name_or_path")) == str(PIPELINE):
+        usual = (STEPS, GUIDANCE)
+    else:
+        stock = inspect.signature(type(pipe).__call__).parameters
+        usual = (stock["num_inference_steps"].default, stock["guidance_scale"].default)
+    return usual[0] if steps is None else steps, usual[1] if guidance is None else guidance
 
 
 def pack_kwargs(states: Tensor, negative: Tensor) -> dict[str, Tensor]:

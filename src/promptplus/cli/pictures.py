@@ -17,8 +17,8 @@ def generate(
     concept: Annotated[list[Path] | None, typer.Option(help="A concept file; repeatable.")] = None,
     seed: Seed = 0,
     count: Annotated[int, typer.Option(min=1, help="How many pictures, from consecutive seeds.")] = 4,
-    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps; default 25.")] = None,
-    guidance: Annotated[float | None, typer.Option(min=0.0, help="Guidance scale; default 3.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps; default: usual (pocket: 25).")] = None,
+    guidance: Annotated[float | None, typer.Option(min=0.0, help="Guidance scale; default: usual (pocket: 3).")] = None,
     clip_skip: Annotated[int | None, typer.Option(min=0, help="Text encoder layers to skip.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Pictures at once.")] = 16,
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("pictures"),
@@ -29,7 +29,7 @@ def generate(
 ) -> None:
     """Make pictures from a per-layer prompt: PNGs that carry their recipe, and a contact sheet."""
     from promptplus.files import check_folder
-    from promptplus.generation import GUIDANCE, STEPS
+    from promptplus.generation import usual_sampling
     from promptplus.recipes import Recipe, make_pictures, parse_prompt
 
     parsed = parse_prompt(prompt, layer or ())
@@ -39,13 +39,14 @@ def generate(
         for token in pplus.concepts:
             if not any(token in text for text in parsed):
                 complain(f"note: no part of the prompt uses {token}")
+        steps, guidance = usual_sampling(pplus.pipe, steps, guidance)
         recipe = Recipe.of(
             pplus,
             prompt=str(parsed),
             negative=negative,
             model=model,
-            steps=STEPS if steps is None else steps,
-            guidance=GUIDANCE if guidance is None else guidance,
+            steps=steps,
+            guidance=guidance,
             clip_skip=clip_skip,
         )
         made = make_pictures(pplus, recipe, list(range(seed, seed + count)), out, batch=batch)
