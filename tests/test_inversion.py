@@ -230,7 +230,7 @@ def test_a_run_folder_holds_all_of_the_run(
     assert [entry["step"] for entry in log] == [0, 1, 2]
     assert all(0 < entry["loss"] < 10 for entry in log)
     strips = sorted(p.name for p in (out / "previews").iterdir())
-    assert strips == [f"step-{step:05d}.png" for step in (0, 2, 3)]
+    assert strips == [*(f"step-{step:05d}.png" for step in (0, 2, 3)), "without.png"]
     assert [step for step, _ in run.previews] == [0, 2, 3]
     assert run.losses == tuple(entry["loss"] for entry in log)
     assert (out / "learned_embeds.safetensors").is_file()

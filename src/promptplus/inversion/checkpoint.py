@@ -68,7 +68,8 @@ class Checkpoint:
                 raise ValueError("it is too large")
             with safe_open(path, "pt") as file:
                 record = json.loads((file.metadata() or {})["run"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}
+                # copies: the file itself is mapped, and stays in use as long as its tensors
+                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
             moments = {k.removeprefix("moment."): v for k, v in tensors.items() if k.startswith("moment.")}
             step, seconds = int(record["step"]), float(record["seconds"])
             return cls(step, tensors["rows"], moments, tensors["losses"], dict(record["settings"]), seconds)
@@ -80,11 +81,12 @@ class Checkpoint:
         for name in sorted({*self.settings, *settings} - {*FREE}):
             before, now = self.settings.get(name), settings.get(name)
             if before != now:
-                raise SettingsError(
-                    f"{folder} was begun with {name} {before!r}, not {now!r}; give the run a new folder"
-                )
+                what = f"other {HASHES[name]}" if name in HASHES else f"{name} {before!r}, not {now!r}"
+                raise SettingsError(f"{folder} was begun with {what}; give the run a new folder")
         if settings["steps"] < self.step:
-            raise SettingsError(f"{folder} has taken {self.step} steps already; --steps {settings['steps']} is fewer")
+            raise SettingsError(
+                f"{folder} was begun with steps {self.step}, not {settings['steps']}; steps may only grow"
+            )
 
 
 @contextmanager

@@ -34,7 +34,8 @@ class Sitting:
         self.pplus, self.blank, self.pixels, self.settings, self.folder = pplus, blank, pixels, settings, folder
         self.record = record_of(blank, pixels, settings, pplus.pipe)
         self.before = self._checkpoint()
-        self.began = time.monotonic() - (self.before.seconds if self.before else 0.0)
+        self.seconds = self.before.seconds if self.before else 0.0
+        self.began = time.monotonic() - self.seconds
         if folder:
             folder.start = self.began
 
@@ -88,12 +89,12 @@ class Sitting:
 
     def _save(self, trainer: RowTrainer, journal: Journal) -> None:
         journal.read()
+        self.seconds = time.monotonic() - self.began
         if self.folder:
             losses = torch.tensor(journal.losses, dtype=torch.float64)
             settings = {**self.record, "micro_batch": trainer.micro_batch}
-            seconds = time.monotonic() - self.began
-            rows = trainer.rows.unique
-            Checkpoint(trainer.step, rows, trainer.moments(), losses, settings, seconds).save(self.folder.path)
+            rows, moments = trainer.rows.unique, trainer.moments()
+            Checkpoint(trainer.step, rows, moments, losses, settings, self.seconds).save(self.folder.path)
 
     def _stop(self, name: str, step: int) -> NoReturn:
         if self.folder is None:
@@ -141,9 +142,7 @@ class Sitting:
             moved=tuple((learned.rows - self.blank.rows).norm(dim=-1).mean(dim=1).tolist()),
             previews=tuple(previews),
             without=tuple(without),
-            seconds=self.before.seconds
-            if self.before and done == self.settings.steps
-            else time.monotonic() - self.began,
+            seconds=self.seconds,
             resumed=done,
             folder=self.folder.path if self.folder else None,
         )
