@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -26,6 +27,7 @@ from promptplus.inversion.objective import Draws, LatentCache, denoising_loss
 from promptplus.inversion.rows import RowTrainer, frozen, initial_rows
 from promptplus.inversion.run import InversionRun, InversionSettings, RunFolder, Templates
 from promptplus.inversion.trainer import run_inversion
+from promptplus.pocket import CONCEPTS
 from promptplus.templates import captions
 
 Pictures = list[Image.Image]
@@ -227,6 +229,21 @@ def test_a_signal_saves_first(
     assert torch.equal(learn(pplus, pictures, out=tmp_path / "x").concept.rows, straight)
 
 
+def test_the_command_line_says_how_to_go_on(tmp_path: Path) -> None:
+    out = tmp_path / "x"
+    call = [sys.executable, "-m", "promptplus", "invert", str(CONCEPTS / "robot"), "--preview-every", "0"]
+    options = ["--batch-size", "1", "--steps", "5000", "--out", str(out)]
+    with subprocess.Popen([*call, *options], **PLACE, stderr=subprocess.PIPE, text=True) as process:
+        while not (out / "settings.json").exists():
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.terminate()
+        said = process.communicate(timeout=60)[1]
+    assert process.returncode == 1
+    assert re.search(r"stopped by SIGTERM after step \d+, which is saved; the same command goes on from there", said)
+    assert Checkpoint.load(out)
+
+
 def test_without_a_folder_an_interrupt_is_an_interrupt(
     pplus: pp.PPlus, pictures: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -409,3 +426,36 @@ def test_the_lock_is_free_afterwards(tmp_path: Path) -> None:
         pass
     with locked(tmp_path):
         pass
+
+
+# ---- other people's trackers, and the device's time
+
+
+def test_the_loss_goes_to_a_tracker_too(pplus: pp.PPlus, pictures: Pictures, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = learn(pplus, pictures, out=tmp_path / "x", log_with=("tensorboard",))
+    events = EventAccumulator(str(next((tmp_path / "x").rglob("events.out.*")).parent)).Reload()
+    assert [event.value for event in events.Scalars("loss")] == pytest.approx(run.losses)
+    assert learn(pplus, pictures, out=tmp_path / "x").resumed == 4
+
+
+def test_an_unknown_tracker_is_refused(pplus: pp.PPlus, pictures: Pictures) -> None:
+    with pytest.raises(SettingsError, match="log_with pigeon"):
+        learn(pplus, pictures, log_with=("pigeon",))
+
+
+@pytest.mark.gpu
+def test_a_step_waits_for_nothing(pictures: Pictures) -> None:
+    with pp.PPlus(pp.load("pocket", device="cuda")) as pplus:
+        settings = InversionSettings(batch_size=4)
+        blank = pp.Concept("<x>", initial_rows(pplus, "house", settings).expand(16, -1, -1), pplus.layers)
+        with frozen(pplus.pipe.unet, pplus.pipe.text_encoder, pplus.pipe.vae):
+            cache = LatentCache.encode(pplus.pipe.vae, to_pixels(pictures, 64))
+            trainer = RowTrainer(pplus, blank, cache, settings)
+            trainer.advance()  # the first step sets things up
+            torch.cuda.set_sync_debug_mode("error")
+            try:
+                trainer.advance()
+            finally:
+                torch.cuda.set_sync_debug_mode("default")

@@ -15,7 +15,7 @@ from promptplus.errors import ConceptError, TrainingError
 from promptplus.inversion.objective import Draws, LatentCache, denoising_loss
 from promptplus.inversion.run import InversionSettings
 from promptplus.templates import TEMPLATES, captions
-from promptplus.text import Placeholder
+from promptplus.text import Placeholder, send
 
 HALF_SCALE = 2.0**14  # lifts the loss' gradient, about 1e-6 per latent, out of float16's subnormal range
 
@@ -37,7 +37,7 @@ class TrainedRows:
     @property
     def placeholder(self) -> Placeholder:
         """What stands for the token now; gradients flow to ``unique``."""
-        return Placeholder(self.unique[list(self.groups)], self.groups)
+        return Placeholder(self.unique[send(self.groups, self.unique.device)], self.groups)
 
 
 class RowTrainer:
