@@ -104,7 +104,7 @@ def loss_curve(losses: Sequence[float], window: int = 25) -> Image.Image:
     means = [sum(part := losses[max(0, s - window) : s]) / len(part) for s in steps]
     axes.plot(steps, losses, color="0.8", linewidth=0.8, label="each step")
     axes.plot(steps, means, color="C0", linewidth=1.6, label=f"mean of {window} steps")
-    axes.set(xlabel="step", ylabel="loss (mean squared noise error)")
+    axes.set(xlabel="step", ylabel="loss (mean squared error)")
     axes.legend(frameon=False)
     buffer = io.BytesIO()
     canvas.savefig(buffer, format="png")
