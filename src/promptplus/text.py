@@ -175,7 +175,7 @@ class EncodingPlan:
             mine = [slot for slot in self.slots if slot[2] == token]
             if mine:
                 where += [slot[:2] for slot in mine]
-                layer, vector = (torch.tensor([slot[k] for slot in mine]) for k in (3, 4))
+                layer, vector = (send([slot[k] for slot in mine], placeholder.rows.device) for k in (3, 4))
                 rows.append(placeholder.rows[layer, vector])
         return torch.tensor(where), torch.cat(rows)
 
@@ -209,16 +209,21 @@ def encode_texts(
     unless the encoder's configuration asks for one), so equal shapes give equal bits.
     """
     device = device or text_encoder.device
-    ids = plan.ids.to(device)
-    mask = plan.mask.to(device) if getattr(text_encoder.config, "use_attention_mask", False) else None
+    ids = send(plan.ids, device)
+    mask = send(plan.mask, device) if getattr(text_encoder.config, "use_attention_mask", False) else None
     swap = plan.rows(placeholders)
     if swap is None:
         states = _states(text_encoder, ids, mask, clip_skip)
     else:
         where, rows = swap
-        with swapped(text_encoder.get_input_embeddings(), where.to(device), rows.to(device)):
+        with swapped(text_encoder.get_input_embeddings(), send(where, device), rows.to(device)):
             states = _states(text_encoder, ids, mask, clip_skip)
-    return states[plan.index.to(device)]
+    return states[send(plan.index, device)]
+
+
+def send(values: Tensor | Sequence[int], device: torch.device) -> Tensor:
+    """Numbers on a device, without waiting for the work it has: a plain copy would, in every training step."""
+    return torch.as_tensor(values).to(device, non_blocking=True)
 
 
 def _states(text_encoder: Any, ids: Tensor, mask: Tensor | None, clip_skip: int | None) -> Tensor:

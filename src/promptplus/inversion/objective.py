@@ -4,7 +4,7 @@ Every random draw is a function of (seed, concept, step, sample), so a run repea
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -57,9 +57,21 @@ class Draws:
 
     @classmethod
     def of(
-        cls, key: str, step: int, batch: int, cache: LatentCache, *, timesteps: int, templates: int, flip: bool
+        cls,
+        key: str,
+        step: int,
+        batch: int,
+        cache: LatentCache,
+        *,
+        timesteps: int,
+        templates: int,
+        flip: bool,
+        one_template: bool = False,
     ) -> "Draws":
-        """Draw for samples 0 … batch - 1 of a step; ``key`` names the run's seed and concept."""
+        """Draw for samples 0 … batch - 1 of a step; ``key`` names the run's seed and concept.
+
+        ``one_template``: the first sample's template serves the whole batch.
+        """
         shape, pictures = cache.mean.shape[2:], cache.mean.shape[1]
         drawn: list[list[Any]] = []
         for sample in range(batch):
@@ -75,10 +87,22 @@ class Draws:
             picture=torch.tensor(picture),
             flip=torch.tensor(mirror),
             timestep=torch.stack(timestep),
-            template=tuple(template),
+            template=(template[0],) * batch if one_template else tuple(template),
             noise=torch.stack(noise),
             posterior=torch.stack(posterior),
         )
+
+    def part(self, start: int, stop: int) -> "Draws":
+        """The draws of some of the samples."""
+        chosen = slice(start, stop)
+        return Draws(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+    def to(self, device: torch.device) -> "Draws":
+        """The same draws on another device, sent without waiting where it can be."""
+        tensors = {f.name: v for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}
+        if device.type == "cuda":
+            tensors = {name: value.pin_memory() for name, value in tensors.items()}
+        return replace(self, **{name: value.to(device, non_blocking=True) for name, value in tensors.items()})
 
 
 def generator(key: str) -> torch.Generator:

@@ -1,37 +1,28 @@
-"""The training loop: XTI (one row per layer) and TI (one row for all), the same loop with different tying."""
+"""Pictures → Concept: XTI (one row per layer) and TI (one row for all), the same training with different tying."""
 
 import math
 import os
-import time
 from collections.abc import Sequence
-from dataclasses import replace
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
-import torch
-from PIL import Image
 from pydantic import ValidationError
-from torch import Tensor
-from tqdm import tqdm
 
 from promptplus.concept import Concept, Kind, Tying, token_table_hash
 from promptplus.conditioning import PPlus
-from promptplus.errors import ConceptError, ModelError, SettingsError, TrainingError
-from promptplus.generation import denoise, pack_kwargs, quiet
+from promptplus.errors import ConceptError, ModelError, SettingsError
+from promptplus.inversion.checkpoint import locked
 from promptplus.inversion.images import load_pictures, read_note, to_pixels
-from promptplus.inversion.objective import LatentCache
-from promptplus.inversion.rows import TrainedRows, frozen, initial_rows, train_rows
-from promptplus.inversion.run import InversionRun, InversionSettings, Method, RunFolder
+from promptplus.inversion.rows import initial_rows
+from promptplus.inversion.run import InversionRun, InversionSettings, Method, RunFolder, Templates
+from promptplus.inversion.sitting import Sitting
 from promptplus.pocket import PIPELINE
 from promptplus.templates import TEMPLATES
-from promptplus.text import Placeholder, check_token
+from promptplus.text import check_token
 
 TYING: dict[Method, Tying] = {"xti": "layer", "ti": "all"}
-PREVIEW_SEEDS = (0, 1, 2, 3)
-PREVIEW_PROMPTS = {"object": "a photo of a {}", "style": "a painting in the style of {}"}
 PREVIEWS = 5  # how many strips a run makes by default, its last step's among them
-LOG_EVERY = 10  # steps between reads of the loss: each read waits for the device
-SMOOTHED = 50  # steps whose mean loss the progress bar shows
 
 
 class Options(TypedDict, total=False):
@@ -44,6 +35,8 @@ class Options(TypedDict, total=False):
     vectors: int
     seed: int
     flip: bool
+    templates: Templates
+    micro_batch: int | None
 
 
 def invert(
@@ -74,6 +67,7 @@ def run_inversion(
     out: str | os.PathLike[str] | None = None,
     preview_every: int | None = None,
     progress: bool = True,
+    log_with: Sequence[str] = (),
     **options: Unpack[Options],
 ) -> InversionRun:
     """Learn a concept, and keep what a person wants to look at afterwards.
@@ -84,8 +78,10 @@ def run_inversion(
         initializer: the word whose token embedding the rows begin as.
         class_word: the plain word for the class; default: the initializer.
         kind: ``object`` (default) or ``style``; decides the caption templates.
-        out: a new folder for settings, log, previews and the concept file.
+        out: a folder for settings, log, previews, checkpoint and the concept file: a new one, or one that holds this
+            very run, which then goes on where it stopped (``steps`` may have grown).
         preview_every: steps between preview strips; 0: none; default: five over the run if there is a folder.
+        log_with: trackers of accelerate that get the loss too, as ``tensorboard``, ``wandb`` or ``trackio``.
         options: see InversionSettings.
 
     Only the rows are trained; the pipeline comes back as it was. On a CPU, equal arguments give equal bits.
@@ -115,96 +111,10 @@ def run_inversion(
     )
     _check_room(pplus, blank, settings.vectors)
     folder = RunFolder(out) if out is not None else None
-    if folder:
-        folder.write_settings({k: v for k, v in blank.describe().items() if k != "row_norms"})
     if preview_every is None:
         preview_every = math.ceil(settings.steps / PREVIEWS) if folder else 0
-    return _run(pplus, blank, pixels, settings, folder, preview_every, progress)
-
-
-def _run(
-    pplus: PPlus,
-    blank: Concept,
-    pixels: Tensor,
-    settings: InversionSettings,
-    folder: RunFolder | None,
-    preview_every: int,
-    progress: bool,
-) -> InversionRun:
-    began = time.monotonic()
-    pipe = pplus.pipe
-    rows = TrainedRows.of(blank, pipe.unet.device, pipe.text_encoder.dtype)
-    bar = tqdm(total=settings.steps, desc=f"{settings.method} {blank.token}", disable=not progress)
-    with frozen(pipe.unet, pipe.text_encoder, pipe.vae), bar:
-        journal = _Journal(pplus, blank, rows, folder, preview_every, settings.steps, bar)
-        cache = LatentCache.encode(pipe.vae, pixels)
-        for loss in train_rows(pplus, blank, rows, cache, settings):
-            journal.record(loss)
-    learned = rows.placeholder.rows.detach().float().cpu()
-    concept = replace(blank, rows=learned)
-    if folder:
-        folder.finish(concept)
-    return InversionRun(
-        concept=concept,
-        settings=settings,
-        losses=tuple(journal.losses),
-        moved=tuple((learned - blank.rows).norm(dim=-1).mean(dim=1).tolist()),
-        previews=tuple(journal.previews),
-        seconds=time.monotonic() - began,
-        folder=folder.path if folder else None,
-    )
-
-
-class _Journal:
-    """What is kept while a run goes on: losses, previews, the log, the progress bar."""
-
-    def __init__(
-        self,
-        pplus: PPlus,
-        concept: Concept,
-        rows: TrainedRows,
-        folder: RunFolder | None,
-        preview_every: int,
-        steps: int,
-        bar: "tqdm[Any]",
-    ) -> None:
-        self._pplus, self._concept, self._rows = pplus, concept, rows
-        self._folder, self._preview_every, self._steps, self._bar = folder, preview_every, steps, bar
-        self._pending: list[Tensor] = []
-        self.losses: list[float] = []
-        self.previews: list[tuple[int, list[Image.Image]]] = []
-        if preview_every:
-            self._look(0)
-
-    def record(self, loss: Tensor) -> None:
-        """Take one step's loss; every few steps read them all at once (each read waits for the device)."""
-        self._pending.append(loss)
-        self._bar.update()
-        step = len(self.losses) + len(self._pending)
-        last = step == self._steps
-        if last or step % LOG_EVERY == 0:
-            self._read(step)
-        if self._preview_every and (last or step % self._preview_every == 0):
-            self._look(step)
-
-    def _read(self, step: int) -> None:
-        values = torch.stack(self._pending).tolist()
-        if not all(map(math.isfinite, values)):
-            raise TrainingError(
-                f"the loss of {self._concept.token} is not finite near step {step}; lower learning_rate or use float32"
-            )
-        if self._folder:
-            self._folder.log(len(self.losses), values)
-        self.losses += values
-        self._pending.clear()
-        recent = self.losses[-SMOOTHED:]
-        self._bar.set_postfix(loss=f"{sum(recent) / len(recent):.4f}")
-
-    def _look(self, step: int) -> None:
-        pictures = _preview(self._pplus, self._concept, self._rows.placeholder)
-        self.previews.append((step, pictures))
-        if self._folder:
-            self._folder.preview(step, pictures)
+    with locked(folder.path) if folder else nullcontext():
+        return Sitting(pplus, blank, pixels, settings, folder).run(preview_every, progress, log_with)
 
 
 def _picture_size(pplus: PPlus) -> int:
@@ -239,12 +149,3 @@ def _base_model(pipe: Any) -> str:
     if source == str(PIPELINE):
         return "pocket"
     return Path(source).name if Path(source).exists() else source
-
-
-def _preview(pplus: PPlus, concept: Concept, placeholder: Placeholder) -> list[Image.Image]:
-    text = PREVIEW_PROMPTS[concept.kind].format(concept.token)
-    layers = len(pplus.layers)
-    with torch.no_grad(), quiet(pplus.pipe):
-        states = pplus.states([[text] * layers], {concept.token: placeholder})
-        kwargs = pack_kwargs(states.expand(len(PREVIEW_SEEDS), -1, -1, -1), pplus.states([[""] * layers]))
-        return denoise(pplus.pipe, kwargs, PREVIEW_SEEDS)
