@@ -1,8 +1,14 @@
-"""A short inversion in its own process, which kills itself where it is told to: ``python -m tests.killed OUT …``."""
+"""Short inversions in processes of their own, which die where they are told to: ``python -m tests.killed``.
 
-import argparse
+The process loads the pocket once and forks for each order, a line of JSON {out, before_step, inside_save, seconds}; it
+answers with how that run ended. One thread only, for a process with more cannot be forked safely.
+"""
+
+import json
 import os
 import signal
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +18,10 @@ import promptplus as pp
 from promptplus import files
 from promptplus.inversion import checkpoint, sitting
 from promptplus.inversion.rows import RowTrainer
+from promptplus.inversion.trainer import run_inversion
 from promptplus.pocket import CONCEPTS
+
+STEPS, SAVE_EVERY = 9, 2
 
 
 def die() -> None:
@@ -43,24 +52,39 @@ def kill_inside_save(number: int) -> None:
     checkpoint.write_atomically = wrapped
 
 
+def train(pplus: pp.PPlus, order: dict[str, Any]) -> None:
+    """Learn the robot; two pictures a step."""
+    if "before_step" in order:
+        kill_before_step(order["before_step"])
+    if "inside_save" in order:
+        kill_inside_save(order["inside_save"])
+    settings: Any = {"steps": STEPS, "batch_size": 2, "preview_every": 0, "progress": False}
+    run_inversion(pplus, CONCEPTS / "robot", out=order["out"], **settings)
+
+
+def obey(pplus: pp.PPlus, order: dict[str, Any]) -> int:
+    """How a forked run ended: 0, 1 or minus the signal's number."""
+    child = os.fork()
+    if child == 0:
+        try:
+            train(pplus, order)
+        except BaseException as error:
+            print(error, file=sys.stderr, flush=True)
+            os._exit(1)
+        os._exit(0)
+    if "seconds" in order:
+        time.sleep(order["seconds"])
+        os.kill(child, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
 def main() -> None:
-    """Train on the robot; two pictures a step, a checkpoint every second step."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", type=int, default=9)
-    parser.add_argument("--before-step", type=int)
-    parser.add_argument("--inside-save", type=int)
-    options = parser.parse_args()
+    """Obey order after order."""
     torch.set_num_threads(1)
-    sitting.CHECKPOINT_EVERY = 2
-    if options.before_step is not None:
-        kill_before_step(options.before_step)
-    if options.inside_save is not None:
-        kill_inside_save(options.inside_save)
-    pictures = CONCEPTS / "robot"
+    sitting.CHECKPOINT_EVERY = SAVE_EVERY
     with pp.PPlus(pp.load("pocket", device="cpu")) as pplus:
-        print("ready", flush=True)
-        pp.invert(pplus, pictures, steps=options.steps, batch_size=2, out=options.out, progress=False)
+        for line in sys.stdin:
+            print(obey(pplus, json.loads(line)), flush=True)
 
 
 if __name__ == "__main__":

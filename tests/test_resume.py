@@ -161,47 +161,58 @@ def test_other_threads_are_said_aloud(pplus: pp.PPlus, pictures: Pictures, tmp_p
 # ---- kills and signals, in processes of their own
 
 
-CALL = [sys.executable, "-m", "tests.killed"]
-PLACE = {"env": {**os.environ, "OMP_NUM_THREADS": "1"}, "cwd": Path(__file__).parent.parent}
+PLACE: dict[str, Any] = {"env": {**os.environ, "OMP_NUM_THREADS": "1"}, "cwd": Path(__file__).parent.parent}
 
 
-def killed(out: Path, *where: str) -> int:
-    """Train in a process of its own; returns how it ended."""
-    done = subprocess.run([*CALL, str(out), *where], **PLACE, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode in (0, -signal.SIGKILL), done.stderr
-    return done.returncode
+class Killed:
+    """Runs that die where they are told to, each in a process of its own (`tests.killed`)."""
+
+    def __init__(self, pipe: "subprocess.Popen[str]") -> None:
+        self.pipe = pipe
+
+    def run(self, out: Path, **where: float) -> int:
+        """Train; returns how it ended."""
+        assert self.pipe.stdin
+        assert self.pipe.stdout
+        print(json.dumps({"out": str(out), **where}), file=self.pipe.stdin, flush=True)
+        code = int(self.pipe.stdout.readline())
+        assert code in (0, -signal.SIGKILL)
+        return code
+
+    def finished_rows(self, out: Path) -> Tensor:
+        assert self.run(out) == 0
+        return pp.Concept.load(out / "concept.safetensors").rows
 
 
-def finished_rows(out: Path) -> Tensor:
-    assert killed(out) == 0
-    return pp.Concept.load(out / "concept.safetensors").rows
+@pytest.fixture(scope="module")
+def killed() -> Iterator[Killed]:
+    call = [sys.executable, "-m", "tests.killed"]
+    with subprocess.Popen(call, **PLACE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield Killed(process)
 
 
-def test_kills_at_any_point_change_no_bit(tmp_path: Path) -> None:
-    straight = finished_rows(tmp_path / "straight")
-    for number, where in enumerate((("--inside-save", "0"), ("--before-step", "3"), ("--inside-save", "3"))):
+def test_kills_at_any_point_change_no_bit(killed: Killed, tmp_path: Path) -> None:
+    straight = killed.finished_rows(tmp_path / "straight")
+    for number, where in enumerate(({"inside_save": 0}, {"before_step": 3}, {"inside_save": 3})):
         out = tmp_path / str(number)
-        assert killed(out, *where) == -signal.SIGKILL
+        assert killed.run(out, **where) == -signal.SIGKILL
         assert not (out / "concept.safetensors").exists()
-        assert torch.equal(finished_rows(out), straight)
+        assert torch.equal(killed.finished_rows(out), straight)
         assert not list(out.glob(".checkpoint*"))
 
 
 @pytest.mark.slow
-def test_twenty_kills_at_random_times_change_no_bit(tmp_path: Path) -> None:
-    straight = finished_rows(tmp_path / "straight")
+def test_twenty_kills_at_random_times_change_no_bit(killed: Killed, tmp_path: Path) -> None:
+    began = time.monotonic()
+    straight = killed.finished_rows(tmp_path / "straight")
+    whole = time.monotonic() - began
     rng, out, kills = random.Random(0), tmp_path / "x", 0
     while kills < 20:
-        with subprocess.Popen([*CALL, str(out)], **PLACE, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout
-            assert process.stdout.readline() == "ready\n"
-            time.sleep(rng.uniform(0, 4))
-            process.kill()
-        kills += process.returncode == -signal.SIGKILL
+        kills += killed.run(out, seconds=rng.uniform(0, 0.6 * whole)) == -signal.SIGKILL
         if (out / "concept.safetensors").exists():
             assert torch.equal(pp.Concept.load(out / "concept.safetensors").rows, straight)
             shutil.rmtree(out)
-    assert torch.equal(finished_rows(out), straight)
+    assert torch.equal(killed.finished_rows(out), straight)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
