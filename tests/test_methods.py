@@ -1,5 +1,8 @@
 """Options of the one training loop: tying, presets, where rows may lie, and several concepts side by side."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from promptplus.errors import ConceptError, SettingsError
 from promptplus.inversion.images import to_pixels
 from promptplus.inversion.objective import Draws, LatentCache, denoising_losses, jittered
 from promptplus.inversion.presets import PRESETS
+from promptplus.inversion.processes import Processes
 from promptplus.inversion.rows import training_scheduler
 from promptplus.inversion.run import InversionRun
 from promptplus.inversion.trainer import run_inversion, run_inversions
@@ -163,3 +167,25 @@ def test_two_of_one_name_are_refused(pplus: pp.PPlus, tmp_path: Path) -> None:
     with pytest.raises(ConceptError, match="two concepts have the token <robot>"):
         run_inversions(pplus, [folders()[0]] * 2, out=tmp_path / "x", steps=1)
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
+    call = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    place = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([*call, "-m", "tests.shared", str(tmp_path / "two")], check=True, timeout=300, env=place)
+    subprocess.run([sys.executable, "-m", "tests.shared", str(tmp_path / "one")], check=True, timeout=300, env=place)
+    for name in ("robot", "teapot"):
+        two, one = (pp.Concept.load(tmp_path / n / name / "concept.safetensors").rows for n in ("two", "one"))
+        torch.testing.assert_close(two, one, rtol=1e-6, atol=1e-6)
+    started = pp.Concept.load(tmp_path / "one" / "robot" / "concept.safetensors")
+    assert started.provenance["steps"] == 20
+
+
+def test_a_batch_is_shared_without_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    shares = []
+    for rank in range(3):
+        processes = Processes()
+        processes.count, processes.rank = 3, rank
+        shares += list(processes.share(8))
+    assert shares == list(range(8))

@@ -10,6 +10,7 @@ from promptplus.conditioning import PPlus
 from promptplus.errors import Interrupted, TrainingError
 from promptplus.inversion.checkpoint import StopSignal, stop_signals
 from promptplus.inversion.journal import open_trackers, preview
+from promptplus.inversion.processes import Processes
 from promptplus.inversion.rows import frozen, training_scheduler
 from promptplus.inversion.run import InversionRun, InversionSettings
 from promptplus.inversion.seat import Seat
@@ -27,11 +28,15 @@ def train(
     log_with: Sequence[str],
 ) -> list[InversionRun]:
     """Take the steps that are left at each seat; returns what each has learned, in the seats' order."""
-    found = {seat: run for seat in seats if (run := seat.finished())}
-    waiting = [seat for seat in seats if seat not in found]
-    if waiting:
-        found |= Sitting(pplus, waiting, settings, preview_every).run(progress, log_with)
-    return [found[seat] for seat in seats]
+    processes = Processes()
+    for seat in seats:
+        seat.before = processes.from_first(seat.before)
+    runs = processes.from_first([seat.finished() for seat in seats])
+    waiting = [seat for seat, run in zip(seats, runs, strict=True) if run is None]
+    if not processes.first:
+        preview_every, progress, log_with = 0, False, ()
+    learned = Sitting(pplus, waiting, settings, preview_every).run(progress, log_with) if waiting else {}
+    return [run or learned[seat] for seat, run in zip(seats, runs, strict=True)]
 
 
 class Sitting:
@@ -72,6 +77,8 @@ class Sitting:
         with tqdm(total=total, initial=done, desc=f"{self.settings.method} {names}", disable=not progress) as bar:
             while any(seat.trainee.step < steps for seat in self.seats):
                 moved = [(self.at[trainee.concept.token], loss) for trainee, loss in trainer.advance()]
+                if trainer.processes.any(bool(asked.name), moved[0][1].device):  # all stop after the same step
+                    asked.name = asked.name or "another process"
                 self._record(moved, trainer, asked)
                 bar.update(len(moved))
                 bar.set_postfix(moved[0][0].journal.summary, refresh=False)
@@ -94,6 +101,6 @@ class Sitting:
             raise failed[0]
 
     def _stop(self, name: str, step: int) -> NoReturn:
-        if self.seats[0].folder is None:
+        if self.seats[0].folder is None and Processes().count == 1:
             raise KeyboardInterrupt
         raise Interrupted(f"stopped by {name} after step {step}, which is saved; the same command goes on from there")

@@ -12,6 +12,7 @@ from promptplus.conditioning import PPlus
 from promptplus.density import TokenDensity
 from promptplus.errors import TrainingError
 from promptplus.inversion.objective import Draws, LatentCache, denoising_losses
+from promptplus.inversion.processes import Processes
 from promptplus.inversion.rows import Trainee, training_scheduler
 from promptplus.inversion.run import InversionSettings
 from promptplus.templates import captions
@@ -33,6 +34,7 @@ class RowTrainer:
         self.pplus, self.trainees, self.scheduler, self.settings = pplus, tuple(trainees), scheduler, settings
         self.scale = HALF_SCALE if pplus.pipe.unet.dtype is torch.float16 else 1.0
         self.micro_batch = settings.micro_batch or settings.batch_size * len(self.trainees)
+        self.processes = Processes()
         self.density = TokenDensity.over_words(pplus.pipe) if settings.density else None
 
     @classmethod
@@ -73,15 +75,17 @@ class RowTrainer:
         owner = send([i for i, d in enumerate(draws) for _ in d.template], latents.device)
         together, batch = Draws.together(draws), self.settings.batch_size
         losses = torch.zeros(len(active), device=latents.device, dtype=leaf.dtype)
-        for start in range(0, len(which), self.micro_batch):
-            chosen = slice(start, start + self.micro_batch)
+        mine = self.processes.share(len(which))
+        for start in range(mine.start, mine.stop, self.micro_batch):
+            chosen = slice(start, min(start + self.micro_batch, mine.stop))
             context, part = torch.stack([leaf[i] for i in which[chosen]]), together.part(chosen)
             unet, min_snr = self.pplus.pipe.unet, self.settings.min_snr
             each = denoising_losses(unet, self.scheduler, latents[chosen], part, context, min_snr) / batch
             (each.sum() * self.scale).backward()
             losses = losses.index_add(0, owner[chosen], each.detach().to(losses))
-        assert leaf.grad is not None
-        states.backward(leaf.grad.to(states.dtype))
+        gathered = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+        states.backward(gathered.to(states.dtype))
+        self.processes.add(losses)
         for trainee in active:
             self._finish(trainee)
         return losses
@@ -99,9 +103,10 @@ class RowTrainer:
         return self.pplus.states([[text] * layers for text in texts], placeholders), which
 
     def _finish(self, trainee: Trainee) -> None:
-        """Undo the scale; add the density regulariser's gradient."""
+        """Add the processes' shares, undo the scale, add the density regulariser's gradient."""
         unique = trainee.rows.unique
         assert unique.grad is not None
+        self.processes.add(unique.grad)
         unique.grad.div_(self.scale)
         if self.density:
             (-self.settings.density * self.density.log_density(unique).mean()).backward()

@@ -17,6 +17,7 @@ from promptplus.inversion.checkpoint import locked
 from promptplus.inversion.geometry import Constraint
 from promptplus.inversion.images import FolderNote, load_pictures, read_note, to_pixels
 from promptplus.inversion.presets import PRESETS, Preset
+from promptplus.inversion.processes import Processes
 from promptplus.inversion.rows import initial_rows
 from promptplus.inversion.run import InversionRun, InversionSettings, Method, RunFolder, Templates
 from promptplus.inversion.seat import Seat
@@ -101,7 +102,7 @@ def run_inversion(
     settings = _settings(preset, options)
     told = FolderNote(token=token, initializer=initializer, class_word=class_word, kind=kind)
     blank, pixels = _prepare(pplus, pictures, told, settings)
-    folder = RunFolder(out) if out is not None else None
+    folder = RunFolder(out) if out is not None and Processes().first else None
     with locked(folder.path) if folder else nullcontext():
         seat = Seat(pplus, blank, pixels, settings, folder)
         return train(pplus, [seat], settings, _preview_every(preview_every, settings, folder), progress, log_with)[0]
@@ -131,8 +132,9 @@ def run_inversions(
     with ExitStack() as locks:
         seats = []
         for source, (blank, pixels) in zip(folders, prepared, strict=True):
-            folder = RunFolder(Path(out) / Path(source).name)
-            locks.enter_context(locked(folder.path))
+            folder = RunFolder(Path(out) / Path(source).name) if Processes().first else None
+            if folder:
+                locks.enter_context(locked(folder.path))
             seats.append(Seat(pplus, blank, pixels, settings, folder))
         often = _preview_every(preview_every, settings, seats[0].folder)
         return train(pplus, seats, settings, often, progress, log_with)
