@@ -63,8 +63,6 @@ class Trainee:
         self.optimiser: Any = torch.optim.AdamW([unique], **options)
         self.step = 0
         self.sound = torch.ones((), dtype=torch.bool, device=unique.device)
-        with torch.no_grad():
-            unique.copy_(self.space.fit(unique))
 
     def draws(self) -> Draws:
         """The next step's randomness, on the device."""
@@ -112,7 +110,10 @@ class Trainee:
 
 
 def initial_rows(pplus: PPlus, initializer: str, settings: InversionSettings) -> Tensor:
-    """``[1, vectors, width]``: the initializer's token embedding, the mean of them where it has several pieces."""
+    """``[1, vectors, width]``: the initializer's token embedding, the mean of them where it has several pieces.
+
+    Where rows may not lie there (``settings.constraint``), the nearest place.
+    """
     tokenizer = pplus.pipe.tokenizer
     ids = tokenizer(initializer, add_special_tokens=False).input_ids
     if not ids:
@@ -121,7 +122,8 @@ def initial_rows(pplus: PPlus, initializer: str, settings: InversionSettings) ->
         pieces = ", ".join(tokenizer.convert_ids_to_tokens(ids))
         warnings.warn(f"the initializer {initializer!r} has the pieces {pieces}; starting at their mean", stacklevel=4)
     table = pplus.pipe.text_encoder.get_input_embeddings().weight.detach()
-    return table[ids].float().cpu().mean(dim=0).repeat(1, settings.vectors, 1)
+    start = table[ids].float().mean(dim=0).repeat(1, settings.vectors, 1)
+    return RowSpace.of(settings.constraint, table, start).fit(start).cpu()
 
 
 @contextmanager
