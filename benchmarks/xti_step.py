@@ -33,8 +33,9 @@ from benchmarks.architectures import stable_diffusion
 from promptplus.concept import Concept
 from promptplus.inversion.images import load_pictures, to_pixels
 from promptplus.inversion.objective import Draws, LatentCache, denoising_loss
-from promptplus.inversion.rows import RowTrainer, frozen, initial_rows, training_scheduler
+from promptplus.inversion.rows import frozen, initial_rows, training_scheduler
 from promptplus.inversion.run import InversionSettings, Templates
+from promptplus.inversion.steps import RowTrainer
 from promptplus.pocket import CONCEPTS
 from promptplus.templates import captions
 
@@ -91,7 +92,7 @@ class Bench:
 
     def ours(self, templates: Templates) -> Callable[[], Any]:
         settings = InversionSettings(batch_size=self.case.batch, micro_batch=self.case.micro, templates=templates)
-        return RowTrainer(self.pplus, self.concept, self.cache, settings).advance
+        return RowTrainer.alone(self.pplus, self.concept, self.cache, settings).advance
 
     def floor(self, templates: Templates) -> Callable[[], None]:
         """The work no method can spare, on random inputs, without the hooks."""
@@ -172,7 +173,7 @@ class Published:
         self.optimiser.zero_grad()
         total = torch.zeros((), device=self.table.device)
         for start in range(0, case.batch, case.micro):
-            loss = self.loss(draws.part(start, start + case.micro)) * (case.micro / case.batch)
+            loss = self.loss(draws.part(slice(start, start + case.micro))) * (case.micro / case.batch)
             loss.backward()
             total += loss.detach()
         self.optimiser.step()

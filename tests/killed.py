@@ -17,7 +17,7 @@ import torch
 import promptplus as pp
 from promptplus import files
 from promptplus.inversion import checkpoint, sitting
-from promptplus.inversion.rows import RowTrainer
+from promptplus.inversion.steps import RowTrainer
 from promptplus.inversion.trainer import run_inversion
 from promptplus.pocket import CONCEPTS
 
@@ -32,7 +32,7 @@ def kill_before_step(step: int) -> None:
     advance = RowTrainer.advance
 
     def wrapped(self: RowTrainer) -> Any:
-        if self.step == step:
+        if self.trainees[0].step == step:
             die()
         return advance(self)
 

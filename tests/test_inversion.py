@@ -11,9 +11,10 @@ from torch import Tensor, nn
 import promptplus as pp
 from promptplus.errors import ConceptError, PromptPlusError, SettingsError, TrainingError
 from promptplus.inversion.images import to_pixels
-from promptplus.inversion.objective import Draws, LatentCache, denoising_loss
-from promptplus.inversion.rows import RowTrainer, TrainedRows, frozen, initial_rows, training_scheduler
+from promptplus.inversion.objective import Draws, LatentCache, denoising_loss, denoising_losses
+from promptplus.inversion.rows import TrainedRows, frozen, initial_rows, training_scheduler
 from promptplus.inversion.run import InversionSettings
+from promptplus.inversion.steps import RowTrainer
 from promptplus.inversion.trainer import run_inversion
 from promptplus.templates import OBJECT_TEMPLATES, STYLE_TEMPLATES, captions
 
@@ -119,10 +120,10 @@ def test_ti_equals_plain_stock_textual_inversion_in_float64(cache: LatentCache) 
     with pp.PPlus(ours) as pplus, frozen(ours.unet, ours.text_encoder):
         start = initial_rows(pplus, "house", settings)
         blank = pp.Concept("<x>", start.expand(16, -1, -1), pplus.layers, tying="all")
-        trainer = RowTrainer(pplus, blank, cache, settings)
+        trainer = RowTrainer.alone(pplus, blank, cache, settings)
         for _step in range(settings.steps):
             trainer.advance()
-    row = trainer.rows.unique.detach()
+    row = trainer.trainees[0].rows.unique.detach()
     assert (row - start).norm() > 0.1
     torch.testing.assert_close(row[0, 0], oracle, rtol=1e-9, atol=1e-11)
 
@@ -286,9 +287,9 @@ def test_half_precision_gives_the_same_direction(pipe: Any, cache: LatentCache) 
         with pp.PPlus(half) as pplus, frozen(half.unet, half.text_encoder):
             start = initial_rows(pplus, "house", InversionSettings())
             blank = pp.Concept("<x>", start.expand(16, -1, -1), pplus.layers)
-            trainer = RowTrainer(pplus, blank, cache, InversionSettings(steps=1, batch_size=2))
+            trainer = RowTrainer.alone(pplus, blank, cache, InversionSettings(steps=1, batch_size=2))
             trainer.advance()
-            rows = trainer.rows
+            rows = trainer.trainees[0].rows
             assert rows.unique.grad is not None
             assert rows.unique.dtype == torch.float32
             gradients.append(rows.unique.grad.flatten())
@@ -304,6 +305,6 @@ def test_a_token_in_use_is_refused(pplus: pp.PPlus, pictures: Pictures, concept:
 def test_a_loss_that_is_not_finite_stops_the_run(
     pplus: pp.PPlus, pictures: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("promptplus.inversion.rows.denoising_loss", lambda *a: denoising_loss(*a) * float("nan"))
+    monkeypatch.setattr("promptplus.inversion.steps.denoising_losses", lambda *a: denoising_losses(*a) * float("nan"))
     with pytest.raises(TrainingError, match="not finite"):
         learn(pplus, pictures)

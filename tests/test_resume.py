@@ -20,12 +20,13 @@ from torch import Tensor
 
 import promptplus as pp
 from promptplus.errors import Interrupted, OutputError, SettingsError, TrainingError
-from promptplus.inversion import journal, rows, sitting
+from promptplus.inversion import journal, sitting, steps
 from promptplus.inversion.checkpoint import Checkpoint, locked
 from promptplus.inversion.images import to_pixels
-from promptplus.inversion.objective import Draws, LatentCache, denoising_loss
-from promptplus.inversion.rows import RowTrainer, frozen, initial_rows
+from promptplus.inversion.objective import Draws, LatentCache, denoising_loss, denoising_losses
+from promptplus.inversion.rows import frozen, initial_rows
 from promptplus.inversion.run import InversionRun, InversionSettings, RunFolder, Templates
+from promptplus.inversion.steps import RowTrainer
 from promptplus.inversion.trainer import run_inversion
 from promptplus.pocket import CONCEPTS
 from promptplus.templates import captions
@@ -121,7 +122,7 @@ def test_a_kill_between_the_last_step_and_the_concept_file_loses_nothing(
 def test_memory_may_not_fit_and_that_is_remembered(
     pplus: pp.PPlus, pictures: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rows, "denoising_loss", narrow)
+    monkeypatch.setattr(steps, "denoising_losses", narrow)
     with pytest.warns(UserWarning, match="going on with 1 pictures at a time"):
         learn(pplus, pictures, out=tmp_path / "x", steps=2)
     learn(pplus, pictures, out=tmp_path / "x", steps=3)  # no second warning, which would be an error
@@ -131,7 +132,7 @@ def narrow(unet: Any, scheduler: Any, latents: Tensor, *rest: Any) -> Tensor:
     """A device that has room for one picture."""
     if len(latents) > 1:
         raise torch.OutOfMemoryError("CUDA out of memory")
-    return denoising_loss(unet, scheduler, latents, *rest)
+    return denoising_losses(unet, scheduler, latents, *rest)
 
 
 def test_other_weights_are_refused(pplus: pp.PPlus, pictures: Pictures, tmp_path: Path) -> None:
@@ -222,11 +223,11 @@ def test_a_signal_saves_first(
     straight = learn(pplus, pictures).concept.rows
     advance = RowTrainer.advance
 
-    def interrupted(self: RowTrainer) -> Tensor:
-        loss = advance(self)
-        if self.step == 3:
+    def interrupted(self: RowTrainer) -> Any:
+        moved = advance(self)
+        if self.trainees[0].step == 3:
             os.kill(os.getpid(), number)
-        return loss
+        return moved
 
     handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
     with monkeypatch.context() as patch:
@@ -258,10 +259,10 @@ def test_the_command_line_says_how_to_go_on(tmp_path: Path) -> None:
 def test_without_a_folder_an_interrupt_is_an_interrupt(
     pplus: pp.PPlus, pictures: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(self: RowTrainer) -> Tensor:
-        self.step += 1
+    def interrupted(self: RowTrainer) -> Any:
+        self.trainees[0].step += 1
         os.kill(os.getpid(), signal.SIGINT)
-        return torch.zeros(())
+        return [(self.trainees[0], torch.zeros(()))]
 
     monkeypatch.setattr(RowTrainer, "advance", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -345,11 +346,11 @@ def test_a_loss_that_is_not_finite_takes_no_step(
     calls = iter(range(100))
 
     def sick(*arguments: Any) -> Tensor:
-        loss = denoising_loss(*arguments)
+        loss = denoising_losses(*arguments)
         return loss * float("nan") if next(calls) >= 2 else loss
 
     with monkeypatch.context() as patch:
-        patch.setattr(rows, "denoising_loss", sick)
+        patch.setattr(steps, "denoising_losses", sick)
         with pytest.raises(TrainingError, match=r"not finite.*lower.*last_good\.safetensors"):
             learn(pplus, pictures, out=tmp_path / "x", steps=6)
     assert torch.equal(pp.Concept.load(tmp_path / "x" / "last_good.safetensors").rows, good)
@@ -374,9 +375,9 @@ def test_micro_batches_change_memory_and_nothing_else(
 
     def counted(unet: Any, scheduler: Any, latents: Tensor, *rest: Any) -> Tensor:
         seen.append(len(latents))
-        return denoising_loss(unet, scheduler, latents, *rest)
+        return denoising_losses(unet, scheduler, latents, *rest)
 
-    monkeypatch.setattr(rows, "denoising_loss", counted)
+    monkeypatch.setattr(steps, "denoising_losses", counted)
     whole, parts = (learn(exact, pictures, steps=2, batch_size=5, micro_batch=m) for m in (None, 2))
     assert seen == [5, 5, 2, 2, 1, 2, 2, 1]
     torch.testing.assert_close(parts.concept.rows, whole.concept.rows, rtol=1e-6, atol=1e-6)
@@ -387,7 +388,7 @@ def test_out_of_memory_halves_the_micro_batch(
     exact: pp.PPlus, pictures: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = learn(exact, pictures, steps=2, batch_size=2)
-    monkeypatch.setattr(rows, "denoising_loss", narrow)
+    monkeypatch.setattr(steps, "denoising_losses", narrow)
     with pytest.warns(UserWarning, match="going on with 1 pictures at a time"):
         run = learn(exact, pictures, steps=2, batch_size=2)
     torch.testing.assert_close(run.concept.rows, whole.concept.rows, rtol=1e-6, atol=1e-6)
@@ -399,7 +400,7 @@ def test_no_memory_for_one_picture_is_an_error(
     def full(*_arguments: Any) -> Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(rows, "denoising_loss", full)
+    monkeypatch.setattr(steps, "denoising_losses", full)
     with pytest.raises(TrainingError, match="one picture at a time"):
         learn(pplus, pictures, batch_size=1)
 
@@ -422,14 +423,15 @@ def test_the_gradient_through_gathered_states_is_the_plain_one(
             "0/<x>", 0, 4, cache, timesteps=1000, templates=2, flip=True, one_template=templates == "batch"
         )
         assert len(set(draws.template)) == (1 if templates == "batch" else 2)
-        gathered, plain = (RowTrainer(exact, blank, cache, settings) for _ in range(2))
-        loss = gathered.gradients(draws)
+        gathered, plain = (RowTrainer.alone(exact, blank, cache, settings) for _ in range(2))
+        loss = gathered.gradients(gathered.trainees, [draws])[0]
         texts = [[caption] * 16 for caption in captions("object", "<x>", draws.template)]
-        states = exact.states(texts, {"<x>": plain.rows.placeholder})
+        states = exact.states(texts, {"<x>": plain.trainees[0].rows.placeholder})
         whole = denoising_loss(exact.pipe.unet, plain.scheduler, cache.sample(draws), draws, states)
         whole.backward()
     torch.testing.assert_close(loss, whole.detach(), rtol=1e-10, atol=0)
-    torch.testing.assert_close(gathered.rows.unique.grad, plain.rows.unique.grad, rtol=1e-8, atol=1e-14)
+    ours, theirs = (trainer.trainees[0].rows.unique.grad for trainer in (gathered, plain))
+    torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-14)
 
 
 def test_the_lock_is_free_afterwards(tmp_path: Path) -> None:
@@ -463,7 +465,7 @@ def test_a_step_waits_for_nothing(pictures: Pictures) -> None:
         blank = pp.Concept("<x>", initial_rows(pplus, "house", settings).expand(16, -1, -1), pplus.layers)
         with frozen(pplus.pipe.unet, pplus.pipe.text_encoder, pplus.pipe.vae):
             cache = LatentCache.encode(pplus.pipe.vae, to_pixels(pictures, 64))
-            trainer = RowTrainer(pplus, blank, cache, settings)
+            trainer = RowTrainer.alone(pplus, blank, cache, settings)
             trainer.advance()  # the first step sets things up
             torch.cuda.set_sync_debug_mode("error")
             try:

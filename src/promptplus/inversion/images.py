@@ -17,6 +17,7 @@ from torch import Tensor
 from promptplus.errors import PictureError
 
 CONCEPT_JSON = "concept.json"
+EXAMPLE = '{"token": "<cat>", "initializer": "cat"}'
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # no EPS: Pillow hands it to Ghostscript
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif"}
 MAX_PIXELS = 100_000_000  # a 100-megapixel camera; above it a file is taken for a decompression bomb
@@ -62,6 +63,23 @@ def picture_files(folder: str | os.PathLike[str]) -> list[Path]:
     if inner:
         raise PictureError(f"{folder} holds folders ({', '.join(inner[:3])}); give one concept's folder of pictures")
     return entries
+
+
+def concept_folders(folder: str | os.PathLike[str]) -> list[Path]:
+    """The sub-folders of a folder, each one concept's; each has a ``concept.json`` with a token and an initializer.
+
+    Raises PictureError where there are none, or where one's note lacks these.
+    """
+    folder = Path(folder)
+    inner = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")) if folder.is_dir() else []
+    if not inner:
+        raise PictureError(f"{folder} holds no folders; give a folder with one folder of pictures for each concept")
+    for one in inner:
+        note = read_note(one)
+        missing = [name for name in ("token", "initializer") if not getattr(note, name)]
+        if missing:
+            raise PictureError(f"{one / CONCEPT_JSON} names no {missing[0]}; write it there, as {EXAMPLE}")
+    return inner
 
 
 def load_pictures(source: str | os.PathLike[str] | Sequence[Any]) -> list[Image.Image]:

@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from promptplus.concept import Concept
 from promptplus.conditioning import PPlus
 from promptplus.errors import SettingsError, TrainingError
 from promptplus.generation import denoise, pack_kwargs, quiet
-from promptplus.inversion.rows import RowTrainer, out_of_memory
+from promptplus.inversion.rows import Trainee
 from promptplus.inversion.run import RunFolder
+from promptplus.inversion.steps import out_of_memory
 from promptplus.text import Placeholder
 
 PREVIEW_SEEDS = (0, 1, 2, 3)
@@ -27,10 +27,10 @@ class Journal:
     """Takes each step's loss and shows how the run goes on."""
 
     def __init__(
-        self, trainer: RowTrainer, folder: RunFolder | None, preview_every: int, bar: "tqdm[Any]", trackers: Any = None
+        self, pplus: PPlus, trainee: Trainee, folder: RunFolder | None, preview_every: int, trackers: Any = None
     ) -> None:
-        self._trainer, self._folder, self._preview_every = trainer, folder, preview_every
-        self._bar, self._trackers = bar, trackers
+        self._pplus, self._trainee, self._folder = pplus, trainee, folder
+        self._preview_every, self._trackers = preview_every, trackers
         self._pending: list[Tensor] = []
         self.losses: list[float] = []
         self.previews: list[tuple[int, list[Image.Image]]] = []
@@ -47,8 +47,7 @@ class Journal:
     def record(self, loss: Tensor) -> None:
         """Take one step's loss; every few steps read them all at once (each read waits for the device)."""
         self._pending.append(loss)
-        self._bar.update()
-        step, steps = self._trainer.step, self._trainer.settings.steps
+        step, steps = self._trainee.step, self._trainee.settings.steps
         if step == steps or step % LOG_EVERY == 0:
             self.read()
         if self._preview_every and (step == steps or step % self._preview_every == 0):
@@ -59,7 +58,7 @@ class Journal:
         if not self._pending:
             return
         values = torch.stack(self._pending).tolist()
-        sound = bool(self._trainer.sound)
+        sound = bool(self._trainee.sound)
         if not sound or not all(map(math.isfinite, values)):
             raise TrainingError(self._advice())
         if self._folder:
@@ -69,20 +68,24 @@ class Journal:
                 self._trackers.log({"loss": value}, step=step)
         self.losses += values
         self._pending.clear()
+
+    @property
+    def summary(self) -> dict[str, str]:
+        """What a progress bar shows: the smoothed loss and the learning rate."""
         recent = self.losses[-SMOOTHED:]
-        self._bar.set_postfix(loss=f"{sum(recent) / len(recent):.4f}", lr=f"{self._trainer.settings.learning_rate:g}")
+        loss = {"loss": f"{sum(recent) / len(recent):.4f}"} if recent else {}
+        return {**loss, "lr": f"{self._trainee.settings.learning_rate:g}"}
 
     def _advice(self) -> str:
-        token, near = self._trainer.concept.token, self._trainer.step
+        token, near = self._trainee.concept.token, self._trainee.step
         text = f"the loss of {token} is not finite near step {near}; "
         text += "begin anew with a lower --learning-rate or --dtype float32"
         if self._folder:
-            text += f"; the last good rows are in {self._folder.rescue(self._trainer.learned)}"
+            text += f"; the last good rows are in {self._folder.rescue(self._trainee.learned)}"
         return text
 
     def _look(self, step: int) -> None:
-        trainer = self._trainer
-        pictures = preview(trainer.pplus, trainer.concept, trainer.rows.placeholder)
+        pictures = preview(self._pplus, self._trainee.concept, self._trainee.rows.placeholder)
         self.previews = [*(p for p in self.previews if p[0] != step), (step, pictures)]
         if self._folder:
             self._folder.preview(step, pictures)

@@ -12,11 +12,12 @@ from typing import Any, Literal
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
-from promptplus.concept import Concept
+from promptplus.concept import Concept, Tying
 from promptplus.errors import OutputError
 from promptplus.files import check_folder, make_folder, write_atomically
 from promptplus.inversion import checkpoint
 from promptplus.inversion.checkpoint import LOCK
+from promptplus.inversion.geometry import Constraint
 from promptplus.inversion.images import GAP, tile
 
 LOG, PREVIEWS, CONCEPT = "log.jsonl", "previews", "concept.safetensors"
@@ -30,8 +31,14 @@ class InversionSettings(BaseModel):
     """How to train. Defaults are the paper's (section 4), but for the seed.
 
     Attributes:
+        tying: which layers share a row; default: none for ``xti``, all for ``ti``.
         templates: one caption template for a step's whole batch (``batch``), or one for each picture.
         micro_batch: pictures that go through the denoiser at once; default: all. Changes memory, not the gradient.
+        constraint: where rows may lie, see ``geometry.RowSpace``.
+        density: weight of the rows' mean log density among words, which is added to what is maximised (the paper mixes
+            with such a term, its formula is not known; ours is ``density.TokenDensity``).
+        min_snr: weigh timesteps by min(SNR, this) (Hang et al., 2023: 5); default: all alike (paper).
+        jitter: copies of each picture in other colours, besides itself (our choice).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -45,6 +52,11 @@ class InversionSettings(BaseModel):
     flip: bool = True
     templates: Templates = "picture"
     micro_batch: int | None = Field(default=None, ge=1)
+    tying: Tying | None = None
+    constraint: Constraint = "none"
+    density: float = Field(default=0.0, ge=0)
+    min_snr: float | None = Field(default=None, gt=0)
+    jitter: int = Field(default=0, ge=0)
 
 
 @dataclass(frozen=True)

@@ -3,20 +3,25 @@
 import math
 import os
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from pydantic import ValidationError
+from torch import Tensor
 
 from promptplus.concept import Concept, Kind, Tying, token_table_hash
 from promptplus.conditioning import PPlus
-from promptplus.errors import ConceptError, ModelError, SettingsError
+from promptplus.errors import ConceptError, ModelError, PictureError, SettingsError
 from promptplus.inversion.checkpoint import locked
-from promptplus.inversion.images import load_pictures, read_note, to_pixels
+from promptplus.inversion.geometry import Constraint
+from promptplus.inversion.images import FolderNote, load_pictures, read_note, to_pixels
+from promptplus.inversion.presets import PRESETS, Preset
+from promptplus.inversion.processes import Processes
 from promptplus.inversion.rows import initial_rows
 from promptplus.inversion.run import InversionRun, InversionSettings, Method, RunFolder, Templates
-from promptplus.inversion.sitting import Sitting
+from promptplus.inversion.seat import Seat
+from promptplus.inversion.sitting import train
 from promptplus.pocket import PIPELINE
 from promptplus.templates import TEMPLATES
 from promptplus.text import check_token
@@ -37,6 +42,11 @@ class Options(TypedDict, total=False):
     flip: bool
     templates: Templates
     micro_batch: int | None
+    tying: Tying | None
+    constraint: Constraint
+    density: float
+    min_snr: float | None
+    jitter: int
 
 
 def invert(
@@ -48,11 +58,12 @@ def invert(
     class_word: str | None = None,
     kind: Kind | None = None,
     out: str | os.PathLike[str] | None = None,
+    preset: Preset | None = None,
     progress: bool = True,
     **options: Unpack[Options],
 ) -> Concept:
     """Learn a concept from a few pictures (paper section 3.2); see ``run_inversion`` for the arguments."""
-    told = {"class_word": class_word, "kind": kind, "out": out, "progress": progress}
+    told = {"class_word": class_word, "kind": kind, "out": out, "preset": preset, "progress": progress}
     return run_inversion(pplus, pictures, token, initializer, **told, **options).concept
 
 
@@ -65,6 +76,7 @@ def run_inversion(
     class_word: str | None = None,
     kind: Kind | None = None,
     out: str | os.PathLike[str] | None = None,
+    preset: Preset | None = None,
     preview_every: int | None = None,
     progress: bool = True,
     log_with: Sequence[str] = (),
@@ -80,41 +92,97 @@ def run_inversion(
         kind: ``object`` (default) or ``style``; decides the caption templates.
         out: a folder for settings, log, previews, checkpoint and the concept file: a new one, or one that holds this
             very run, which then goes on where it stopped (``steps`` may have grown).
+        preset: named settings of ``presets.PRESETS``; options given beside it win.
         preview_every: steps between preview strips; 0: none; default: five over the run if there is a folder.
         log_with: trackers of accelerate that get the loss too, as ``tensorboard``, ``wandb`` or ``trackio``.
         options: see InversionSettings.
 
     Only the rows are trained; the pipeline comes back as it was. On a CPU, equal arguments give equal bits.
     """
-    settings = _settings(options)
-    note = read_note(pictures) if isinstance(pictures, str | os.PathLike) else None
-    token, initializer = token or (note and note.token), initializer or (note and note.initializer)
+    settings = _settings(preset, options)
+    told = FolderNote(token=token, initializer=initializer, class_word=class_word, kind=kind)
+    blank, pixels = _prepare(pplus, pictures, told, settings)
+    folder = RunFolder(out) if out is not None and Processes().first else None
+    with locked(folder.path) if folder else nullcontext():
+        seat = Seat(pplus, blank, pixels, settings, folder)
+        return train(pplus, [seat], settings, _preview_every(preview_every, settings, folder), progress, log_with)[0]
+
+
+def run_inversions(
+    pplus: PPlus,
+    folders: Sequence[str | os.PathLike[str]],
+    *,
+    out: str | os.PathLike[str],
+    preset: Preset | None = None,
+    preview_every: int | None = None,
+    progress: bool = True,
+    log_with: Sequence[str] = (),
+    **options: Unpack[Options],
+) -> list[InversionRun]:
+    """Learn several concepts side by side, in shared batches; each learns what it would learn alone.
+
+    Args:
+        folders: one of pictures for each concept, with a ``concept.json`` that names its token and initializer.
+        out: a folder that gets one run folder for each, named like its pictures' folder.
+        options: as for ``run_inversion``; the same for all. ``batch_size`` is each concept's own.
+    """
+    settings = _settings(preset, options)
+    prepared = [_prepare(pplus, folder, FolderNote(), settings) for folder in folders]
+    _check_that_all_differ(folders, [blank.token for blank, _ in prepared])
+    with ExitStack() as locks:
+        seats = []
+        for source, (blank, pixels) in zip(folders, prepared, strict=True):
+            folder = RunFolder(Path(out) / Path(source).name) if Processes().first else None
+            if folder:
+                locks.enter_context(locked(folder.path))
+            seats.append(Seat(pplus, blank, pixels, settings, folder))
+        often = _preview_every(preview_every, settings, seats[0].folder)
+        return train(pplus, seats, settings, often, progress, log_with)
+
+
+def _prepare(pplus: PPlus, pictures: Any, told: FolderNote, settings: InversionSettings) -> tuple[Concept, Tensor]:
+    """The concept before its training, and its pictures ``[N, 3, H, W]``; what is not told, the folder's note says."""
+    note = read_note(pictures) if isinstance(pictures, str | os.PathLike) else FolderNote()
+    token, initializer = told.token or note.token, told.initializer or note.initializer
     if not token or not initializer:
-        raise ConceptError("name the token (as <cat>) and the initializer (as cat), or write them into concept.json")
+        where = f" of {pictures}" if isinstance(pictures, str | os.PathLike) else ""
+        raise ConceptError(
+            f"name the token{where} (as <cat>) and the initializer (as cat), or write them into concept.json"
+        )
     check_token(token, pplus.pipe.tokenizer)
     if token in pplus.concepts:
         raise ConceptError(f"a concept {token} was added already; forget({token!r}) first")
     start = initial_rows(pplus, initializer, settings)
-    size = _picture_size(pplus)
-    pixels = to_pixels(load_pictures(pictures), size)
+    pixels = to_pixels(load_pictures(pictures), _picture_size(pplus))
     blank = Concept(
         token=token,
         rows=start.expand(len(pplus.layers), -1, -1),
         layers=pplus.layers,
-        tying=TYING[settings.method],
+        tying=settings.tying or TYING[settings.method],
         initializer=initializer,
-        class_word=class_word or (note and note.class_word) or initializer,
-        kind=kind or (note and note.kind) or "object",
+        class_word=told.class_word or note.class_word or initializer,
+        kind=told.kind or note.kind or "object",
         base_model=_base_model(pplus.pipe),
         token_table=token_table_hash(pplus.pipe.text_encoder, pplus.pipe.tokenizer),
         provenance={"pictures": len(pixels), **settings.model_dump()},
     )
     _check_room(pplus, blank, settings.vectors)
-    folder = RunFolder(out) if out is not None else None
-    if preview_every is None:
-        preview_every = math.ceil(settings.steps / PREVIEWS) if folder else 0
-    with locked(folder.path) if folder else nullcontext():
-        return Sitting(pplus, blank, pixels, settings, folder).run(preview_every, progress, log_with)
+    return blank, pixels
+
+
+def _check_that_all_differ(folders: Sequence[str | os.PathLike[str]], tokens: Sequence[str]) -> None:
+    if not folders:
+        raise PictureError("no folders of pictures were given")
+    for what, names in (("token", list(tokens)), ("folder name", [Path(folder).name for folder in folders])):
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ConceptError(f"two concepts have the {what} {twice[0]}; each needs its own")
+
+
+def _preview_every(asked: int | None, settings: InversionSettings, folder: RunFolder | None) -> int:
+    if asked is not None:
+        return asked
+    return math.ceil(settings.steps / PREVIEWS) if folder else 0
 
 
 def _picture_size(pplus: PPlus) -> int:
@@ -134,9 +202,11 @@ def _check_room(pplus: PPlus, concept: Concept, vectors: int) -> None:
         raise SettingsError(f"vectors: captions have room for {room} rows of {concept.token}, not for {vectors}")
 
 
-def _settings(options: Options) -> InversionSettings:
+def _settings(preset: Preset | None, options: Options) -> InversionSettings:
+    if preset is not None and preset not in PRESETS:
+        raise SettingsError(f"no preset {preset!r}; there are {', '.join(PRESETS)}")
     try:
-        return InversionSettings(**options)
+        return InversionSettings(**{**(PRESETS[preset] if preset else {}), **options})
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
