@@ -83,6 +83,7 @@ def main() -> None:
     torch.set_num_threads(1)
     sitting.CHECKPOINT_EVERY = SAVE_EVERY
     with pp.PPlus(pp.load("pocket", device="cpu")) as pplus:
+        print("ready", flush=True)
         for line in sys.stdin:
             print(obey(pplus, json.loads(line)), flush=True)
 

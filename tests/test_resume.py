@@ -189,6 +189,8 @@ class Killed:
 def killed() -> Iterator[Killed]:
     call = [sys.executable, "-m", "tests.killed"]
     with subprocess.Popen(call, **PLACE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
         yield Killed(process)
 
 
