@@ -1,5 +1,6 @@
-"""``make bench``: what P+ costs."""
+"""``make bench``: what P+ costs, in generation and in training."""
 
-from benchmarks import hooks
+from benchmarks import hooks, xti_step
 
 hooks.main()
+xti_step.main([])

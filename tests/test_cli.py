@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 
 import promptplus as pp
 from promptplus.cli import app, main
-from promptplus.inversion.objective import denoising_loss
+from promptplus.inversion.objective import denoising_losses
 from promptplus.pocket import CONCEPTS
 from promptplus.recipes import read_recipe
 from tests.conftest import make_concept
@@ -100,6 +101,20 @@ def test_invert_mix_info_and_generate_go_together(tmp_path: Path, capsys: pytest
     assert run(*call, *FAST, capsys=capsys)[0] == 0
 
 
+def test_each_folders_concept_is_learned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("robot", "teapot"):
+        shutil.copytree(CONCEPTS / name, tmp_path / "all" / name)
+    words = ("invert", str(tmp_path / "all"), "--each", "--out", str(tmp_path / "out"), "--batch-size", "1")
+    options = ("--preset", "paper-single", "--tying", "block", "--preview-every", "0", "--json")
+    code, printed, _ = run(*words, *options, *FAST, capsys=capsys)
+    assert code == 0
+    for values, name in zip(json.loads(printed)["concepts"], ("robot", "teapot"), strict=True):
+        assert Path(values["page"]) == tmp_path / "out" / name / "run.html"
+        concept = pp.Concept.load(values["concept"])
+        assert (concept.token, concept.tying) == (f"<{name}>", "block")
+        assert concept.provenance["learning_rate"] == 0.001
+
+
 def bad_calls(tmp: Path) -> dict[str, tuple[tuple[str, ...], str]]:
     pictures, empty, mixed, words = (tmp / n for n in ("pictures", "empty", "mixed", "words"))
     for folder in (pictures, empty, mixed, words):
@@ -109,6 +124,8 @@ def bad_calls(tmp: Path) -> dict[str, tuple[tuple[str, ...], str]]:
     (mixed / "notes.txt").write_text("not a picture")
     (words / "a.jpg").write_text("not a picture")
     (tmp / "file").write_text("x")
+    (tmp / "each" / "inner").mkdir(parents=True)
+    (tmp / "each" / "inner" / "concept.json").write_text('{"token": "<x>"}')
     layers = pp.LayerMap.from_names([("down.0.0", 8), ("mid.0", 4)])
     pp.Concept("<far>", torch.zeros(2, 1, 9), layers).save(tmp / "far.safetensors")
     generate, invert = ("generate", "a car"), ("invert", str(pictures), "--out", str(tmp / "out"))
@@ -134,6 +151,14 @@ def bad_calls(tmp: Path) -> dict[str, tuple[tuple[str, ...], str]]:
         "mixed folder": (("invert", str(mixed), *named, *out), "notes.txt is not a picture"),
         "text called jpg": (("invert", str(words), *named, *out), "a.jpg is not a picture"),
         "steps": ((*invert, *named, "--steps", "0"), "steps"),
+        "each of no folders": (("invert", str(pictures), "--each", *out), "holds no folders"),
+        "each without a note's field": (("invert", str(tmp / "each"), "--each", *out), "names no initializer"),
+        "each with one token": (
+            ("invert", str(tmp / "each"), "--each", "--token", "<x>", *out),
+            "leave the option out",
+        ),
+        "preset": ((*invert, *named, "--preset", "paper"), "paper"),
+        "a negative density": ((*invert, *named, "--density", "-1"), "density"),
         "method": ((*invert, *named, "--method", "lora"), "lora"),
         "missing concept": ((*generate, "--concept", str(tmp / "none"), *out), "no concept file"),
         "concept is no safetensors": ((*generate, "--concept", str(tmp / "file"), *out), "not a safetensors file"),
@@ -198,9 +223,9 @@ def test_as_a_module() -> None:
 def test_a_run_that_fails_has_exit_code_1(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from promptplus.inversion import rows
+    from promptplus.inversion import steps
 
-    monkeypatch.setattr(rows, "denoising_loss", lambda *a: denoising_loss(*a) * float("nan"))
+    monkeypatch.setattr(steps, "denoising_losses", lambda *a: denoising_losses(*a) * float("nan"))
     folder = next(p for p in CONCEPTS.iterdir() if p.is_dir())
     call = ("invert", str(folder), "--out", str(tmp_path / "out"), "--preview-every", "0", "--batch-size", "1")
     code, _, err = run(*call, *FAST, capsys=capsys)

@@ -21,6 +21,7 @@ ORDER = (
     ("concept",),
     ("conditioning", "models"),
     ("generation",),
+    ("density",),
     ("inversion", "mixing", "analysis"),
     ("evaluation",),
     ("report",),
@@ -108,7 +109,11 @@ def test_errors_have_one_root_and_bad_values_are_value_errors() -> None:
 
     kinds = [e for e in vars(errors).values() if isinstance(e, type)]
     assert all(issubclass(kind, pp.PromptPlusError) for kind in kinds)
-    assert {k.__name__ for k in kinds if not issubclass(k, ValueError)} == {"PromptPlusError", "TrainingError"}
+    assert {k.__name__ for k in kinds if not issubclass(k, ValueError)} == {
+        "PromptPlusError",
+        "TrainingError",
+        "Interrupted",
+    }
 
 
 def test_pinned_versions_cover_every_dependency() -> None:

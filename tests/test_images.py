@@ -108,7 +108,6 @@ def truncated(path: Path) -> None:
 def test_a_file_that_is_no_picture_is_refused_by_name(
     tmp_path: Path, make: Callable[[Path], Any], message: str
 ) -> None:
-    half_red().save(tmp_path / "good.png")
     make(tmp_path / "bad.png")
     with pytest.raises(PictureError, match=message) as caught:
         load_pictures(tmp_path)
@@ -133,6 +132,24 @@ def test_heic_is_read_where_its_extra_is_installed(tmp_path: Path) -> None:
     Image.new("RGB", (32, 32), RED).save(tmp_path / "p.heic", quality=100)
     near = np.abs(np.asarray(load_pictures(tmp_path)[0], int) - np.array(RED)).max()
     assert near < 12  # HEIC loses a little colour
+
+
+def test_broken_pictures_are_left_out_said_aloud(tmp_path: Path) -> None:
+    Image.new("RGB", (9, 9), "red").save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:40])
+    (tmp_path / "c.jpg").write_bytes(b"")
+    with pytest.warns(UserWarning, match=r"left out 2 of 3 files: .*b\.png.*c\.jpg"):
+        assert len(load_pictures(tmp_path)) == 1
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(PictureError, match="holds no picture that can be read"):
+        load_pictures(tmp_path)
+
+
+def test_the_first_frame_of_an_animation_is_read(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (9, 9), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    (picture,) = load_pictures(tmp_path)
+    assert picture.getpixel((4, 4)) == (255, 0, 0)
 
 
 def test_tile() -> None:

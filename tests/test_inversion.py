@@ -9,11 +9,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 import promptplus as pp
-from promptplus.errors import ConceptError, OutputError, PromptPlusError, TrainingError
+from promptplus.errors import ConceptError, PromptPlusError, SettingsError, TrainingError
 from promptplus.inversion.images import to_pixels
-from promptplus.inversion.objective import Draws, LatentCache, denoising_loss
-from promptplus.inversion.rows import TrainedRows, frozen, initial_rows, train_rows, training_scheduler
+from promptplus.inversion.objective import Draws, LatentCache, denoising_loss, denoising_losses
+from promptplus.inversion.rows import TrainedRows, frozen, initial_rows, training_scheduler
 from promptplus.inversion.run import InversionSettings
+from promptplus.inversion.steps import RowTrainer
 from promptplus.inversion.trainer import run_inversion
 from promptplus.templates import OBJECT_TEMPLATES, STYLE_TEMPLATES, captions
 
@@ -119,10 +120,10 @@ def test_ti_equals_plain_stock_textual_inversion_in_float64(cache: LatentCache) 
     with pp.PPlus(ours) as pplus, frozen(ours.unet, ours.text_encoder):
         start = initial_rows(pplus, "house", settings)
         blank = pp.Concept("<x>", start.expand(16, -1, -1), pplus.layers, tying="all")
-        rows = TrainedRows.of(blank, ours.device, torch.float64)
-        for _loss in train_rows(pplus, blank, rows, cache, settings):
-            pass
-    row = rows.unique.detach()
+        trainer = RowTrainer.alone(pplus, blank, cache, settings)
+        for _step in range(settings.steps):
+            trainer.advance()
+    row = trainer.trainees[0].rows.unique.detach()
     assert (row - start).norm() > 0.1
     torch.testing.assert_close(row[0, 0], oracle, rtol=1e-9, atol=1e-11)
 
@@ -216,7 +217,7 @@ def test_templates_have_one_place_for_the_token() -> None:
 def test_a_run_folder_holds_all_of_the_run(
     pplus: pp.PPlus, pictures: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("promptplus.inversion.trainer.PREVIEW_SEEDS", (0,))
+    monkeypatch.setattr("promptplus.inversion.journal.PREVIEW_SEEDS", (0,))
     out = tmp_path / "runs" / "x"
     run = run_inversion(
         pplus, pictures, "<x>", "house", steps=3, batch_size=2, out=out, preview_every=2, progress=False
@@ -230,11 +231,11 @@ def test_a_run_folder_holds_all_of_the_run(
     assert [entry["step"] for entry in log] == [0, 1, 2]
     assert all(0 < entry["loss"] < 10 for entry in log)
     strips = sorted(p.name for p in (out / "previews").iterdir())
-    assert strips == [f"step-{step:05d}.png" for step in (0, 2, 3)]
+    assert strips == [*(f"step-{step:05d}.png" for step in (0, 2, 3)), "without.png"]
     assert [step for step, _ in run.previews] == [0, 2, 3]
     assert run.losses == tuple(entry["loss"] for entry in log)
     assert (out / "learned_embeds.safetensors").is_file()
-    with pytest.raises(OutputError, match="nothing is overwritten"):
+    with pytest.raises(SettingsError, match="was begun with"):
         learn(pplus, pictures, out=out)
 
 
@@ -286,8 +287,9 @@ def test_half_precision_gives_the_same_direction(pipe: Any, cache: LatentCache) 
         with pp.PPlus(half) as pplus, frozen(half.unet, half.text_encoder):
             start = initial_rows(pplus, "house", InversionSettings())
             blank = pp.Concept("<x>", start.expand(16, -1, -1), pplus.layers)
-            rows = TrainedRows.of(blank, half.device, dtype)
-            next(train_rows(pplus, blank, rows, cache, InversionSettings(steps=1, batch_size=2)))
+            trainer = RowTrainer.alone(pplus, blank, cache, InversionSettings(steps=1, batch_size=2))
+            trainer.advance()
+            rows = trainer.trainees[0].rows
             assert rows.unique.grad is not None
             assert rows.unique.dtype == torch.float32
             gradients.append(rows.unique.grad.flatten())
@@ -303,6 +305,6 @@ def test_a_token_in_use_is_refused(pplus: pp.PPlus, pictures: Pictures, concept:
 def test_a_loss_that_is_not_finite_stops_the_run(
     pplus: pp.PPlus, pictures: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("promptplus.inversion.rows.denoising_loss", lambda *a: denoising_loss(*a) * float("nan"))
+    monkeypatch.setattr("promptplus.inversion.steps.denoising_losses", lambda *a: denoising_losses(*a) * float("nan"))
     with pytest.raises(TrainingError, match="not finite"):
         learn(pplus, pictures)

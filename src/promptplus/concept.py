@@ -28,7 +28,7 @@ MAX_BYTES = 64 * 2**20  # SDXL's 70 layers with 64 rows of 2048 numbers each tak
 _RECORD = "promptplus"
 
 Kind = Literal["object", "style"]
-Tying = Literal["layer", "all"]
+Tying = Literal["layer", "block", "resolution", "all"]
 
 
 class ConceptRecord(BaseModel):
@@ -57,7 +57,8 @@ class Concept:
         token: the placeholder token, as ``<cat>``.
         rows: ``[layer, vector, width]``, float32, on the CPU.
         layers: the layers of the model it was learned on, in forward order.
-        tying: ``layer`` (XTI: each layer its own row) or ``all`` (TI: one row for all layers).
+        tying: which layers share a row: none (``layer``: XTI), those of one ``block``, those of one ``resolution``, or
+            ``all`` (TI).
         initializer: the text whose token embedding the rows began as.
         class_word: the plain word for its class, used by evaluation (default: the initializer).
         kind: ``object`` or ``style``; decides the caption templates.
@@ -84,8 +85,9 @@ class Concept:
             raise ConceptError(f"{self.token}: rows are {want}, not {list(self.rows.shape)}")
         if not torch.isfinite(self.rows).all():
             raise ConceptError(f"{self.token} holds numbers that are not finite")
-        if self.tying == "all" and not (self.rows == self.rows[:1]).all():
-            raise ConceptError(f"{self.token} says that all layers share one row, but its rows differ")
+        groups = tie(self.tying, self.layers)
+        if not torch.equal(self.rows, self.rows[[groups.index(group) for group in groups]]):
+            raise ConceptError(f"{self.token} says that its layers share rows ({self.tying}), but those rows differ")
 
     @property
     def width(self) -> int:
@@ -100,7 +102,7 @@ class Concept:
     @property
     def placeholder(self) -> Placeholder:
         """What stands for the token in a text."""
-        return Placeholder(self.rows, tie(self.tying, len(self.layers)))
+        return Placeholder(self.rows, tie(self.tying, self.layers))
 
     def describe(self) -> dict[str, Any]:
         """What ``promptplus info`` prints: plain values only."""
@@ -164,9 +166,15 @@ class Concept:
 _PLAIN_FIELDS = ("token", "tying", "initializer", "class_word", "kind", "base_model", "token_table", "provenance")
 
 
-def tie(tying: Tying, layers: int) -> tuple[int, ...]:
-    """For each layer, the number of its row."""
-    return tuple(range(layers)) if tying == "layer" else (0,) * layers
+def tie(tying: Tying, layers: LayerMap) -> tuple[int, ...]:
+    """For each layer, the number of its row, in order of first use."""
+    keys = {
+        "layer": [layer.name for layer in layers],
+        "block": [layer.block for layer in layers],
+        "resolution": [layer.resolution for layer in layers],
+        "all": [0] * len(layers),
+    }[tying]
+    return tuple(list(dict.fromkeys(keys)).index(key) for key in keys)
 
 
 def token_table_hash(text_encoder: Any, tokenizer: Any) -> str:

@@ -35,3 +35,7 @@ class SettingsError(PromptPlusError, ValueError):
 
 class TrainingError(PromptPlusError):
     """The training itself failed (a run's fault, not its caller's)."""
+
+
+class Interrupted(PromptPlusError):
+    """A run was asked to stop, and did; it can go on."""

@@ -48,6 +48,11 @@ class Layer:
         """``down``, ``mid`` or ``up``."""
         return self.name.split(".")[0]
 
+    @property
+    def block(self) -> str:
+        """The block it is in: ``down.0``, ``mid`` or ``up.3``."""
+        return self.direction if self.direction == "mid" else ".".join(self.name.split(".")[:2])
+
 
 @dataclass(frozen=True)
 class LayerMap:

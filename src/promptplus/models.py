@@ -50,7 +50,9 @@ def _from_pretrained(model: str | os.PathLike[str], dtype: torch.dtype) -> Any:
 
 def _device(device: str | None) -> str:
     if device is None:
-        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        local = os.environ.get("LOCAL_RANK")  # one of several processes: each has a device of its own
+        cuda = f"cuda:{local}" if local else "cuda"
+        return cuda if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         kind, index = torch.device(device).type, torch.device(device).index
     except RuntimeError as error:

@@ -104,7 +104,7 @@ def loss_curve(losses: Sequence[float], window: int = 25) -> Image.Image:
     means = [sum(part := losses[max(0, s - window) : s]) / len(part) for s in steps]
     axes.plot(steps, losses, color="0.8", linewidth=0.8, label="each step")
     axes.plot(steps, means, color="C0", linewidth=1.6, label=f"mean of {window} steps")
-    axes.set(xlabel="step", ylabel="loss (mean squared noise error)")
+    axes.set(xlabel="step", ylabel="loss (mean squared error)")
     axes.legend(frameon=False)
     buffer = io.BytesIO()
     canvas.savefig(buffer, format="png")
@@ -118,6 +118,7 @@ def run_page(run: InversionRun) -> str:
         "layer": concept.layers.names,
         "row norm": [f"{n:.3f}" for n in concept.rows.norm(dim=-1).mean(dim=1).tolist()],
         "moved by": [f"{m:.3f}" for m in run.moved],
+        "of its norm": [f"{share:.0%}" for share in run.share_moved],
     }
     settings = {
         "token": concept.token,
@@ -130,6 +131,11 @@ def run_page(run: InversionRun) -> str:
     if run.previews:
         grid = labelled_grid([p for _, p in run.previews], row_labels=[f"step {step}" for step, _ in run.previews])
         sections.append(Section("Previews", "The same seeds after more and more steps.", [Figure(grid)]))
+    if run.without and run.previews:
+        pair = [run.previews[-1][1], list(run.without)]
+        names = [f"with {concept.token}", f"without: {concept.class_word}"]
+        figure = Figure(labelled_grid(pair, row_labels=names))
+        sections.append(Section("With and without", "The same prompt and seeds.", [figure]))
     sections.append(Section("Loss", figures=[Figure(loss_curve(run.losses))]))
     sections.append(Section("Rows", "Token embeddings by layer, forward order.", table=layers))
     return page(f"{concept.token}: {run.settings.method} inversion", "", sections)

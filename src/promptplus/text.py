@@ -175,8 +175,9 @@ class EncodingPlan:
             mine = [slot for slot in self.slots if slot[2] == token]
             if mine:
                 where += [slot[:2] for slot in mine]
-                layer, vector = (torch.tensor([slot[k] for slot in mine]) for k in (3, 4))
-                rows.append(placeholder.rows[layer, vector])
+                device = placeholder.rows.device
+                layers, vectors = [slot[3] for slot in mine], [slot[4] for slot in mine]
+                rows.append(placeholder.rows[send(layers, device), send(vectors, device)])
         return torch.tensor(where), torch.cat(rows)
 
 
@@ -208,17 +209,22 @@ def encode_texts(
     are elsewhere (offloading). The call is the stock pipeline's own (no mask
     unless the encoder's configuration asks for one), so equal shapes give equal bits.
     """
-    device = device or text_encoder.device
-    ids = plan.ids.to(device)
-    mask = plan.mask.to(device) if getattr(text_encoder.config, "use_attention_mask", False) else None
+    place: torch.device = device or text_encoder.device
+    ids = send(plan.ids, place)
+    mask = send(plan.mask, place) if getattr(text_encoder.config, "use_attention_mask", False) else None
     swap = plan.rows(placeholders)
     if swap is None:
         states = _states(text_encoder, ids, mask, clip_skip)
     else:
         where, rows = swap
-        with swapped(text_encoder.get_input_embeddings(), where.to(device), rows.to(device)):
+        with swapped(text_encoder.get_input_embeddings(), send(where, place), rows.to(place)):
             states = _states(text_encoder, ids, mask, clip_skip)
-    return states[plan.index.to(device)]
+    return states[send(plan.index, place)]
+
+
+def send(values: Tensor | Sequence[int], device: torch.device) -> Tensor:
+    """Numbers on a device, without waiting for the work it has: a plain copy would, in every training step."""
+    return torch.as_tensor(values).to(device, non_blocking=True)
 
 
 def _states(text_encoder: Any, ids: Tensor, mask: Tensor | None, clip_skip: int | None) -> Tensor:

@@ -6,6 +6,7 @@ import typer
 
 from promptplus.cli import concepts, pictures
 from promptplus.cli.common import complain
+from promptplus.cli.invert import invert
 from promptplus.errors import PromptPlusError
 
 app = typer.Typer(
@@ -17,7 +18,7 @@ app = typer.Typer(
 )
 app.command("demo")(pictures.demo)
 app.command("generate")(pictures.generate)
-app.command("invert")(concepts.invert)
+app.command("invert")(invert)
 app.command("mix")(concepts.mix)
 app.command("info")(concepts.info)
 

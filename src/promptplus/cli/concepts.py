@@ -1,4 +1,4 @@
-"""Verbs about concepts: invert, mix and info."""
+"""Verbs about concepts that are there: mix and info."""
 
 import json
 from pathlib import Path
@@ -6,67 +6,7 @@ from typing import Annotated
 
 import typer
 
-from promptplus.cli.common import Device, Dtype, Json, Model, Seed, console, open_model, say, spoken_warnings
-from promptplus.concept import Kind
-from promptplus.inversion.run import Method
-
-
-def invert(
-    pictures: Annotated[Path, typer.Argument(help="A folder of pictures of one concept.")],
-    token: Annotated[str | None, typer.Option(help="The placeholder token to define, as <cat>.")] = None,
-    initializer: Annotated[str | None, typer.Option(help="The word the rows begin as.")] = None,
-    class_word: Annotated[str | None, typer.Option(help="The plain word for its class.")] = None,
-    kind: Annotated[Kind | None, typer.Option(help="What it is; decides the captions.")] = None,
-    method: Annotated[Method, typer.Option(help="xti: a row per layer; ti: one row for all.")] = "xti",
-    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 500,
-    batch_size: Annotated[int, typer.Option(help="Pictures per step.")] = 8,
-    learning_rate: Annotated[float, typer.Option(help="Constant; not scaled by the batch.")] = 0.005,
-    vectors: Annotated[int, typer.Option(help="Rows per layer.")] = 1,
-    flip: Annotated[bool, typer.Option(help="Mirror half of the pictures.")] = True,
-    preview_every: Annotated[int | None, typer.Option(min=0, help="Steps between previews; 0: none.")] = None,
-    seed: Seed = 0,
-    out: Annotated[Path | None, typer.Option(help="A new folder for the run; default: runs/TOKEN.")] = None,
-    model: Model = "pocket",
-    device: Device = None,
-    dtype: Dtype = None,
-    as_json: Json = False,
-) -> None:
-    """Learn a concept from a folder of pictures: the concept file, a log, previews and a page."""
-    from promptplus.errors import ConceptError
-    from promptplus.files import check_folder, free_folder, write_atomically
-    from promptplus.inversion.images import load_pictures, read_note
-    from promptplus.inversion.trainer import run_inversion
-    from promptplus.report import run_page
-    from promptplus.text import check_form
-
-    load_pictures(pictures)  # a bad folder is found before the model loads
-    token = token or read_note(pictures).token
-    if token is None:
-        raise ConceptError(f"name the placeholder token, as --token '<cat>', or write it into {pictures}/concept.json")
-    out = check_folder(out or free_folder(Path("runs") / check_form(token).strip("<>")), new=True)
-    with spoken_warnings():
-        pplus = open_model(model, device, dtype)
-        run = run_inversion(
-            pplus,
-            pictures,
-            token,
-            initializer,
-            class_word=class_word,
-            kind=kind,
-            out=out,
-            preview_every=preview_every,
-            method=method,
-            steps=steps,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            vectors=vectors,
-            flip=flip,
-            seed=seed,
-        )
-    write_atomically(out / "run.html", run_page(run).encode())
-    files = {"concept": str(out / "concept.safetensors"), "page": str(out / "run.html")}
-    sentence = f"{token} is in {files['concept']}; the run's page: {files['page']}"
-    say({**files, "seconds": round(run.seconds, 1)}, sentence, as_json)
+from promptplus.cli.common import Json, console, say
 
 
 def mix(

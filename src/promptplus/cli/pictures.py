@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from promptplus.cli.common import Device, Dtype, Json, Model, Seed, console, open_model, say, spoken_warnings
+from promptplus.cli.common import Device, Dtype, Json, Model, Seed, complain, console, open_model, say, spoken_warnings
 
 
 def generate(
@@ -36,6 +36,9 @@ def generate(
     check_folder(out)
     with spoken_warnings():
         pplus = open_model(model, device, dtype, concept or ())
+        for token in pplus.concepts:
+            if not any(token in text for text in parsed):
+                complain(f"note: no part of the prompt uses {token}")
         steps, guidance = usual_sampling(pplus.pipe, steps, guidance)
         recipe = Recipe.of(
             pplus,

@@ -17,9 +17,12 @@ from torch import Tensor
 from promptplus.errors import PictureError
 
 CONCEPT_JSON = "concept.json"
+EXAMPLE = '{"token": "<cat>", "initializer": "cat"}'
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # no EPS: Pillow hands it to Ghostscript
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif"}
 MAX_PIXELS = 100_000_000  # a 100-megapixel camera; above it a file is taken for a decompression bomb
 WHITE = (255, 255, 255)
+GAP = 2  # pixels between the pictures of a sheet
 
 
 class FolderNote(BaseModel):
@@ -62,12 +65,46 @@ def picture_files(folder: str | os.PathLike[str]) -> list[Path]:
     return entries
 
 
+def concept_folders(folder: str | os.PathLike[str]) -> list[Path]:
+    """The sub-folders of a folder, each one concept's; each has a ``concept.json`` with a token and an initializer.
+
+    Raises PictureError where there are none, or where one's note lacks these.
+    """
+    folder = Path(folder)
+    inner = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")) if folder.is_dir() else []
+    if not inner:
+        raise PictureError(f"{folder} holds no folders; give a folder with one folder of pictures for each concept")
+    for one in inner:
+        note = read_note(one)
+        missing = [name for name in ("token", "initializer") if not getattr(note, name)]
+        if missing:
+            raise PictureError(f"{one / CONCEPT_JSON} names no {missing[0]}; write it there, as {EXAMPLE}")
+    return inner
+
+
 def load_pictures(source: str | os.PathLike[str] | Sequence[Any]) -> list[Image.Image]:
-    """RGB pictures from a folder, or from a list of paths and PIL pictures."""
-    items = picture_files(source) if isinstance(source, str | os.PathLike) else list(source)
-    if not items:
-        raise PictureError("no pictures were given")
-    return [to_rgb(item) if isinstance(item, Image.Image) else read_picture(item) for item in items]
+    """RGB pictures from a folder, or from a list of paths and PIL pictures.
+
+    A folder's broken pictures are left out with a warning that names them. Raises PictureError where none is left, and
+    on a file that does not even claim to be a picture.
+    """
+    if not isinstance(source, str | os.PathLike):
+        if not source:
+            raise PictureError("no pictures were given")
+        return [to_rgb(item) if isinstance(item, Image.Image) else read_picture(item) for item in source]
+    pictures, bad = [], []
+    for path in picture_files(source):
+        try:
+            pictures.append(read_picture(path))
+        except PictureError as error:
+            if path.suffix.lower() not in SUFFIXES:
+                raise
+            bad.append(str(error))
+    if not pictures:
+        raise PictureError(f"{source} holds no picture that can be read: {'; '.join(bad)}")
+    if bad:
+        warnings.warn(f"left out {len(bad)} of {len(bad) + len(pictures)} files: {'; '.join(bad)}", stacklevel=3)
+    return pictures
 
 
 @cache
@@ -117,7 +154,7 @@ def to_pixels(pictures: Sequence[Image.Image], size: int) -> Tensor:
     return torch.from_numpy(array).permute(0, 3, 1, 2) / 127.5 - 1
 
 
-def tile(pictures: Sequence[Image.Image], columns: int, gap: int = 2) -> Image.Image:
+def tile(pictures: Sequence[Image.Image], columns: int, gap: int = GAP) -> Image.Image:
     """Pictures of one size in rows of ``columns``, on white."""
     width, height = pictures[0].size
     rows = -(-len(pictures) // columns)

@@ -1,9 +1,9 @@
-"""The rows in training: how they begin, how they are tied to layers, and the loop that moves them and nothing else."""
+"""A concept in training: how its rows begin, how they are tied to layers, its draws, and how a gradient moves them."""
 
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,12 +12,11 @@ from torch import Tensor, nn
 from promptplus.concept import Concept, tie
 from promptplus.conditioning import PPlus
 from promptplus.errors import ConceptError
-from promptplus.inversion.objective import Draws, LatentCache, denoising_loss
+from promptplus.inversion.geometry import RowSpace
+from promptplus.inversion.objective import Draws, LatentCache
 from promptplus.inversion.run import InversionSettings
-from promptplus.templates import TEMPLATES, captions
-from promptplus.text import Placeholder
-
-HALF_SCALE = 2.0**14  # lifts the loss' gradient, about 1e-6 per latent, out of float16's subnormal range
+from promptplus.templates import TEMPLATES
+from promptplus.text import Placeholder, send
 
 
 @dataclass(frozen=True)
@@ -30,49 +29,91 @@ class TrainedRows:
     @classmethod
     def of(cls, start: Concept, device: torch.device, dtype: torch.dtype) -> "TrainedRows":
         """Begin at a concept's rows, in at least float32: half precision loses an optimiser's small steps."""
-        groups = tie(start.tying, len(start.layers))
-        unique = start.rows[: max(groups) + 1].clone()
+        groups = tie(start.tying, start.layers)
+        unique = start.rows[[groups.index(number) for number in range(max(groups) + 1)]]
         return cls(nn.Parameter(unique.to(device, torch.promote_types(dtype, torch.float32))), groups)
 
     @property
     def placeholder(self) -> Placeholder:
         """What stands for the token now; gradients flow to ``unique``."""
-        return Placeholder(self.unique[list(self.groups)], self.groups)
+        return Placeholder(self.unique[send(self.groups, self.unique.device)], self.groups)
 
 
-def train_rows(
-    pplus: PPlus, concept: Concept, rows: TrainedRows, cache: LatentCache, settings: InversionSettings
-) -> Iterator[Tensor]:
-    """Train ``rows`` in place for ``concept``'s token and kind; yields each step's loss, on its device.
+class Trainee:
+    """One concept in training: its rows, the latents of its pictures, its optimiser, and how far it is.
 
     AdamW with a constant learning rate (paper); its weight decay is 0, our choice: rows are points, not weights.
+
+    Attributes:
+        concept: as it began.
+        rows: as they are now; ``step``: optimiser steps taken.
+        sound: False from the first loss or gradient on that is not finite: from there on no step is taken.
     """
-    scheduler = training_scheduler(pplus.pipe)
-    scale = HALF_SCALE if pplus.pipe.unet.dtype is torch.float16 else 1.0
-    optimiser = torch.optim.AdamW([rows.unique], lr=settings.learning_rate, weight_decay=0.0)
-    for step in range(settings.steps):
-        draws = Draws.of(
-            f"{settings.seed}/{concept.token}",
-            step,
+
+    def __init__(
+        self, pplus: PPlus, concept: Concept, cache: LatentCache, settings: InversionSettings, timesteps: int
+    ) -> None:
+        encoder = pplus.pipe.text_encoder
+        self.concept, self.cache, self.settings, self.timesteps = concept, cache, settings, timesteps
+        self.rows = TrainedRows.of(concept, pplus.pipe.unet.device, encoder.dtype)
+        unique = self.rows.unique
+        table = encoder.get_input_embeddings().weight
+        self.space = RowSpace.of(settings.constraint, table, unique.detach().clone())
+        options: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": 0.0, "fused": True}
+        self.optimiser: Any = torch.optim.AdamW([unique], **options)
+        self.step = 0
+        self.sound = torch.ones((), dtype=torch.bool, device=unique.device)
+
+    def draws(self) -> Draws:
+        """The next step's randomness, on the device."""
+        settings = self.settings
+        return Draws.of(
+            f"{settings.seed}/{self.concept.token}",
+            self.step,
             settings.batch_size,
-            cache,
-            timesteps=scheduler.config.num_train_timesteps,
-            templates=len(TEMPLATES[concept.kind]),
+            self.cache,
+            timesteps=self.timesteps,
+            templates=len(TEMPLATES[self.concept.kind]),
             flip=settings.flip,
-        )
-        texts = [[caption] * len(pplus.layers) for caption in captions(concept.kind, concept.token, draws.template)]
-        states = pplus.states(texts, {concept.token: rows.placeholder})
-        loss = denoising_loss(pplus.pipe.unet, scheduler, cache.sample(draws), draws, states)
-        optimiser.zero_grad(set_to_none=True)
-        (loss * scale).backward()
-        assert rows.unique.grad is not None
-        rows.unique.grad.div_(scale)
-        optimiser.step()
-        yield loss.detach()
+            one_template=settings.templates == "batch",
+        ).to(self.rows.unique.device)
+
+    @torch.no_grad()
+    def move(self, loss: Tensor) -> None:
+        """Take a step along the gradient that lies in ``rows.unique.grad``."""
+        unique = self.rows.unique
+        assert unique.grad is not None
+        unique.grad = self.space.steer(unique, unique.grad)
+        self.sound = self.sound & torch.isfinite(loss) & torch.isfinite(unique.grad).all()
+        self.optimiser.found_inf = (~self.sound).float()  # the fused kernel skips the step itself, moments and all
+        self.optimiser.step()
+        unique.copy_(torch.where(self.sound, self.space.fit(unique), unique))
+        self.step += 1
+
+    @property
+    def learned(self) -> Concept:
+        """The concept with the rows as they are now."""
+        return replace(self.concept, rows=self.rows.placeholder.rows.detach().float().cpu())
+
+    def moments(self) -> dict[str, Tensor]:
+        """The optimiser's state by name; empty before the first step."""
+        return dict(self.optimiser.state.get(self.rows.unique, {}))
+
+    def restore(self, step: int, rows: Tensor, moments: dict[str, Tensor]) -> None:
+        """Go on from a checkpoint."""
+        self.step = step
+        with torch.no_grad():
+            self.rows.unique.copy_(rows)
+        if moments:
+            groups = self.optimiser.state_dict()["param_groups"]
+            self.optimiser.load_state_dict({"state": {0: moments}, "param_groups": groups})
 
 
 def initial_rows(pplus: PPlus, initializer: str, settings: InversionSettings) -> Tensor:
-    """``[1, vectors, width]``: the initializer's token embedding, the mean of them where it has several pieces."""
+    """``[1, vectors, width]``: the initializer's token embedding, the mean of them where it has several pieces.
+
+    Where rows may not lie there (``settings.constraint``), the nearest place.
+    """
     tokenizer = pplus.pipe.tokenizer
     ids = tokenizer(initializer, add_special_tokens=False).input_ids
     if not ids:
@@ -81,7 +122,8 @@ def initial_rows(pplus: PPlus, initializer: str, settings: InversionSettings) ->
         pieces = ", ".join(tokenizer.convert_ids_to_tokens(ids))
         warnings.warn(f"the initializer {initializer!r} has the pieces {pieces}; starting at their mean", stacklevel=4)
     table = pplus.pipe.text_encoder.get_input_embeddings().weight.detach()
-    return table[ids].float().cpu().mean(dim=0).repeat(1, settings.vectors, 1)
+    start = table[ids].float().mean(dim=0).repeat(1, settings.vectors, 1)
+    return RowSpace.of(settings.constraint, table, start).fit(start).cpu()
 
 
 @contextmanager

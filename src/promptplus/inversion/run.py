@@ -1,5 +1,6 @@
 """What an inversion leaves behind: the InversionRun value and its folder on disk."""
 
+import io
 import json
 import os
 import time
@@ -11,15 +12,34 @@ from typing import Any, Literal
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
-from promptplus.concept import Concept
-from promptplus.files import new_folder
-from promptplus.inversion.images import tile
+from promptplus.concept import Concept, Tying
+from promptplus.errors import OutputError
+from promptplus.files import check_folder, make_folder, write_atomically
+from promptplus.inversion import checkpoint
+from promptplus.inversion.checkpoint import LOCK
+from promptplus.inversion.geometry import Constraint
+from promptplus.inversion.images import GAP, tile
+
+LOG, PREVIEWS, CONCEPT = "log.jsonl", "previews", "concept.safetensors"
+WITHOUT = "without.png"
 
 Method = Literal["xti", "ti"]
+Templates = Literal["batch", "picture"]
 
 
 class InversionSettings(BaseModel):
-    """How to train. Defaults are the paper's (section 4), but for the seed."""
+    """How to train. Defaults are the paper's (section 4), but for the seed.
+
+    Attributes:
+        tying: which layers share a row; default: none for ``xti``, all for ``ti``.
+        templates: one caption template for a step's whole batch (``batch``), or one for each picture.
+        micro_batch: pictures that go through the denoiser at once; default: all. Changes memory, not the gradient.
+        constraint: where rows may lie, see ``geometry.RowSpace``.
+        density: weight of the rows' mean log density among words, which is added to what is maximised (the paper mixes
+            with such a term, its formula is not known; ours is ``density.TokenDensity``).
+        min_snr: weigh timesteps by min(SNR, this) (Hang et al., 2023: 5); default: all alike (paper).
+        jitter: copies of each picture in other colours, besides itself (our choice).
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -30,6 +50,13 @@ class InversionSettings(BaseModel):
     vectors: int = Field(default=1, ge=1)
     seed: int = Field(default=0, ge=0)
     flip: bool = True
+    templates: Templates = "picture"
+    micro_batch: int | None = Field(default=None, ge=1)
+    tying: Tying | None = None
+    constraint: Constraint = "none"
+    density: float = Field(default=0.0, ge=0)
+    min_snr: float | None = Field(default=None, gt=0)
+    jitter: int = Field(default=0, ge=0)
 
 
 @dataclass(frozen=True)
@@ -42,7 +69,9 @@ class InversionRun:
         losses: one per step.
         moved: ``[layer]`` mean distance of each layer's rows from where they began.
         previews: (step, pictures) pairs at fixed seeds.
-        seconds: wall time of the training, previews included.
+        without: the class word's pictures at the previews' seeds; empty where no previews were asked for.
+        seconds: wall time of the training, previews included, over all sittings.
+        resumed: the step this sitting began at; ``settings.steps`` where the run was finished before.
         folder: the run folder, if one was asked for.
     """
 
@@ -51,38 +80,99 @@ class InversionRun:
     losses: tuple[float, ...] = field(repr=False)
     moved: tuple[float, ...] = field(repr=False)
     previews: tuple[tuple[int, list[Image.Image]], ...] = field(repr=False)
+    without: tuple[Image.Image, ...] = field(repr=False)
     seconds: float
+    resumed: int = 0
     folder: Path | None = None
+
+    @property
+    def share_moved(self) -> tuple[float, ...]:
+        """``[layer]`` how far the rows moved, as a share of their norm at the end."""
+        norms = self.concept.rows.norm(dim=-1).mean(dim=1).tolist()
+        return tuple(moved / norm for moved, norm in zip(self.moved, norms, strict=True))
 
 
 class RunFolder:
-    """The folder of one run: settings.json, log.jsonl, previews/, concept.safetensors, learned_embeds.safetensors.
+    """The folder of one run: settings.json, log.jsonl, previews/, the checkpoint, concept and approximation files.
 
-    Made new and never overwritten: OutputError where it exists and holds anything, or cannot be written.
+    A folder that holds a run may be opened again, to go on with it; any other that is not empty is refused.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = new_folder(path)
-        self._start = time.monotonic()
+        self.path = make_folder(check_run_folder(path))
+        self.start = time.monotonic()
 
     def write_settings(self, values: dict[str, Any]) -> None:
         """What the run was asked to do."""
-        (self.path / "settings.json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+        write_atomically(self.path / "settings.json", (json.dumps(values, indent=2) + "\n").encode())
 
     def log(self, first_step: int, losses: Sequence[float]) -> None:
         """Append one line per step."""
-        seconds = round(time.monotonic() - self._start, 3)
-        with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
-            for step, loss in enumerate(losses, first_step):
-                file.write(json.dumps({"step": step, "loss": loss, "seconds": seconds}) + "\n")
+        seconds = round(time.monotonic() - self.start, 3)
+        lines = [
+            json.dumps({"step": step, "loss": loss, "seconds": seconds}) for step, loss in enumerate(losses, first_step)
+        ]
+        try:
+            with (self.path / LOG).open("a", encoding="utf-8") as file:
+                file.write("".join(line + "\n" for line in lines))
+        except OSError as error:
+            raise OutputError(f"cannot write {self.path / LOG}: {error.strerror or error}") from error
+
+    def cut_log(self, steps: int) -> None:
+        """Forget what was logged after the checkpoint that a run goes on from."""
+        path = self.path / LOG
+        if path.exists():
+            lines = path.read_text("utf-8").splitlines(keepends=True)[:steps]
+            write_atomically(path, "".join(lines).encode())
 
     def preview(self, step: int, pictures: Sequence[Image.Image]) -> None:
         """Save one strip of previews."""
-        folder = self.path / "previews"
-        folder.mkdir(exist_ok=True)
-        tile(pictures, columns=len(pictures)).save(folder / f"step-{step:05d}.png")
+        self._save_strip(f"step-{step:05d}.png", pictures)
 
-    def finish(self, concept: Concept) -> None:
-        """Write the concept, and beside it the approximation that stock diffusers loads."""
-        concept.save(self.path / "concept.safetensors")
+    def previews(self) -> list[tuple[int, list[Image.Image]]]:
+        """The strips that are there, by step."""
+        paths = sorted((self.path / PREVIEWS).glob("step-*.png"))
+        return [(int(path.stem.removeprefix("step-")), _cut(path)) for path in paths]
+
+    def rescue(self, concept: Concept) -> Path:
+        """Save the last sound rows of a run that failed."""
+        return concept.save(self.path / "last_good.safetensors")
+
+    def concept(self) -> Concept | None:
+        """What a run that ended here has learned."""
+        path = self.path / CONCEPT
+        return Concept.load(path) if path.exists() else None
+
+    def without(self) -> list[Image.Image]:
+        """The strip of the class word, if there is one."""
+        path = self.path / PREVIEWS / WITHOUT
+        return _cut(path) if path.exists() else []
+
+    def finish(self, concept: Concept, without: Sequence[Image.Image] = ()) -> None:
+        """Write the concept, the approximation that stock diffusers loads, and a strip of the class word."""
+        if without:
+            self._save_strip(WITHOUT, without)
         concept.save_approximation(self.path / "learned_embeds.safetensors")
+        concept.save(self.path / CONCEPT)
+
+    def _save_strip(self, name: str, pictures: Sequence[Image.Image]) -> None:
+        buffer = io.BytesIO()
+        tile(pictures, columns=len(pictures)).save(buffer, "PNG")
+        write_atomically(self.path / PREVIEWS / name, buffer.getvalue())
+
+
+def _cut(path: Path) -> list[Image.Image]:
+    """The square pictures of a strip."""
+    with Image.open(path) as strip:
+        side = strip.height
+        return [strip.crop((x, 0, x + side, side)) for x in range(0, strip.width, side + GAP)]
+
+
+def check_run_folder(path: str | os.PathLike[str]) -> Path:
+    """See, before any work, that a run can begin or go on in a folder. Raises OutputError where it cannot."""
+    folder = check_folder(path)
+    held = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
+    ours = {name for name in held if name == LOCK or name.startswith(f".{checkpoint.NAME}.")}
+    if held - ours and checkpoint.NAME not in held:
+        raise OutputError(f"{folder} already holds something; nothing is overwritten, so give another folder")
+    return folder

@@ -1,37 +1,33 @@
-"""The training loop: XTI (one row per layer) and TI (one row for all), the same loop with different tying."""
+"""Pictures → Concept: XTI (one row per layer) and TI (one row for all), the same training with different tying."""
 
 import math
 import os
-import time
 from collections.abc import Sequence
-from dataclasses import replace
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
-import torch
-from PIL import Image
 from pydantic import ValidationError
 from torch import Tensor
-from tqdm import tqdm
 
 from promptplus.concept import Concept, Kind, Tying, token_table_hash
 from promptplus.conditioning import PPlus
-from promptplus.errors import ConceptError, ModelError, SettingsError, TrainingError
-from promptplus.generation import denoise, pack_kwargs, quiet
-from promptplus.inversion.images import load_pictures, read_note, to_pixels
-from promptplus.inversion.objective import LatentCache
-from promptplus.inversion.rows import TrainedRows, frozen, initial_rows, train_rows
-from promptplus.inversion.run import InversionRun, InversionSettings, Method, RunFolder
+from promptplus.errors import ConceptError, ModelError, PictureError, SettingsError
+from promptplus.inversion.checkpoint import locked
+from promptplus.inversion.geometry import Constraint
+from promptplus.inversion.images import FolderNote, load_pictures, read_note, to_pixels
+from promptplus.inversion.presets import PRESETS, Preset
+from promptplus.inversion.processes import Processes
+from promptplus.inversion.rows import initial_rows
+from promptplus.inversion.run import InversionRun, InversionSettings, Method, RunFolder, Templates
+from promptplus.inversion.seat import Seat
+from promptplus.inversion.sitting import train
 from promptplus.pocket import PIPELINE
 from promptplus.templates import TEMPLATES
-from promptplus.text import Placeholder, check_token
+from promptplus.text import check_token
 
 TYING: dict[Method, Tying] = {"xti": "layer", "ti": "all"}
-PREVIEW_SEEDS = (0, 1, 2, 3)
-PREVIEW_PROMPTS = {"object": "a photo of a {}", "style": "a painting in the style of {}"}
 PREVIEWS = 5  # how many strips a run makes by default, its last step's among them
-LOG_EVERY = 10  # steps between reads of the loss: each read waits for the device
-SMOOTHED = 50  # steps whose mean loss the progress bar shows
 
 
 class Options(TypedDict, total=False):
@@ -44,6 +40,13 @@ class Options(TypedDict, total=False):
     vectors: int
     seed: int
     flip: bool
+    templates: Templates
+    micro_batch: int | None
+    tying: Tying | None
+    constraint: Constraint
+    density: float
+    min_snr: float | None
+    jitter: int
 
 
 def invert(
@@ -55,11 +58,12 @@ def invert(
     class_word: str | None = None,
     kind: Kind | None = None,
     out: str | os.PathLike[str] | None = None,
+    preset: Preset | None = None,
     progress: bool = True,
     **options: Unpack[Options],
 ) -> Concept:
     """Learn a concept from a few pictures (paper section 3.2); see ``run_inversion`` for the arguments."""
-    told = {"class_word": class_word, "kind": kind, "out": out, "progress": progress}
+    told = {"class_word": class_word, "kind": kind, "out": out, "preset": preset, "progress": progress}
     return run_inversion(pplus, pictures, token, initializer, **told, **options).concept
 
 
@@ -72,8 +76,10 @@ def run_inversion(
     class_word: str | None = None,
     kind: Kind | None = None,
     out: str | os.PathLike[str] | None = None,
+    preset: Preset | None = None,
     preview_every: int | None = None,
     progress: bool = True,
+    log_with: Sequence[str] = (),
     **options: Unpack[Options],
 ) -> InversionRun:
     """Learn a concept, and keep what a person wants to look at afterwards.
@@ -84,127 +90,99 @@ def run_inversion(
         initializer: the word whose token embedding the rows begin as.
         class_word: the plain word for the class; default: the initializer.
         kind: ``object`` (default) or ``style``; decides the caption templates.
-        out: a new folder for settings, log, previews and the concept file.
+        out: a folder for settings, log, previews, checkpoint and the concept file: a new one, or one that holds this
+            very run, which then goes on where it stopped (``steps`` may have grown).
+        preset: named settings of ``presets.PRESETS``; options given beside it win.
         preview_every: steps between preview strips; 0: none; default: five over the run if there is a folder.
+        log_with: trackers of accelerate that get the loss too, as ``tensorboard``, ``wandb`` or ``trackio``.
         options: see InversionSettings.
 
     Only the rows are trained; the pipeline comes back as it was. On a CPU, equal arguments give equal bits.
     """
-    settings = _settings(options)
-    note = read_note(pictures) if isinstance(pictures, str | os.PathLike) else None
-    token, initializer = token or (note and note.token), initializer or (note and note.initializer)
+    settings = _settings(preset, options)
+    told = FolderNote(token=token, initializer=initializer, class_word=class_word, kind=kind)
+    blank, pixels = _prepare(pplus, pictures, told, settings)
+    folder = RunFolder(out) if out is not None and Processes().first else None
+    with locked(folder.path) if folder else nullcontext():
+        seat = Seat(pplus, blank, pixels, settings, folder)
+        return train(pplus, [seat], settings, _preview_every(preview_every, settings, folder), progress, log_with)[0]
+
+
+def run_inversions(
+    pplus: PPlus,
+    folders: Sequence[str | os.PathLike[str]],
+    *,
+    out: str | os.PathLike[str],
+    preset: Preset | None = None,
+    preview_every: int | None = None,
+    progress: bool = True,
+    log_with: Sequence[str] = (),
+    **options: Unpack[Options],
+) -> list[InversionRun]:
+    """Learn several concepts side by side, in shared batches; each learns what it would learn alone.
+
+    Args:
+        folders: one of pictures for each concept, with a ``concept.json`` that names its token and initializer.
+        out: a folder that gets one run folder for each, named like its pictures' folder.
+        options: as for ``run_inversion``; the same for all. ``batch_size`` is each concept's own.
+    """
+    settings = _settings(preset, options)
+    prepared = [_prepare(pplus, folder, FolderNote(), settings) for folder in folders]
+    _check_that_all_differ(folders, [blank.token for blank, _ in prepared])
+    with ExitStack() as locks:
+        seats = []
+        for source, (blank, pixels) in zip(folders, prepared, strict=True):
+            folder = RunFolder(Path(out) / Path(source).name) if Processes().first else None
+            if folder:
+                locks.enter_context(locked(folder.path))
+            seats.append(Seat(pplus, blank, pixels, settings, folder))
+        often = _preview_every(preview_every, settings, seats[0].folder)
+        return train(pplus, seats, settings, often, progress, log_with)
+
+
+def _prepare(pplus: PPlus, pictures: Any, told: FolderNote, settings: InversionSettings) -> tuple[Concept, Tensor]:
+    """The concept before its training, and its pictures ``[N, 3, H, W]``; what is not told, the folder's note says."""
+    note = read_note(pictures) if isinstance(pictures, str | os.PathLike) else FolderNote()
+    token, initializer = told.token or note.token, told.initializer or note.initializer
     if not token or not initializer:
-        raise ConceptError("name the token (as <cat>) and the initializer (as cat), or write them into concept.json")
+        where = f" of {pictures}" if isinstance(pictures, str | os.PathLike) else ""
+        raise ConceptError(
+            f"name the token{where} (as <cat>) and the initializer (as cat), or write them into concept.json"
+        )
     check_token(token, pplus.pipe.tokenizer)
     if token in pplus.concepts:
         raise ConceptError(f"a concept {token} was added already; forget({token!r}) first")
     start = initial_rows(pplus, initializer, settings)
-    size = _picture_size(pplus)
-    pixels = to_pixels(load_pictures(pictures), size)
+    pixels = to_pixels(load_pictures(pictures), _picture_size(pplus))
     blank = Concept(
         token=token,
         rows=start.expand(len(pplus.layers), -1, -1),
         layers=pplus.layers,
-        tying=TYING[settings.method],
+        tying=settings.tying or TYING[settings.method],
         initializer=initializer,
-        class_word=class_word or (note and note.class_word) or initializer,
-        kind=kind or (note and note.kind) or "object",
+        class_word=told.class_word or note.class_word or initializer,
+        kind=told.kind or note.kind or "object",
         base_model=_base_model(pplus.pipe),
         token_table=token_table_hash(pplus.pipe.text_encoder, pplus.pipe.tokenizer),
         provenance={"pictures": len(pixels), **settings.model_dump()},
     )
     _check_room(pplus, blank, settings.vectors)
-    folder = RunFolder(out) if out is not None else None
-    if folder:
-        folder.write_settings({k: v for k, v in blank.describe().items() if k != "row_norms"})
-    if preview_every is None:
-        preview_every = math.ceil(settings.steps / PREVIEWS) if folder else 0
-    return _run(pplus, blank, pixels, settings, folder, preview_every, progress)
+    return blank, pixels
 
 
-def _run(
-    pplus: PPlus,
-    blank: Concept,
-    pixels: Tensor,
-    settings: InversionSettings,
-    folder: RunFolder | None,
-    preview_every: int,
-    progress: bool,
-) -> InversionRun:
-    began = time.monotonic()
-    pipe = pplus.pipe
-    rows = TrainedRows.of(blank, pipe.unet.device, pipe.text_encoder.dtype)
-    bar = tqdm(total=settings.steps, desc=f"{settings.method} {blank.token}", disable=not progress)
-    with frozen(pipe.unet, pipe.text_encoder, pipe.vae), bar:
-        journal = _Journal(pplus, blank, rows, folder, preview_every, settings.steps, bar)
-        cache = LatentCache.encode(pipe.vae, pixels)
-        for loss in train_rows(pplus, blank, rows, cache, settings):
-            journal.record(loss)
-    learned = rows.placeholder.rows.detach().float().cpu()
-    concept = replace(blank, rows=learned)
-    if folder:
-        folder.finish(concept)
-    return InversionRun(
-        concept=concept,
-        settings=settings,
-        losses=tuple(journal.losses),
-        moved=tuple((learned - blank.rows).norm(dim=-1).mean(dim=1).tolist()),
-        previews=tuple(journal.previews),
-        seconds=time.monotonic() - began,
-        folder=folder.path if folder else None,
-    )
+def _check_that_all_differ(folders: Sequence[str | os.PathLike[str]], tokens: Sequence[str]) -> None:
+    if not folders:
+        raise PictureError("no folders of pictures were given")
+    for what, names in (("token", list(tokens)), ("folder name", [Path(folder).name for folder in folders])):
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ConceptError(f"two concepts have the {what} {twice[0]}; each needs its own")
 
 
-class _Journal:
-    """What is kept while a run goes on: losses, previews, the log, the progress bar."""
-
-    def __init__(
-        self,
-        pplus: PPlus,
-        concept: Concept,
-        rows: TrainedRows,
-        folder: RunFolder | None,
-        preview_every: int,
-        steps: int,
-        bar: "tqdm[Any]",
-    ) -> None:
-        self._pplus, self._concept, self._rows = pplus, concept, rows
-        self._folder, self._preview_every, self._steps, self._bar = folder, preview_every, steps, bar
-        self._pending: list[Tensor] = []
-        self.losses: list[float] = []
-        self.previews: list[tuple[int, list[Image.Image]]] = []
-        if preview_every:
-            self._look(0)
-
-    def record(self, loss: Tensor) -> None:
-        """Take one step's loss; every few steps read them all at once (each read waits for the device)."""
-        self._pending.append(loss)
-        self._bar.update()
-        step = len(self.losses) + len(self._pending)
-        last = step == self._steps
-        if last or step % LOG_EVERY == 0:
-            self._read(step)
-        if self._preview_every and (last or step % self._preview_every == 0):
-            self._look(step)
-
-    def _read(self, step: int) -> None:
-        values = torch.stack(self._pending).tolist()
-        if not all(map(math.isfinite, values)):
-            raise TrainingError(
-                f"the loss of {self._concept.token} is not finite near step {step}; lower learning_rate or use float32"
-            )
-        if self._folder:
-            self._folder.log(len(self.losses), values)
-        self.losses += values
-        self._pending.clear()
-        recent = self.losses[-SMOOTHED:]
-        self._bar.set_postfix(loss=f"{sum(recent) / len(recent):.4f}")
-
-    def _look(self, step: int) -> None:
-        pictures = _preview(self._pplus, self._concept, self._rows.placeholder)
-        self.previews.append((step, pictures))
-        if self._folder:
-            self._folder.preview(step, pictures)
+def _preview_every(asked: int | None, settings: InversionSettings, folder: RunFolder | None) -> int:
+    if asked is not None:
+        return asked
+    return math.ceil(settings.steps / PREVIEWS) if folder else 0
 
 
 def _picture_size(pplus: PPlus) -> int:
@@ -224,9 +202,11 @@ def _check_room(pplus: PPlus, concept: Concept, vectors: int) -> None:
         raise SettingsError(f"vectors: captions have room for {room} rows of {concept.token}, not for {vectors}")
 
 
-def _settings(options: Options) -> InversionSettings:
+def _settings(preset: Preset | None, options: Options) -> InversionSettings:
+    if preset is not None and preset not in PRESETS:
+        raise SettingsError(f"no preset {preset!r}; there are {', '.join(PRESETS)}")
     try:
-        return InversionSettings(**options)
+        return InversionSettings(**{**(PRESETS[preset] if preset else {}), **options})
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
@@ -239,12 +219,3 @@ def _base_model(pipe: Any) -> str:
     if source == str(PIPELINE):
         return "pocket"
     return Path(source).name if Path(source).exists() else source
-
-
-def _preview(pplus: PPlus, concept: Concept, placeholder: Placeholder) -> list[Image.Image]:
-    text = PREVIEW_PROMPTS[concept.kind].format(concept.token)
-    layers = len(pplus.layers)
-    with torch.no_grad(), quiet(pplus.pipe):
-        states = pplus.states([[text] * layers], {concept.token: placeholder})
-        kwargs = pack_kwargs(states.expand(len(PREVIEW_SEEDS), -1, -1, -1), pplus.states([[""] * layers]))
-        return denoise(pplus.pipe, kwargs, PREVIEW_SEEDS)

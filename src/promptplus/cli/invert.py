@@ -1,0 +1,152 @@
+"""The verb that learns concepts: invert."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from promptplus.cli.common import Device, Dtype, Json, Model, Seed, open_model, say, spoken_warnings
+from promptplus.concept import Kind, Tying
+from promptplus.inversion.geometry import Constraint
+from promptplus.inversion.presets import Preset
+from promptplus.inversion.run import InversionRun, Method, Templates
+
+
+def invert(
+    pictures: Annotated[
+        Path, typer.Argument(help="A folder of pictures of one concept; with --each, of such folders.")
+    ],
+    token: Annotated[str | None, typer.Option(help="The placeholder token to define, as <cat>.")] = None,
+    initializer: Annotated[str | None, typer.Option(help="The word the rows begin as.")] = None,
+    class_word: Annotated[str | None, typer.Option(help="The plain word for its class.")] = None,
+    kind: Annotated[Kind | None, typer.Option(help="What it is; decides the captions.")] = None,
+    each: Annotated[bool, typer.Option("--each", help="Learn every sub-folder's concept, side by side.")] = False,
+    preset: Annotated[Preset | None, typer.Option(help="Named settings; options beside it win.")] = None,
+    method: Annotated[Method | None, typer.Option(help="xti (default): a row per layer; ti: one row for all.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps; default 500.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Pictures per step and concept; default 8.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Constant; default 0.005.")] = None,
+    vectors: Annotated[int | None, typer.Option(help="Rows per layer; default 1.")] = None,
+    tying: Annotated[Tying | None, typer.Option(help="Which layers share a row; default: the method's.")] = None,
+    constraint: Annotated[Constraint | None, typer.Option(help="Where rows may lie; default: anywhere.")] = None,
+    density: Annotated[float | None, typer.Option(help="Weight of the rows' density among words; default 0.")] = None,
+    min_snr: Annotated[float | None, typer.Option(help="Weigh timesteps by min(SNR, this); default: alike.")] = None,
+    flip: Annotated[bool | None, typer.Option(help="Mirror half of the pictures; default: yes.")] = None,
+    jitter: Annotated[int | None, typer.Option(help="Copies of each picture in other colours; default 0.")] = None,
+    templates: Annotated[Templates | None, typer.Option(help="A template per batch or picture (default).")] = None,
+    micro_batch: Annotated[int | None, typer.Option(help="Pictures in memory at once; default: all.")] = None,
+    log_with: Annotated[list[str] | None, typer.Option(help="Also log to tensorboard, wandb or trackio.")] = None,
+    preview_every: Annotated[int | None, typer.Option(min=0, help="Steps between previews; 0: none.")] = None,
+    seed: Seed = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run, new or to go on with; default: runs/TOKEN.")
+    ] = None,
+    model: Model = "pocket",
+    device: Device = None,
+    dtype: Dtype = None,
+    as_json: Json = False,
+) -> None:
+    """Learn a concept from a folder of pictures: the concept file, a log, previews and a page.
+
+    The same call with the same --out goes on where it was stopped; more --steps go on from a finished run.
+    """
+    from promptplus.inversion.images import FolderNote
+
+    options: dict[str, Any] = {
+        "method": method,
+        "steps": steps,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "vectors": vectors,
+        "tying": tying,
+        "constraint": constraint,
+        "density": density,
+        "min_snr": min_snr,
+        "flip": flip,
+        "jitter": jitter,
+        "templates": templates,
+        "micro_batch": micro_batch,
+    }
+    options = {name: value for name, value in options.items() if value is not None} | {"seed": seed}
+    call: dict[str, Any] = {"preset": preset, "preview_every": preview_every, "log_with": log_with or (), **options}
+    told, place = (
+        FolderNote(token=token, initializer=initializer, class_word=class_word, kind=kind),
+        (model, device, dtype),
+    )
+    with spoken_warnings():
+        if each:
+            _each(pictures, told, out, place, call, as_json)
+        else:
+            _one(pictures, told, out, place, call, as_json)
+
+
+def _one(
+    pictures: Path, told: Any, out: Path | None, place: tuple[Any, ...], call: dict[str, Any], as_json: bool
+) -> None:
+    from promptplus.errors import ConceptError
+    from promptplus.files import free_folder
+    from promptplus.inversion.images import load_pictures, read_note
+    from promptplus.inversion.processes import Processes
+    from promptplus.inversion.run import check_run_folder
+    from promptplus.inversion.trainer import run_inversion
+    from promptplus.text import check_form
+
+    note = read_note(pictures)
+    note = note.model_copy(update=told.model_dump(exclude_none=True))
+    if note.token is None:
+        raise ConceptError(f"name the placeholder token, as --token '<cat>', or write it into {pictures}/concept.json")
+    first = Processes().first
+    out = out or free_folder(Path("runs") / check_form(note.token).strip("<>"))
+    if first:
+        check_run_folder(out)
+    loaded = load_pictures(pictures)  # a bad folder is found before the model loads
+    run = run_inversion(open_model(*place), loaded, **note.model_dump(), out=out, **call)
+    if first:
+        say(*_result(run), as_json)
+
+
+def _each(
+    pictures: Path, told: Any, out: Path | None, place: tuple[Any, ...], call: dict[str, Any], as_json: bool
+) -> None:
+    from promptplus.errors import ConceptError
+    from promptplus.files import check_folder, free_folder
+    from promptplus.inversion.images import concept_folders, load_pictures
+    from promptplus.inversion.processes import Processes
+    from promptplus.inversion.run import check_run_folder
+    from promptplus.inversion.trainer import run_inversions
+
+    given = told.model_dump(exclude_none=True)
+    if given:
+        raise ConceptError(
+            f"with --each every folder's concept.json names its {next(iter(given))}; leave the option out"
+        )
+    folders = concept_folders(pictures)
+    out = check_folder(out or free_folder(Path("runs") / pictures.resolve().name))
+    first = Processes().first
+    for folder in folders:
+        if first:
+            check_run_folder(out / folder.name)
+        load_pictures(folder)  # a bad folder is found before the model loads
+    runs = run_inversions(open_model(*place), folders, out=out, **call)
+    if not first:
+        return
+    results = [_result(run) for run in runs]
+    say({"concepts": [values for values, _ in results]}, "\n".join(sentence for _, sentence in results), as_json)
+
+
+def _result(run: InversionRun) -> tuple[dict[str, Any], str]:
+    """Draw the run's page; what to print, as values and as a sentence."""
+    from promptplus.files import write_atomically
+    from promptplus.report import run_page
+
+    assert run.folder is not None
+    page = write_atomically(run.folder / "run.html", run_page(run).encode())
+    concept = run.folder / "concept.safetensors"
+    done = "was learned before and lies" if run.resumed == run.settings.steps else "is"
+    least, most = min(run.share_moved), max(run.share_moved)
+    sentence = (
+        f"{run.concept.token} {done} in {concept}; its rows moved by {least:.0%} to {most:.0%} of their norm; "
+        f"the run's page: {page}"
+    )
+    numbers = {"seconds": round(run.seconds, 1), "resumed": run.resumed, "share_moved": run.share_moved}
+    return {"token": run.concept.token, "concept": str(concept), "page": str(page), **numbers}, sentence

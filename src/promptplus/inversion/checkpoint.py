@@ -1,0 +1,148 @@
+"""A run that survives anything: its checkpoint, its lock, and signals that stop it in good order.
+
+All randomness is a function of (seed, concept, step, sample), so {rows, optimiser, step, settings} is a whole run.
+"""
+
+import json
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Self
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from promptplus.errors import Interrupted, OutputError, SettingsError
+from promptplus.files import write_atomically
+
+NAME = "checkpoint.safetensors"
+MAX_BYTES = 512 * 2**20  # SDXL's 70 layers with 64 rows of 2048 numbers, three times in float32, take 110 MB
+LOCK = ".lock"
+FREE = ("steps", "device", "threads", "micro_batch")
+"""Settings that may differ when a run goes on: steps may grow, the others may be anything."""
+HASHES = {"pictures": "pictures", "denoiser": "denoiser weights", "token_table": "text encoder weights"}
+"""Settings that are hashes, and what they stand for."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run after ``step`` steps.
+
+    Attributes:
+        rows: ``[row, vector, width]``, in the precision they are trained in.
+        moments: the optimiser's state by name.
+        losses: ``[step]`` float64.
+        settings: what the run was asked to do, and on what; plain values.
+        seconds: time spent so far.
+    """
+
+    step: int
+    rows: Tensor
+    moments: dict[str, Tensor]
+    losses: Tensor
+    settings: dict[str, Any]
+    seconds: float
+
+    def save(self, folder: Path) -> None:
+        """Write the file whole or not at all; raises OutputError, and leaves the last one, where that fails."""
+        tensors = {"rows": self.rows, "losses": self.losses, **{f"moment.{k}": v for k, v in self.moments.items()}}
+        record = {"step": self.step, "settings": self.settings, "seconds": self.seconds}
+        data = save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, {"run": json.dumps(record)})
+        write_atomically(folder / NAME, data)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self | None:
+        """The folder's checkpoint, None if there is none. Raises OutputError on a file that is no checkpoint."""
+        path = folder / NAME
+        if not path.exists():
+            return None
+        try:
+            if path.stat().st_size > MAX_BYTES:
+                raise ValueError("it is too large")
+            with safe_open(path, "pt") as file:
+                record = json.loads((file.metadata() or {})["run"])
+                # copies: the file itself is mapped, and stays in use as long as its tensors
+                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
+            moments = {k.removeprefix("moment."): v for k, v in tensors.items() if k.startswith("moment.")}
+            step, seconds = int(record["step"]), float(record["seconds"])
+            return cls(step, tensors["rows"], moments, tensors["losses"], dict(record["settings"]), seconds)
+        except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+            raise OutputError(f"{path} is no checkpoint of an inversion ({error}); give another folder") from error
+
+    def check(self, settings: Mapping[str, Any], folder: Path) -> None:
+        """See that a run with ``settings`` may go on from here. Raises SettingsError naming the first difference."""
+        for name in sorted({*self.settings, *settings} - {*FREE}):
+            before, now = self.settings.get(name), settings.get(name)
+            if before != now:
+                what = f"other {HASHES[name]}" if name in HASHES else f"{name} {before!r}, not {now!r}"
+                raise SettingsError(f"{folder} was begun with {what}; give the run a new folder")
+        if settings["steps"] < self.step:
+            raise SettingsError(
+                f"{folder} was begun with steps {self.step}, not {settings['steps']}; steps may only grow"
+            )
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the run folder: a second trainer on it is refused. The lock dies with its process."""
+    lock = FileLock(folder / LOCK, fallback_to_soft=False)  # a soft lock would outlive its holder
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise OutputError(
+            f"another run is training in {folder} right now; wait for it, or give another folder"
+        ) from None
+    except OSError as error:
+        raise OutputError(f"cannot write into {folder}: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed writer left half written (``files.write_atomically`` names it ``.NAME.random``)."""
+    for leftover in [*folder.glob(".*.*.*"), *folder.glob("previews/.*.*.*")]:
+        leftover.unlink(missing_ok=True)
+
+
+class StopSignal:
+    """Whether somebody asked the run to stop."""
+
+    def __init__(self) -> None:
+        self.name = ""
+
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
+        if self.name == signal.Signals(number).name:  # asked twice: at once, then
+            raise Interrupted(f"stopped by a second {signal.Signals(number).name}")
+        self.name = signal.Signals(number).name
+
+
+@contextmanager
+def stop_signals() -> Iterator[StopSignal]:
+    """While inside, Ctrl-C and SIGTERM are noted instead of obeyed, so that a step can be finished and saved.
+
+    Outside the main thread Python allows no handlers: there nothing changes.
+    """
+    asked = StopSignal()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = {number: signal.signal(number, asked) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def surroundings(device: torch.device) -> dict[str, Any]:
+    """What equal bits depend on besides the settings; recorded, and free to change."""
+    return {"device": str(device), "threads": torch.get_num_threads()}

@@ -1,0 +1,56 @@
+"""Several processes that share every batch, as ``torchrun`` or ``accelerate launch`` start them; usually there is one.
+
+Draws are made for the whole batch and each process takes its slice, so the batch is what one process would have seen.
+The first process reads and writes; the others learn from it what it found.
+"""
+
+import os
+from typing import TypeVar
+
+import torch
+import torch.distributed as distributed
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+class Processes:
+    """This process among the others."""
+
+    def __init__(self) -> None:
+        self.count, self.rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+        if self.count > 1 and not distributed.is_initialized():
+            from accelerate import PartialState  # slow to import; chooses NCCL or gloo, and each process's device
+
+            PartialState(cpu=not torch.cuda.is_available())
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that reads, writes and speaks."""
+        return self.rank == 0
+
+    def share(self, samples: int) -> range:
+        """Which of a batch's samples are this process's."""
+        return range(self.rank * samples // self.count, (self.rank + 1) * samples // self.count)
+
+    def add(self, *tensors: Tensor) -> None:
+        """Replace each tensor by its sum over all processes."""
+        if self.count > 1:
+            for tensor in tensors:
+                distributed.all_reduce(tensor)
+
+    def any(self, flag: bool, device: torch.device) -> bool:
+        """Whether the flag is set in some process."""
+        if self.count == 1:
+            return flag
+        seen = torch.tensor(float(flag), device=device)
+        distributed.all_reduce(seen)
+        return bool(seen)
+
+    def from_first(self, value: T) -> T:
+        """The first process's value."""
+        if self.count == 1:
+            return value
+        box = [value]
+        distributed.broadcast_object_list(box, src=0)
+        return box[0]

@@ -1,0 +1,191 @@
+"""Options of the one training loop: tying, presets, where rows may lie, and several concepts side by side."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+import promptplus as pp
+from promptplus.concept import Tying, tie
+from promptplus.density import TokenDensity, common_words
+from promptplus.errors import ConceptError, SettingsError
+from promptplus.inversion.images import to_pixels
+from promptplus.inversion.objective import Draws, LatentCache, denoising_losses, jittered
+from promptplus.inversion.presets import PRESETS
+from promptplus.inversion.processes import Processes
+from promptplus.inversion.rows import training_scheduler
+from promptplus.inversion.run import InversionRun
+from promptplus.inversion.trainer import run_inversion, run_inversions
+from promptplus.pocket import CONCEPTS
+
+Pictures = list[Image.Image]
+
+
+def learn(pplus: pp.PPlus, pictures: Pictures, **options: Any) -> InversionRun:
+    call = {"steps": 3, "batch_size": 2, "progress": False, **options}
+    return run_inversion(pplus, pictures, "<x>", "house", **call)
+
+
+@pytest.fixture
+def exact() -> Any:
+    with pp.PPlus(pp.load("pocket", device="cpu", dtype=torch.float64)) as pplus:
+        yield pplus
+
+
+# ---- tying
+
+
+@pytest.mark.parametrize(("tying", "rows"), [("layer", 16), ("block", 7), ("resolution", 4), ("all", 1)])
+def test_layers_share_rows_as_tied(
+    pplus: pp.PPlus, pictures: Pictures, tmp_path: Path, tying: Tying, rows: int
+) -> None:
+    concept = learn(pplus, pictures, tying=tying).concept
+    groups = tie(tying, pplus.layers)
+    assert len(set(groups)) == rows
+    assert len(torch.unique(concept.rows, dim=0)) == rows
+    assert torch.equal(concept.rows, concept.rows[[groups.index(g) for g in groups]])
+    assert pp.Concept.load(concept.save(tmp_path / "x.safetensors")).tying == tying
+
+
+def test_blocks_and_resolutions(pplus: pp.PPlus) -> None:
+    by_block, by_resolution = (tie(tying, pplus.layers) for tying in ("block", "resolution"))
+    assert by_block == (0, 0, 1, 1, 2, 2, 3, 4, 4, 4, 5, 5, 5, 6, 6, 6)
+    assert by_resolution == (0, 0, 1, 1, 2, 2, 3, 2, 2, 2, 1, 1, 1, 0, 0, 0)
+
+
+# ---- presets
+
+
+def test_presets_are_settings_and_what_is_given_beside_them_wins(pplus: pp.PPlus, pictures: Pictures) -> None:
+    run = learn(pplus, pictures, preset="paper-single")
+    assert (run.settings.learning_rate, run.settings.steps, run.settings.batch_size) == (0.001, 3, 2)
+    assert PRESETS["paper-ti"]["steps"] == 10 * PRESETS["paper-xti"]["steps"]
+    with pytest.raises(SettingsError, match="no preset 'paper'; there are paper-ti"):
+        learn(pplus, pictures, preset="paper")
+
+
+# ---- where rows may lie
+
+
+@pytest.mark.parametrize("constraint", ["norm", "direction"])
+def test_rows_keep_the_vocabularys_norm(pplus: pp.PPlus, pictures: Pictures, constraint: str) -> None:
+    table = pplus.pipe.text_encoder.get_input_embeddings().weight
+    run = learn(pplus, pictures, constraint=constraint)
+    norms = run.concept.rows.norm(dim=-1)
+    torch.testing.assert_close(norms, table.norm(dim=-1).mean().expand_as(norms).detach(), rtol=1e-5, atol=0)
+    assert min(run.share_moved) > 0.01
+    assert (learn(pplus, pictures).concept.rows.norm(dim=-1) - norms).abs().max() > 0.01
+
+
+def test_directions_turn_along_the_sphere(pplus: pp.PPlus, pictures: Pictures) -> None:
+    """The two constraints differ: one follows the whole gradient and comes back, one its tangent."""
+    by_norm, by_direction = (learn(pplus, pictures, constraint=c).concept.rows for c in ("norm", "direction"))
+    assert not torch.equal(by_norm, by_direction)
+
+
+def test_the_density_regulariser_keeps_rows_among_words(pplus: pp.PPlus, pictures: Pictures) -> None:
+    density = TokenDensity.over_words(pplus.pipe)
+    free, held = (learn(pplus, pictures, steps=8, density=weight).concept.rows for weight in (0.0, 1.0))
+    assert density.log_density(held).mean() > density.log_density(free).mean() + 1
+
+
+def test_common_words_are_whole_words(pplus: pp.PPlus) -> None:
+    tokenizer = pplus.pipe.tokenizer
+    words = tokenizer.convert_ids_to_tokens(common_words(tokenizer))
+    assert "house</w>" in words
+    assert all(word.endswith("</w>") and len(word) > 5 for word in words)
+
+
+# ---- what is minimised
+
+
+def test_min_snr_weighs_early_timesteps_down(pplus: pp.PPlus, pictures: Pictures) -> None:
+    pipe = pplus.pipe
+    cache = LatentCache.encode(pipe.vae, to_pixels(pictures, 64))
+    draws = Draws.of("0/<x>", 0, 4, cache, timesteps=1000, templates=27, flip=True)
+    scheduler, states = training_scheduler(pipe), pplus.states([["a house"] * 16] * 4)
+    with torch.no_grad():
+        plain, weighed = (
+            denoising_losses(pipe.unet, scheduler, cache.sample(draws), draws, states, m) for m in (None, 5.0)
+        )
+    clean = scheduler.alphas_cumprod[draws.timestep]
+    snr = clean / (1 - clean)
+    torch.testing.assert_close(weighed / plain, snr.clamp(max=5.0) / (snr + 1), rtol=1e-5, atol=1e-6)
+
+
+def test_colour_copies_are_the_same_every_time_and_leave_the_pictures_first(pictures: Pictures) -> None:
+    pixels = to_pixels(pictures, 64)
+    copies = jittered(pixels, 2, "0/<x>")
+    assert torch.equal(copies, jittered(pixels, 2, "0/<x>"))
+    assert torch.equal(copies[: len(pixels)], pixels)
+    changes = (copies.view(3, *pixels.shape) - pixels).abs().mean((1, 2, 3, 4))
+    assert (changes[1:] > 0.01).all()
+    assert copies.abs().max() <= 1
+
+
+def test_every_colour_copy_is_drawn(pplus: pp.PPlus, pictures: Pictures) -> None:
+    cache = LatentCache.encode(pplus.pipe.vae, jittered(to_pixels(pictures, 64), 1, "k"), variants=2)
+    drawn = Draws.of("k", 0, 100, cache, timesteps=1000, templates=2, flip=False).picture
+    assert set(drawn.tolist()) == set(range(10))
+    assert (drawn % 5).tolist() == [i % 5 for i in range(100)]
+
+
+# ---- side by side
+
+
+def folders() -> list[Path]:
+    return [CONCEPTS / name for name in ("robot", "teapot")]
+
+
+def test_together_is_alone_in_float64(exact: pp.PPlus, tmp_path: Path) -> None:
+    options: Any = {"steps": 20, "batch_size": 2, "preview_every": 0, "progress": False}
+    together = run_inversions(exact, folders(), out=tmp_path, **options)
+    for folder, run in zip(folders(), together, strict=True):
+        alone = run_inversion(exact, folder, **options)
+        torch.testing.assert_close(run.concept.rows, alone.concept.rows, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(torch.tensor(run.losses), torch.tensor(alone.losses), rtol=1e-6, atol=0)
+        assert pp.Concept.load(tmp_path / folder.name / "concept.safetensors").sha256 == run.concept.sha256
+
+
+def test_one_that_is_behind_catches_up(pplus: pp.PPlus, tmp_path: Path) -> None:
+    options: Any = {"batch_size": 2, "preview_every": 0, "progress": False}
+    straight = run_inversions(pplus, folders(), out=tmp_path / "straight", steps=4, **options)
+    run_inversion(pplus, folders()[0], out=tmp_path / "x" / "robot", steps=3, **options)
+    resumed = run_inversions(pplus, folders(), out=tmp_path / "x", steps=4, **options)
+    assert [run.resumed for run in resumed] == [3, 0]
+    for run, whole in zip(resumed, straight, strict=True):
+        torch.testing.assert_close(run.concept.rows, whole.concept.rows, rtol=1e-3, atol=1e-4)
+    assert [run.resumed for run in run_inversions(pplus, folders(), out=tmp_path / "x", steps=4, **options)] == [4, 4]
+
+
+def test_two_of_one_name_are_refused(pplus: pp.PPlus, tmp_path: Path) -> None:
+    with pytest.raises(ConceptError, match="two concepts have the token <robot>"):
+        run_inversions(pplus, [folders()[0]] * 2, out=tmp_path / "x", steps=1)
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
+    call = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    place = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([*call, "-m", "tests.shared", str(tmp_path / "two")], check=True, timeout=300, env=place)
+    subprocess.run([sys.executable, "-m", "tests.shared", str(tmp_path / "one")], check=True, timeout=300, env=place)
+    for name in ("robot", "teapot"):
+        two, one = (pp.Concept.load(tmp_path / n / name / "concept.safetensors").rows for n in ("two", "one"))
+        torch.testing.assert_close(two, one, rtol=1e-6, atol=1e-6)
+    started = pp.Concept.load(tmp_path / "one" / "robot" / "concept.safetensors")
+    assert started.provenance["steps"] == 20
+
+
+def test_a_batch_is_shared_without_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    shares = []
+    for rank in range(3):
+        processes = Processes()
+        processes.count, processes.rank = 3, rank
+        shares += list(processes.share(8))
+    assert shares == list(range(8))
