@@ -33,9 +33,10 @@ from benchmarks.architectures import stable_diffusion
 from promptplus.concept import Concept
 from promptplus.inversion.images import load_pictures, to_pixels
 from promptplus.inversion.objective import Draws, LatentCache, denoising_loss
-from promptplus.inversion.rows import frozen, initial_rows, training_scheduler
+from promptplus.inversion.rows import initial_rows
 from promptplus.inversion.run import InversionSettings, Templates
 from promptplus.inversion.steps import RowTrainer
+from promptplus.inversion.trainee import frozen, training_scheduler
 from promptplus.pocket import CONCEPTS
 from promptplus.templates import captions
 

@@ -12,9 +12,10 @@ import promptplus as pp
 from promptplus.errors import ConceptError, PromptPlusError, SettingsError, TrainingError
 from promptplus.inversion.images import to_pixels
 from promptplus.inversion.objective import Draws, LatentCache, denoising_loss, denoising_losses
-from promptplus.inversion.rows import TrainedRows, frozen, initial_rows, training_scheduler
+from promptplus.inversion.rows import TrainedRows, initial_rows
 from promptplus.inversion.run import InversionSettings
 from promptplus.inversion.steps import RowTrainer
+from promptplus.inversion.trainee import frozen, training_scheduler
 from promptplus.inversion.trainer import run_inversion
 from promptplus.templates import OBJECT_TEMPLATES, STYLE_TEMPLATES, captions
 
@@ -217,7 +218,7 @@ def test_templates_have_one_place_for_the_token() -> None:
 def test_a_run_folder_holds_all_of_the_run(
     pplus: pp.PPlus, pictures: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("promptplus.inversion.journal.PREVIEW_SEEDS", (0,))
+    monkeypatch.setattr("promptplus.inversion.previews.SEEDS", (0,))
     out = tmp_path / "runs" / "x"
     run = run_inversion(
         pplus, pictures, "<x>", "house", steps=3, batch_size=2, out=out, preview_every=2, progress=False

@@ -18,8 +18,8 @@ from promptplus.inversion.images import to_pixels
 from promptplus.inversion.objective import Draws, LatentCache, denoising_losses, jittered
 from promptplus.inversion.presets import PRESETS
 from promptplus.inversion.processes import Processes
-from promptplus.inversion.rows import training_scheduler
 from promptplus.inversion.run import InversionRun
+from promptplus.inversion.trainee import training_scheduler
 from promptplus.inversion.trainer import run_inversion, run_inversions
 from promptplus.pocket import CONCEPTS
 

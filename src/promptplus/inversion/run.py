@@ -1,4 +1,4 @@
-"""What an inversion leaves behind: the InversionRun value and its folder on disk."""
+"""What a training is asked and leaves behind: settings, the Run values, and a run's folder on disk."""
 
 import io
 import json
@@ -20,54 +20,62 @@ from promptplus.inversion.checkpoint import LOCK
 from promptplus.inversion.geometry import Constraint
 from promptplus.inversion.images import GAP, tile
 
-LOG, PREVIEWS, CONCEPT = "log.jsonl", "previews", "concept.safetensors"
+LOG, PREVIEWS = "log.jsonl", "previews"
 WITHOUT = "without.png"
 
 Method = Literal["xti", "ti"]
 Templates = Literal["batch", "picture"]
 
 
-class InversionSettings(BaseModel):
-    """How to train. Defaults are the paper's (section 4), but for the seed.
+class TrainingSettings(BaseModel):
+    """How anything is trained.
 
     Attributes:
-        tying: which layers share a row; default: none for ``xti``, all for ``ti``.
-        templates: one caption template for a step's whole batch (``batch``), or one for each picture.
         micro_batch: pictures that go through the denoiser at once; default: all. Changes memory, not the gradient.
-        constraint: where rows may lie, see ``geometry.RowSpace``.
-        density: weight of the rows' mean log density among words, which is added to what is maximised (the paper mixes
-            with such a term, its formula is not known; ours is ``density.TokenDensity``).
         min_snr: weigh timesteps by min(SNR, this) (Hang et al., 2023: 5); default: all alike (paper).
         jitter: copies of each picture in other colours, besides itself (our choice).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    steps: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    seed: int = Field(default=0, ge=0)
+    flip: bool = True
+    micro_batch: int | None = Field(default=None, ge=1)
+    min_snr: float | None = Field(default=None, gt=0)
+    jitter: int = Field(default=0, ge=0)
+
+
+class InversionSettings(TrainingSettings):
+    """How rows are trained. Defaults are the paper's (section 4), but for the seed.
+
+    Attributes:
+        tying: which layers share a row; default: none for ``xti``, all for ``ti``.
+        templates: one caption template for a step's whole batch (``batch``), or one for each picture.
+        constraint: where rows may lie, see ``geometry.RowSpace``.
+        density: weight of the rows' mean log density among words, which is added to what is maximised (the paper mixes
+            with such a term, its formula is not known; ours is ``density.TokenDensity``).
+    """
+
     method: Method = "xti"
     steps: int = Field(default=500, ge=1)
     batch_size: int = Field(default=8, ge=1)
     learning_rate: float = Field(default=0.005, gt=0)
     vectors: int = Field(default=1, ge=1)
-    seed: int = Field(default=0, ge=0)
-    flip: bool = True
     templates: Templates = "picture"
-    micro_batch: int | None = Field(default=None, ge=1)
     tying: Tying | None = None
     constraint: Constraint = "none"
     density: float = Field(default=0.0, ge=0)
-    min_snr: float | None = Field(default=None, gt=0)
-    jitter: int = Field(default=0, ge=0)
 
 
 @dataclass(frozen=True)
-class InversionRun:
-    """A finished inversion.
+class Run:
+    """A finished training.
 
     Attributes:
-        concept: what was learned.
-        settings: how.
         losses: one per step.
-        moved: ``[layer]`` mean distance of each layer's rows from where they began.
         previews: (step, pictures) pairs at fixed seeds.
         without: the class word's pictures at the previews' seeds; empty where no previews were asked for.
         seconds: wall time of the training, previews included, over all sittings.
@@ -75,15 +83,27 @@ class InversionRun:
         folder: the run folder, if one was asked for.
     """
 
-    concept: Concept
-    settings: InversionSettings
     losses: tuple[float, ...] = field(repr=False)
-    moved: tuple[float, ...] = field(repr=False)
     previews: tuple[tuple[int, list[Image.Image]], ...] = field(repr=False)
     without: tuple[Image.Image, ...] = field(repr=False)
     seconds: float
-    resumed: int = 0
-    folder: Path | None = None
+    resumed: int
+    folder: Path | None
+
+
+@dataclass(frozen=True)
+class InversionRun(Run):
+    """A finished inversion.
+
+    Attributes:
+        concept: what was learned.
+        settings: how.
+        moved: ``[layer]`` mean distance of each layer's rows from where they began.
+    """
+
+    concept: Concept
+    settings: InversionSettings
+    moved: tuple[float, ...] = field(repr=False)
 
     @property
     def share_moved(self) -> tuple[float, ...]:
@@ -93,7 +113,7 @@ class InversionRun:
 
 
 class RunFolder:
-    """The folder of one run: settings.json, log.jsonl, previews/, the checkpoint, concept and approximation files.
+    """The folder of one run: settings.json, log.jsonl, previews/, the checkpoint, and what was learned.
 
     A folder that holds a run may be opened again, to go on with it; any other that is not empty is refused.
     """
@@ -134,26 +154,15 @@ class RunFolder:
         paths = sorted((self.path / PREVIEWS).glob("step-*.png"))
         return [(int(path.stem.removeprefix("step-")), _cut(path)) for path in paths]
 
-    def rescue(self, concept: Concept) -> Path:
-        """Save the last sound rows of a run that failed."""
-        return concept.save(self.path / "last_good.safetensors")
-
-    def concept(self) -> Concept | None:
-        """What a run that ended here has learned."""
-        path = self.path / CONCEPT
-        return Concept.load(path) if path.exists() else None
-
     def without(self) -> list[Image.Image]:
         """The strip of the class word, if there is one."""
         path = self.path / PREVIEWS / WITHOUT
         return _cut(path) if path.exists() else []
 
-    def finish(self, concept: Concept, without: Sequence[Image.Image] = ()) -> None:
-        """Write the concept, the approximation that stock diffusers loads, and a strip of the class word."""
-        if without:
-            self._save_strip(WITHOUT, without)
-        concept.save_approximation(self.path / "learned_embeds.safetensors")
-        concept.save(self.path / CONCEPT)
+    def keep_without(self, pictures: Sequence[Image.Image]) -> None:
+        """Save the strip of the class word, if there are pictures of it."""
+        if pictures:
+            self._save_strip(WITHOUT, pictures)
 
     def _save_strip(self, name: str, pictures: Sequence[Image.Image]) -> None:
         buffer = io.BytesIO()

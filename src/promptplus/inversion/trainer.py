@@ -18,10 +18,11 @@ from promptplus.inversion.geometry import Constraint
 from promptplus.inversion.images import FolderNote, load_pictures, read_note, to_pixels
 from promptplus.inversion.presets import PRESETS, Preset
 from promptplus.inversion.processes import Processes
-from promptplus.inversion.rows import initial_rows
-from promptplus.inversion.run import InversionRun, InversionSettings, Method, RunFolder, Templates
-from promptplus.inversion.seat import Seat
-from promptplus.inversion.sitting import train
+from promptplus.inversion.rows import RowTrainee, initial_rows
+from promptplus.inversion.run import InversionRun, InversionSettings, Method, RunFolder, Templates, TrainingSettings
+from promptplus.inversion.seat import RowSeat
+from promptplus.inversion.sitting import Sitting
+from promptplus.inversion.steps import RowTrainer
 from promptplus.pocket import PIPELINE
 from promptplus.templates import TEMPLATES
 from promptplus.text import check_token
@@ -104,8 +105,8 @@ def run_inversion(
     blank, pixels = _prepare(pplus, pictures, told, settings)
     folder = RunFolder(out) if out is not None and Processes().first else None
     with locked(folder.path) if folder else nullcontext():
-        seat = Seat(pplus, blank, pixels, settings, folder)
-        return train(pplus, [seat], settings, _preview_every(preview_every, settings, folder), progress, log_with)[0]
+        seat = RowSeat(pplus, blank, pixels, settings, folder)
+        return _sitting(pplus, [seat], settings).run(often(preview_every, settings, folder), progress, log_with)[0]
 
 
 def run_inversions(
@@ -135,9 +136,15 @@ def run_inversions(
             folder = RunFolder(Path(out) / Path(source).name) if Processes().first else None
             if folder:
                 locks.enter_context(locked(folder.path))
-            seats.append(Seat(pplus, blank, pixels, settings, folder))
-        often = _preview_every(preview_every, settings, seats[0].folder)
-        return train(pplus, seats, settings, often, progress, log_with)
+            seats.append(RowSeat(pplus, blank, pixels, settings, folder))
+        previews = often(preview_every, settings, seats[0].folder)
+        return _sitting(pplus, seats, settings).run(previews, progress, log_with)
+
+
+def _sitting(pplus: PPlus, seats: Sequence[RowSeat], settings: InversionSettings) -> Sitting[RowTrainee, InversionRun]:
+    return Sitting(
+        pplus.pipe, seats, settings, lambda trainees, schedule: RowTrainer(pplus, trainees, schedule, settings)
+    )
 
 
 def _prepare(pplus: PPlus, pictures: Any, told: FolderNote, settings: InversionSettings) -> tuple[Concept, Tensor]:
@@ -179,7 +186,8 @@ def _check_that_all_differ(folders: Sequence[str | os.PathLike[str]], tokens: Se
             raise ConceptError(f"two concepts have the {what} {twice[0]}; each needs its own")
 
 
-def _preview_every(asked: int | None, settings: InversionSettings, folder: RunFolder | None) -> int:
+def often(asked: int | None, settings: TrainingSettings, folder: RunFolder | None) -> int:
+    """Steps between preview strips."""
     if asked is not None:
         return asked
     return math.ceil(settings.steps / PREVIEWS) if folder else 0
