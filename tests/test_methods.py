@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 import promptplus as pp
 from promptplus.concept import Tying, tie
@@ -24,6 +25,7 @@ from promptplus.inversion.trainer import run_inversion, run_inversions
 from promptplus.pocket import CONCEPTS
 
 Pictures = list[Image.Image]
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 def learn(pplus: pp.PPlus, pictures: Pictures, **options: Any) -> InversionRun:
@@ -178,6 +180,9 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
     for name in ("robot", "teapot"):
         two, one = (pp.Concept.load(tmp_path / n / name / "concept.safetensors").rows for n in ("two", "one"))
         torch.testing.assert_close(two, one, rtol=1e-6, atol=1e-6)
+    two, one = (load_file(tmp_path / n / "denoiser/pipeline/unet" / WEIGHTS) for n in ("two", "one"))
+    for key, weight in one.items():
+        torch.testing.assert_close(two[key], weight, rtol=1e-9, atol=1e-9)
     started = pp.Concept.load(tmp_path / "one" / "robot" / "concept.safetensors")
     assert started.provenance["steps"] == 20
 

@@ -7,9 +7,10 @@ import typer
 
 from promptplus.cli.common import Device, Dtype, Json, Model, Seed, open_model, say, spoken_warnings
 from promptplus.concept import Kind, Tying
+from promptplus.errors import SettingsError
 from promptplus.inversion.geometry import Constraint
 from promptplus.inversion.presets import Preset
-from promptplus.inversion.run import InversionRun, Method, Templates
+from promptplus.inversion.run import AnyMethod, InversionRun, Templates
 
 
 def invert(
@@ -22,10 +23,17 @@ def invert(
     kind: Annotated[Kind | None, typer.Option(help="What it is; decides the captions.")] = None,
     each: Annotated[bool, typer.Option("--each", help="Learn every sub-folder's concept, side by side.")] = False,
     preset: Annotated[Preset | None, typer.Option(help="Named settings; options beside it win.")] = None,
-    method: Annotated[Method | None, typer.Option(help="xti (default): a row per layer; ti: one row for all.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimiser steps; default 500.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Pictures per step and concept; default 8.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Constant; default 0.005.")] = None,
+    method: Annotated[
+        AnyMethod | None,
+        typer.Option(help="xti (default): a row per layer; ti: one for all; dreambooth, -lora: train the denoiser."),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps; default 500 (dreambooth: 800).")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Pictures per step and concept; default 8 (dreambooth: 1).")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Constant; default 0.005 (dreambooth: 5e-6, its LoRA: 1e-4).")
+    ] = None,
     vectors: Annotated[int | None, typer.Option(help="Rows per layer; default 1.")] = None,
     tying: Annotated[Tying | None, typer.Option(help="Which layers share a row; default: the method's.")] = None,
     constraint: Annotated[Constraint | None, typer.Option(help="Where rows may lie; default: anywhere.")] = None,
@@ -35,6 +43,13 @@ def invert(
     jitter: Annotated[int | None, typer.Option(help="Copies of each picture in other colours; default 0.")] = None,
     templates: Annotated[Templates | None, typer.Option(help="A template per batch or picture (default).")] = None,
     micro_batch: Annotated[int | None, typer.Option(help="Pictures in memory at once; default: all.")] = None,
+    identifier: Annotated[str | None, typer.Option(help="dreambooth: what names the subject; default sks.")] = None,
+    class_pictures: Annotated[
+        Path | None, typer.Option(help="dreambooth: pictures of the class; default: the model draws them.")
+    ] = None,
+    class_count: Annotated[int | None, typer.Option(help="dreambooth: how many of those; default 200.")] = None,
+    prior_weight: Annotated[float | None, typer.Option(help="dreambooth: weight of the class; default 1.")] = None,
+    rank: Annotated[int | None, typer.Option(help="dreambooth-lora: of its matrices; default 4.")] = None,
     log_with: Annotated[list[str] | None, typer.Option(help="Also log to tensorboard, wandb or trackio.")] = None,
     preview_every: Annotated[int | None, typer.Option(min=0, help="Steps between previews; 0: none.")] = None,
     seed: Seed = 0,
@@ -46,7 +61,7 @@ def invert(
     dtype: Dtype = None,
     as_json: Json = False,
 ) -> None:
-    """Learn a concept from a folder of pictures: the concept file, a log, previews and a page.
+    """Learn a concept from a folder of pictures: the concept file (dreambooth: a pipeline), a log, previews, a page.
 
     The same call with the same --out goes on where it was stopped; more --steps go on from a finished run.
     """
@@ -66,18 +81,74 @@ def invert(
         "jitter": jitter,
         "templates": templates,
         "micro_batch": micro_batch,
+        "identifier": identifier,
+        "class_count": class_count,
+        "prior_weight": prior_weight,
+        "rank": rank,
     }
     options = {name: value for name, value in options.items() if value is not None} | {"seed": seed}
-    call: dict[str, Any] = {"preset": preset, "preview_every": preview_every, "log_with": log_with or (), **options}
+    call: dict[str, Any] = {"preview_every": preview_every, "log_with": log_with or (), **options}
     told, place = (
         FolderNote(token=token, initializer=initializer, class_word=class_word, kind=kind),
         (model, device, dtype),
     )
     with spoken_warnings():
+        if method in ("dreambooth", "dreambooth-lora"):
+            _check_alone(method, {"each": each or None, "preset": preset, "token": token, "initializer": initializer})
+            _dreambooth(pictures, told, class_pictures, out, place, call, as_json)
+            return
+        if class_pictures:
+            raise SettingsError("class_pictures is an option of dreambooth; leave it out")
+        call["preset"] = preset
         if each:
             _each(pictures, told, out, place, call, as_json)
         else:
             _one(pictures, told, out, place, call, as_json)
+
+
+def _check_alone(method: str, others: dict[str, Any]) -> None:
+    """DreamBooth trains one denoiser, which has a name and no rows."""
+    for name, value in others.items():
+        if value is not None:
+            raise SettingsError(f"{name} is no option of the method {method}; leave it out")
+
+
+def _dreambooth(
+    pictures: Path,
+    told: Any,
+    class_pictures: Path | None,
+    out: Path | None,
+    place: tuple[Any, ...],
+    call: dict[str, Any],
+    as_json: bool,
+) -> None:
+    from promptplus.files import free_folder, write_atomically
+    from promptplus.inversion.dreambooth import dreambooth
+    from promptplus.inversion.images import load_pictures, read_note
+    from promptplus.inversion.processes import Processes
+    from promptplus.inversion.run import check_run_folder
+    from promptplus.report import run_page
+
+    note = read_note(pictures)
+    named = {"class_word": told.class_word or note.class_word or note.initializer, "kind": told.kind or note.kind}
+    out = out or free_folder(Path("runs") / f"{call.get('identifier', 'sks')}-{named['class_word']}")
+    first = Processes().first
+    if first:
+        check_run_folder(out)
+    for folder in filter(None, (pictures, class_pictures)):
+        load_pictures(folder)  # a bad folder is found before the model loads
+    run = dreambooth(open_model(*place), pictures, **named, class_pictures=class_pictures, out=out, **call)
+    if not first:
+        return
+    page = write_atomically(out / "run.html", run_page(run).encode())
+    done = "was trained before; it lies" if run.resumed == run.settings.steps else "is"
+    use = "--lora" if run.product.is_file() else "--model"
+    sentence = (
+        f'the denoiser that knows "{run.name}" {done} in {run.product}; its weights moved by {run.moved:.2%} of their '
+        f"norm; try it: promptplus generate 'a photo of a {run.name}' {use} {run.product}; the run's page: {page}"
+    )
+    numbers = {"seconds": round(run.seconds, 1), "resumed": run.resumed, "moved": run.moved}
+    say({"name": run.name, "product": str(run.product), "page": str(page), **numbers}, sentence, as_json)
 
 
 def _one(

@@ -35,8 +35,8 @@ class LatentCache:
     @torch.no_grad()
     def encode(cls, vae: Any, pixels: Tensor, variants: int = 1) -> "LatentCache":
         """Encode ``[N, 3, H, W]`` in [-1, 1], one picture at a time (a VAE takes the most memory of all)."""
-        both = torch.cat([pixels, pixels.flip(-1)]).to(vae.device, vae.dtype)
-        posteriors = [vae.encode(picture[None]).latent_dist for picture in both]
+        both = (picture for side in (pixels, pixels.flip(-1)) for picture in side)
+        posteriors = [vae.encode(picture[None].to(vae.device, vae.dtype)).latent_dist for picture in both]
         mean, std = (torch.cat([getattr(p, name) for p in posteriors]).float() for name in ("mean", "std"))
         shape = (2, len(pixels), *mean.shape[1:])
         scale, shift = vae.config.scaling_factor, vae.config.shift_factor or 0.0

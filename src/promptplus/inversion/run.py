@@ -2,18 +2,19 @@
 
 import io
 import json
+import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from promptplus.concept import Concept, Tying
-from promptplus.errors import OutputError
+from promptplus.errors import OutputError, SettingsError
 from promptplus.files import check_folder, make_folder, write_atomically
 from promptplus.inversion import checkpoint
 from promptplus.inversion.checkpoint import LOCK
@@ -22,8 +23,11 @@ from promptplus.inversion.images import GAP, tile
 
 LOG, PREVIEWS = "log.jsonl", "previews"
 WITHOUT = "without.png"
+STRIPS = 5  # previews that a run makes by default, its last step's among them (our choice)
 
 Method = Literal["xti", "ti"]
+DreamBoothMethod = Literal["dreambooth", "dreambooth-lora"]
+AnyMethod = Literal["xti", "ti", "dreambooth", "dreambooth-lora"]
 Templates = Literal["batch", "picture"]
 
 
@@ -106,6 +110,22 @@ class InversionRun(Run):
     moved: tuple[float, ...] = field(repr=False)
 
     @property
+    def name(self) -> str:
+        """What the concept is called in prompts."""
+        return self.concept.token
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What was asked, for people."""
+        told = {"token": self.name, "initializer": self.concept.initializer, "model": self.concept.base_model}
+        return {**told, **self.settings.model_dump()}
+
+    @property
+    def class_word(self) -> str:
+        """The plain word for its class."""
+        return self.concept.class_word
+
+    @property
     def share_moved(self) -> tuple[float, ...]:
         """``[layer]`` how far the rows moved, as a share of their norm at the end."""
         norms = self.concept.rows.norm(dim=-1).mean(dim=1).tolist()
@@ -185,3 +205,25 @@ def check_run_folder(path: str | os.PathLike[str]) -> Path:
     if held - ours and checkpoint.NAME not in held:
         raise OutputError(f"{folder} already holds something; nothing is overwritten, so give another folder")
     return folder
+
+
+S = TypeVar("S", bound=TrainingSettings)
+
+
+def checked(kind: type[S], values: Mapping[str, Any]) -> S:
+    """Settings from options. Raises SettingsError in one sentence."""
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name, method = ".".join(map(str, first["loc"])), values.get("method", kind.model_fields["method"].default)
+        if first["type"] == "extra_forbidden":
+            raise SettingsError(f"{name} is no option of the method {method}; leave it out") from error
+        raise SettingsError(f"{name}: {first['msg'].lower()}, not {first['input']!r}") from error
+
+
+def often(asked: int | None, settings: TrainingSettings, folder: RunFolder | None) -> int:
+    """Steps between preview strips."""
+    if asked is not None:
+        return asked
+    return math.ceil(settings.steps / STRIPS) if folder else 0
