@@ -31,8 +31,9 @@ from torch import Tensor
 import promptplus as pp
 from benchmarks.architectures import stable_diffusion
 from promptplus.concept import Concept
+from promptplus.inversion.draws import DrawRule, Draws, LatentCache
 from promptplus.inversion.images import load_pictures, to_pixels
-from promptplus.inversion.objective import Draws, LatentCache, denoising_loss
+from promptplus.inversion.objective import denoising_loss
 from promptplus.inversion.rows import initial_rows
 from promptplus.inversion.run import InversionSettings, Templates
 from promptplus.inversion.steps import RowTrainer
@@ -80,16 +81,8 @@ class Bench:
         return make("batch" if templates == "batch" else "picture")
 
     def draws(self, step: int, templates: Templates = "picture") -> Draws:
-        return Draws.of(
-            f"0/{TOKEN}",
-            step,
-            self.case.batch,
-            self.cache,
-            timesteps=1000,
-            templates=27,
-            flip=True,
-            one_template=templates == "batch",
-        ).to(self.pipe.unet.device)
+        rule = DrawRule(self.case.batch, timesteps=1000, templates=27, one_template=templates == "batch")
+        return Draws.of(f"0/{TOKEN}", step, self.cache, rule).to(self.pipe.unet.device)
 
     def ours(self, templates: Templates) -> Callable[[], Any]:
         settings = InversionSettings(batch_size=self.case.batch, micro_batch=self.case.micro, templates=templates)

@@ -17,9 +17,9 @@ from promptplus.errors import ConceptError, ModelError, PictureError, SettingsEr
 from promptplus.generation import usual_sampling
 from promptplus.inversion import dreambooth as module
 from promptplus.inversion.denoisers import duplicate
+from promptplus.inversion.draws import DrawRule, Draws, LatentCache
 from promptplus.inversion.dreambooth import DreamBoothRun, draw_class, dreambooth
 from promptplus.inversion.images import to_pixels
-from promptplus.inversion.objective import Draws, LatentCache
 from promptplus.inversion.run import DreamBoothMethod
 from promptplus.inversion.subject import MAX_NORM, WEIGHT_DECAY
 from promptplus.inversion.trainee import Trainee, frozen, training_scheduler
@@ -140,7 +140,7 @@ def test_two_steps_are_the_plain_recipe_in_float64(
     for step in range(2):
         loss = torch.zeros((), dtype=torch.float64)
         for cache, key, text, share in ((caches[0], "", 0, 1.0), (caches[1], "/class", 1, 0.5)):
-            draws = Draws.of(f"3/sks house{key}", step, 2, cache, timesteps=1000, templates=1, flip=True)
+            draws = Draws.of(f"3/sks house{key}", step, cache, DrawRule(2, 1000, 1))
             clean, noise = cache.sample(draws), draws.noise
             noisy = scheduler.add_noise(clean, noise, draws.timestep)
             predicted = unet(noisy.double(), draws.timestep, states[[text, text]]).sample

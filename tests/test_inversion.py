@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 import promptplus as pp
 from promptplus.errors import ConceptError, PromptPlusError, SettingsError, TrainingError
+from promptplus.inversion.draws import DrawRule, Draws, LatentCache
 from promptplus.inversion.images import to_pixels
-from promptplus.inversion.objective import Draws, LatentCache, denoising_loss, denoising_losses
+from promptplus.inversion.objective import denoising_loss, denoising_losses
 from promptplus.inversion.rows import TrainedRows, initial_rows
 from promptplus.inversion.run import InversionSettings
 from promptplus.inversion.steps import RowTrainer
@@ -32,7 +33,7 @@ def cache(pipe: Any, pictures: Pictures) -> LatentCache:
 
 
 def draw(cache: LatentCache, key: str = "0/<x>", step: int = 3, batch: int = 8, flip: bool = True) -> Draws:
-    return Draws.of(key, step, batch, cache, timesteps=1000, templates=27, flip=flip)
+    return Draws.of(key, step, cache, DrawRule(batch, 1000, 27, flip=flip))
 
 
 # ---- what is trained
@@ -267,7 +268,7 @@ def test_an_initializer_of_several_pieces_starts_from_their_mean_said_aloud(pplu
         ({"learning_rate": -1.0}, "learning_rate: "),
         ({"method": "lora"}, "method: "),
         ({"vectors": 0}, "vectors: "),
-        ({"stepps": 5}, "stepps: "),
+        ({"stepps": 5}, "stepps is no option"),
         ({"initializer": " "}, "is no word"),
     ],
 )

@@ -22,8 +22,9 @@ import promptplus as pp
 from promptplus.errors import Interrupted, OutputError, SettingsError, TrainingError
 from promptplus.inversion import previews, steps
 from promptplus.inversion.checkpoint import Checkpoint, locked
+from promptplus.inversion.draws import DrawRule, Draws, LatentCache
 from promptplus.inversion.images import to_pixels
-from promptplus.inversion.objective import Draws, LatentCache, denoising_loss, denoising_losses
+from promptplus.inversion.objective import denoising_loss, denoising_losses
 from promptplus.inversion.rows import initial_rows
 from promptplus.inversion.run import InversionRun, InversionSettings, RunFolder, Templates
 from promptplus.inversion.steps import RowTrainer
@@ -422,9 +423,7 @@ def test_the_gradient_through_gathered_states_is_the_plain_one(
     blank = pp.Concept("<x>", initial_rows(exact, "house", settings).expand(16, -1, -1), exact.layers)
     with frozen(exact.pipe.unet, exact.pipe.text_encoder, exact.pipe.vae):
         cache = LatentCache.encode(exact.pipe.vae, to_pixels(pictures, 64))
-        draws = Draws.of(
-            "0/<x>", 0, 4, cache, timesteps=1000, templates=2, flip=True, one_template=templates == "batch"
-        )
+        draws = Draws.of("0/<x>", 0, cache, DrawRule(4, 1000, 2, one_template=templates == "batch"))
         assert len(set(draws.template)) == (1 if templates == "batch" else 2)
         gathered, plain = (RowTrainer.alone(exact, blank, cache, settings) for _ in range(2))
         loss = gathered.gradients(gathered.trainees, [draws])[0]

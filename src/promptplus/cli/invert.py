@@ -10,46 +10,103 @@ from promptplus.concept import Kind, Tying
 from promptplus.errors import SettingsError
 from promptplus.inversion.geometry import Constraint
 from promptplus.inversion.presets import Preset
-from promptplus.inversion.run import AnyMethod, InversionRun, Templates
+from promptplus.inversion.run import AnyMethod, InversionRun, Schedule, Templates
+
+WHAT, HOW, BOOTH = "What is learned", "How", "DreamBooth"  # panels of the help
 
 
 def invert(
     pictures: Annotated[
         Path, typer.Argument(help="A folder of pictures of one concept; with --each, of such folders.")
     ],
-    token: Annotated[str | None, typer.Option(help="The placeholder token to define, as <cat>.")] = None,
-    initializer: Annotated[str | None, typer.Option(help="The word the rows begin as.")] = None,
-    class_word: Annotated[str | None, typer.Option(help="The plain word for its class.")] = None,
-    kind: Annotated[Kind | None, typer.Option(help="What it is; decides the captions.")] = None,
-    each: Annotated[bool, typer.Option("--each", help="Learn every sub-folder's concept, side by side.")] = False,
-    preset: Annotated[Preset | None, typer.Option(help="Named settings; options beside it win.")] = None,
+    token: Annotated[
+        str | None, typer.Option(help="The placeholder token to define, as <cat>.", rich_help_panel=WHAT)
+    ] = None,
+    initializer: Annotated[str | None, typer.Option(help="The word the rows begin as.", rich_help_panel=WHAT)] = None,
+    class_word: Annotated[str | None, typer.Option(help="The plain word for its class.", rich_help_panel=WHAT)] = None,
+    kind: Annotated[Kind | None, typer.Option(help="What it is; decides the captions.", rich_help_panel=WHAT)] = None,
+    each: Annotated[
+        bool, typer.Option("--each", help="Learn every sub-folder's concept, side by side.", rich_help_panel=WHAT)
+    ] = False,
+    preset: Annotated[
+        Preset | None, typer.Option(help="Named settings; options beside it win.", rich_help_panel=HOW)
+    ] = None,
     method: Annotated[
         AnyMethod | None,
-        typer.Option(help="xti (default): a row per layer; ti: one for all; dreambooth, -lora: train the denoiser."),
+        typer.Option(
+            help="xti (default): a row per layer; ti: one for all; dreambooth, -lora: train the denoiser.",
+            rich_help_panel=HOW,
+        ),
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimiser steps; default 500 (dreambooth: 800).")] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(help="Optimiser steps; default 500 (dreambooth: 800).", rich_help_panel=HOW),
+    ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(help="Pictures per step and concept; default 8 (dreambooth: 1).")
+        int | None, typer.Option(help="Pictures per step and concept; default 8 (dreambooth: 1).", rich_help_panel=HOW)
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="Constant; default 0.005 (dreambooth: 5e-6, its LoRA: 1e-4).")
+        float | None, typer.Option(help="Default 0.005 (dreambooth: 5e-6, its LoRA: 1e-4).", rich_help_panel=HOW)
     ] = None,
-    vectors: Annotated[int | None, typer.Option(help="Rows per layer; default 1.")] = None,
-    tying: Annotated[Tying | None, typer.Option(help="Which layers share a row; default: the method's.")] = None,
-    constraint: Annotated[Constraint | None, typer.Option(help="Where rows may lie; default: anywhere.")] = None,
-    density: Annotated[float | None, typer.Option(help="Weight of the rows' density among words; default 0.")] = None,
-    min_snr: Annotated[float | None, typer.Option(help="Weigh timesteps by min(SNR, this); default: alike.")] = None,
-    flip: Annotated[bool | None, typer.Option(help="Mirror half of the pictures; default: yes.")] = None,
-    jitter: Annotated[int | None, typer.Option(help="Copies of each picture in other colours; default 0.")] = None,
-    templates: Annotated[Templates | None, typer.Option(help="A template per batch or picture (default).")] = None,
-    micro_batch: Annotated[int | None, typer.Option(help="Pictures in memory at once; default: all.")] = None,
-    identifier: Annotated[str | None, typer.Option(help="dreambooth: what names the subject; default sks.")] = None,
+    vectors: Annotated[int | None, typer.Option(help="Rows per layer; default 1.", rich_help_panel=HOW)] = None,
+    tying: Annotated[
+        Tying | None, typer.Option(help="Which layers share a row; default: the method's.", rich_help_panel=HOW)
+    ] = None,
+    constraint: Annotated[
+        Constraint | None, typer.Option(help="Where rows may lie; default: anywhere.", rich_help_panel=HOW)
+    ] = None,
+    density: Annotated[
+        float | None, typer.Option(help="Weight of the rows' density among words; default 0.", rich_help_panel=HOW)
+    ] = None,
+    min_snr: Annotated[
+        float | None, typer.Option(help="Weigh timesteps by min(SNR, this); default: alike.", rich_help_panel=HOW)
+    ] = None,
+    flip: Annotated[
+        bool | None, typer.Option(help="Mirror half of the pictures; default: yes.", rich_help_panel=HOW)
+    ] = None,
+    jitter: Annotated[
+        int | None, typer.Option(help="Copies of each picture in other colours; default 0.", rich_help_panel=HOW)
+    ] = None,
+    templates: Annotated[
+        Templates | None, typer.Option(help="A template per batch or picture (default).", rich_help_panel=HOW)
+    ] = None,
+    micro_batch: Annotated[
+        int | None, typer.Option(help="Pictures in memory at once; default: all.", rich_help_panel=HOW)
+    ] = None,
+    schedule: Annotated[
+        Schedule | None, typer.Option(help="Of the learning rate; default: constant.", rich_help_panel=HOW)
+    ] = None,
+    warmup: Annotated[
+        int | None, typer.Option(help="Steps over which the rate rises; default 0.", rich_help_panel=HOW)
+    ] = None,
+    average: Annotated[
+        float | None, typer.Option(help="Decay of the rows' moving average; default 0: none.", rich_help_panel=HOW)
+    ] = None,
+    stratified: Annotated[
+        bool | None, typer.Option(help="Spread a batch's timesteps evenly; default: no.", rich_help_panel=HOW)
+    ] = None,
+    antithetic: Annotated[
+        bool | None, typer.Option(help="Use each noise twice, once negated; default: no.", rich_help_panel=HOW)
+    ] = None,
+    noisier: Annotated[
+        float | None, typer.Option(help="Above 1: more of the noisy timesteps; default 1.", rich_help_panel=HOW)
+    ] = None,
+    identifier: Annotated[
+        str | None, typer.Option(help="dreambooth: what names the subject; default sks.", rich_help_panel=BOOTH)
+    ] = None,
     class_pictures: Annotated[
-        Path | None, typer.Option(help="dreambooth: pictures of the class; default: the model draws them.")
+        Path | None,
+        typer.Option(help="dreambooth: pictures of the class; default: the model draws them.", rich_help_panel=BOOTH),
     ] = None,
-    class_count: Annotated[int | None, typer.Option(help="dreambooth: how many of those; default 200.")] = None,
-    prior_weight: Annotated[float | None, typer.Option(help="dreambooth: weight of the class; default 1.")] = None,
-    rank: Annotated[int | None, typer.Option(help="dreambooth-lora: of its matrices; default 4.")] = None,
+    class_count: Annotated[
+        int | None, typer.Option(help="dreambooth: how many of those; default 200.", rich_help_panel=BOOTH)
+    ] = None,
+    prior_weight: Annotated[
+        float | None, typer.Option(help="dreambooth: weight of the class; default 1.", rich_help_panel=BOOTH)
+    ] = None,
+    rank: Annotated[
+        int | None, typer.Option(help="dreambooth-lora: of its matrices; default 4.", rich_help_panel=BOOTH)
+    ] = None,
     log_with: Annotated[list[str] | None, typer.Option(help="Also log to tensorboard, wandb or trackio.")] = None,
     preview_every: Annotated[int | None, typer.Option(min=0, help="Steps between previews; 0: none.")] = None,
     seed: Seed = 0,
@@ -81,6 +138,12 @@ def invert(
         "jitter": jitter,
         "templates": templates,
         "micro_batch": micro_batch,
+        "schedule": schedule,
+        "warmup": warmup,
+        "average": average,
+        "stratified": stratified,
+        "antithetic": antithetic,
+        "noisier": noisier,
         "identifier": identifier,
         "class_count": class_count,
         "prior_weight": prior_weight,

@@ -103,6 +103,9 @@ class Checkpoint:
             if before != now:
                 what = f"other {HASHES[name]}" if name in HASHES else f"{name} {before!r}, not {now!r}"
                 raise SettingsError(f"{folder} was begun with {what}; give the run a new folder")
+        before, now = self.settings["steps"], settings["steps"]
+        if before != now and (settings["schedule"] != "constant"):
+            raise SettingsError(f"{folder} was begun with steps {before}, not {now}; its schedule ends with them")
         if settings["steps"] < self.step:
             raise SettingsError(
                 f"{folder} was begun with steps {self.step}, not {settings['steps']}; steps may only grow"

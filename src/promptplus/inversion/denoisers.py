@@ -13,7 +13,7 @@ from torch import Tensor
 from promptplus.errors import OutputError
 from promptplus.files import whole_file
 from promptplus.generation import SAMPLING, usual_sampling
-from promptplus.inversion.objective import generator
+from promptplus.inversion.draws import generator
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")  # the projections that LoRA adapts (diffusers' DreamBooth example)
 

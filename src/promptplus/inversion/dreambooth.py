@@ -23,11 +23,11 @@ from promptplus.files import whole_file, write_atomically
 from promptplus.generation import generate, usual_sampling
 from promptplus.inversion.checkpoint import ROWS_BYTES, locked
 from promptplus.inversion.denoisers import save_lora, save_pipeline, with_denoiser
+from promptplus.inversion.draws import LatentCache, jittered
 from promptplus.inversion.images import load_pictures, read_note, to_pixels
-from promptplus.inversion.objective import LatentCache, jittered
 from promptplus.inversion.previews import preview, preview_prompt
 from promptplus.inversion.processes import Processes
-from promptplus.inversion.run import DreamBoothMethod, Run, RunFolder, checked, often
+from promptplus.inversion.run import DreamBoothMethod, Run, RunFolder, Schedule, checked, often
 from promptplus.inversion.seat import Common, Seat, pixels_hash, record_of, weights_hash
 from promptplus.inversion.sitting import Sitting
 from promptplus.inversion.subject import (
@@ -61,6 +61,11 @@ class Options(TypedDict, total=False):
     micro_batch: int | None
     min_snr: float | None
     jitter: int
+    schedule: Schedule
+    warmup: int
+    stratified: bool
+    antithetic: bool
+    noisier: float
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ class Journal:
         """What a progress bar shows: the smoothed loss and the learning rate."""
         recent = self.losses[-SMOOTHED:]
         loss = {"loss": f"{sum(recent) / len(recent):.4f}"} if recent else {}
-        return {**loss, "lr": f"{self._trainee.settings.learning_rate:g}"}
+        return {**loss, "lr": f"{self._trainee.settings.rate(len(self.losses)):.3g}"}
 
     def _advice(self) -> str:
         text = f"the loss of {self._trainee.name} is not finite near step {self._trainee.step}; "

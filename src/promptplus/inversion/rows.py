@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from promptplus.concept import Concept, tie
 from promptplus.conditioning import PPlus
 from promptplus.errors import ConceptError
+from promptplus.inversion.draws import DrawRule, Draws, LatentCache
 from promptplus.inversion.geometry import RowSpace
-from promptplus.inversion.objective import Draws, LatentCache
 from promptplus.inversion.previews import preview, preview_prompt
 from promptplus.inversion.run import InversionSettings
 from promptplus.inversion.trainee import Trainee
@@ -58,19 +58,15 @@ class RowTrainee(Trainee):
         table = encoder.get_input_embeddings().weight
         self.space = RowSpace.of(settings.constraint, table, self.rows.unique.detach().clone())
         super().__init__(concept.token, {"rows": self.rows.unique}, settings, weight_decay=0.0)
+        if settings.average:
+            self.extra["mean"] = torch.zeros_like(self.rows.unique.detach())
 
     def draws(self) -> Draws:
         settings = self.settings
-        return Draws.of(
-            f"{settings.seed}/{self.name}",
-            self.step,
-            settings.batch_size,
-            self.cache,
-            timesteps=self.timesteps,
-            templates=len(TEMPLATES[self.concept.kind]),
-            flip=settings.flip,
-            one_template=settings.templates == "batch",
-        ).to(self.device)
+        templates = len(TEMPLATES[self.concept.kind])
+        one = settings.templates == "batch"
+        rule = DrawRule(timesteps=self.timesteps, templates=templates, one_template=one, **settings.drawing)
+        return Draws.of(f"{settings.seed}/{self.name}", self.step, self.cache, rule).to(self.device)
 
     def latents(self, draws: Draws) -> Tensor:
         return self.cache.sample(draws)
@@ -82,9 +78,20 @@ class RowTrainee(Trainee):
         unique.grad = self.space.steer(unique, unique.grad)
         super().move(loss)
         unique.copy_(torch.where(self.sound, self.space.fit(unique), unique))
+        for mean in self.extra.values():
+            mean.copy_(torch.where(self.sound, mean.lerp(unique, 1 - self.settings.average), mean))
+
+    @property
+    def result(self) -> Placeholder:
+        """What stands for the token after the steps so far."""
+        if self.step == 0 or not self.extra:
+            return self.rows.placeholder
+        whole = 1 - self.settings.average**self.step  # the mean began at zero
+        mean = self.space.fit(self.extra["mean"] / whole)
+        return TrainedRows(nn.Parameter(mean, requires_grad=False), self.rows.groups).placeholder
 
     def look(self) -> list[Image.Image]:
-        placeholders = {self.name: self.rows.placeholder}
+        placeholders = {self.name: self.result}
         return preview(self.pplus, preview_prompt(self.concept.kind, self.name), placeholders)
 
     def rescue(self, folder: Path) -> Path:
@@ -93,7 +100,7 @@ class RowTrainee(Trainee):
     @property
     def learned(self) -> Concept:
         """The concept with the rows as they are now."""
-        return replace(self.concept, rows=self.rows.placeholder.rows.detach().float().cpu())
+        return replace(self.concept, rows=self.result.rows.detach().float().cpu())
 
 
 def initial_rows(pplus: PPlus, initializer: str, settings: InversionSettings) -> Tensor:

@@ -29,6 +29,7 @@ Method = Literal["xti", "ti"]
 DreamBoothMethod = Literal["dreambooth", "dreambooth-lora"]
 AnyMethod = Literal["xti", "ti", "dreambooth", "dreambooth-lora"]
 Templates = Literal["batch", "picture"]
+Schedule = Literal["constant", "cosine"]
 
 
 class TrainingSettings(BaseModel):
@@ -38,6 +39,9 @@ class TrainingSettings(BaseModel):
         micro_batch: pictures that go through the denoiser at once; default: all. Changes memory, not the gradient.
         min_snr: weigh timesteps by min(SNR, this) (Hang et al., 2023: 5); default: all alike (paper).
         jitter: copies of each picture in other colours, besides itself (our choice).
+        schedule: of the learning rate: ``constant`` (paper), or ``cosine`` down to nothing at the last step.
+        warmup: steps over which it rises.
+        stratified, antithetic, noisier: see ``draws.DrawRule``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -50,6 +54,23 @@ class TrainingSettings(BaseModel):
     micro_batch: int | None = Field(default=None, ge=1)
     min_snr: float | None = Field(default=None, gt=0)
     jitter: int = Field(default=0, ge=0)
+    schedule: Schedule = "constant"
+    warmup: int = Field(default=0, ge=0)
+    stratified: bool = False
+    antithetic: bool = False
+    noisier: float = Field(default=1.0, gt=0)
+
+    @property
+    def drawing(self) -> dict[str, Any]:
+        """What they say about draws."""
+        named = ("flip", "stratified", "antithetic", "noisier")
+        return {"batch": self.batch_size, **{name: getattr(self, name) for name in named}}
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step."""
+        rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
+        fall = 0.5 * (1 + math.cos(math.pi * step / self.steps)) if self.schedule == "cosine" else 1.0
+        return self.learning_rate * rise * fall
 
 
 class InversionSettings(TrainingSettings):
@@ -61,6 +82,7 @@ class InversionSettings(TrainingSettings):
         constraint: where rows may lie, see ``geometry.RowSpace``.
         density: weight of the rows' mean log density among words, which is added to what is maximised (the paper mixes
             with such a term, its formula is not known; ours is ``density.TokenDensity``).
+        average: decay of the moving average of the rows, which is what is learned; 0: the last rows are (paper).
     """
 
     method: Method = "xti"
@@ -72,6 +94,7 @@ class InversionSettings(TrainingSettings):
     tying: Tying | None = None
     constraint: Constraint = "none"
     density: float = Field(default=0.0, ge=0)
+    average: float = Field(default=0.0, ge=0, lt=1)
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from promptplus.concept import Concept
 from promptplus.conditioning import PPlus
 from promptplus.inversion.checkpoint import ROWS_BYTES, Checkpoint, surroundings, sweep
+from promptplus.inversion.draws import LatentCache, jittered
 from promptplus.inversion.journal import Journal
-from promptplus.inversion.objective import LatentCache, jittered
 from promptplus.inversion.previews import preview, preview_prompt
 from promptplus.inversion.rows import RowTrainee
 from promptplus.inversion.run import InversionRun, InversionSettings, Run, RunFolder, TrainingSettings
@@ -113,7 +113,7 @@ class Seat(ABC, Generic[T, R]):
             losses = torch.tensor(self.journal.losses, dtype=torch.float64)
             settings = {**self.record, "micro_batch": micro_batch or self.record["micro_batch"]}
             trainee = self.trainee
-            Checkpoint(trainee.step, trainee.weights, trainee.moments(), losses, settings, self.seconds).save(
+            Checkpoint(trainee.step, trainee.state(), trainee.moments(), losses, settings, self.seconds).save(
                 self.folder.path
             )
 

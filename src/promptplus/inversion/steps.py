@@ -13,7 +13,8 @@ from promptplus.concept import Concept
 from promptplus.conditioning import PPlus
 from promptplus.density import TokenDensity
 from promptplus.errors import TrainingError
-from promptplus.inversion.objective import Draws, LatentCache, denoising_losses
+from promptplus.inversion.draws import Draws, LatentCache
+from promptplus.inversion.objective import denoising_losses
 from promptplus.inversion.previews import out_of_memory
 from promptplus.inversion.processes import Processes
 from promptplus.inversion.rows import RowTrainee

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from promptplus.conditioning import PPlus
 from promptplus.files import whole_file
 from promptplus.inversion.denoisers import adapted, duplicate, with_denoiser
-from promptplus.inversion.objective import Draws, LatentCache
+from promptplus.inversion.draws import DrawRule, Draws, LatentCache
 from promptplus.inversion.previews import sample
 from promptplus.inversion.run import DreamBoothMethod, TrainingSettings
 from promptplus.inversion.steps import Trainer
@@ -91,8 +91,8 @@ class DenoiserTrainee(Trainee):
 
     def _draws(self, cache: LatentCache, suffix: str) -> Draws:
         settings = self.settings
-        key, batch = f"{settings.seed}/{self.name}{suffix}", settings.batch_size
-        return Draws.of(key, self.step, batch, cache, timesteps=self.timesteps, templates=1, flip=settings.flip)
+        rule = DrawRule(timesteps=self.timesteps, templates=1, **settings.drawing)
+        return Draws.of(f"{settings.seed}/{self.name}{suffix}", self.step, cache, rule)
 
     def latents(self, draws: Draws) -> Tensor:
         batch = self.settings.batch_size

@@ -10,16 +10,17 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from promptplus.inversion.objective import Draws
+from promptplus.inversion.draws import Draws
 from promptplus.inversion.run import TrainingSettings
 
 
 class Trainee(ABC):
-    """Weights in training, their optimiser (AdamW, constant learning rate), and how far they are.
+    """Weights in training, their optimiser (AdamW), and how far they are.
 
     Attributes:
         name: what it is called on screen; its draws depend on it.
         weights: by name; in at least float32, since half precision loses an optimiser's small steps.
+        extra: what else changes from step to step.
         step: optimiser steps taken.
         sound: False from the first loss or gradient on that is not finite: from there on no step is taken.
     """
@@ -30,6 +31,7 @@ class Trainee(ABC):
         self, name: str, weights: Mapping[str, nn.Parameter], settings: TrainingSettings, weight_decay: float
     ) -> None:
         self.name, self.weights, self.settings = name, dict(weights), settings
+        self.extra: dict[str, Tensor] = {}
         self.step = 0
         parameters = list(self.weights.values())
         options: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": weight_decay, "fused": True}
@@ -71,9 +73,15 @@ class Trainee(ABC):
         """Take a step along the gradients; none where they or the loss are not finite."""
         finite = [torch.isfinite(gradient).all() for gradient in self.gradients]
         self.sound = self.sound & torch.isfinite(loss) & torch.stack(finite).all()
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.settings.rate(self.step)
         self.optimiser.found_inf = (~self.sound).float()  # the fused kernel skips the step itself, moments and all
         self.optimiser.step()
         self.step += 1
+
+    def state(self) -> dict[str, Tensor]:
+        """Weights and extra, as a checkpoint keeps them."""
+        return {**self.weights, **self.extra}
 
     def moments(self) -> dict[str, Tensor]:
         """The optimiser's state as ``weight/moment``; empty before the first step."""
@@ -84,7 +92,7 @@ class Trainee(ABC):
         """Go on from a checkpoint. Raises KeyError or RuntimeError where its weights are others."""
         self.step = step
         with torch.no_grad():
-            for name, weight in self.weights.items():
+            for name, weight in self.state().items():
                 weight.copy_(weights[name])
         if moments:
             state: dict[int, dict[str, Tensor]] = {number: {} for number in range(len(self.weights))}

@@ -17,7 +17,16 @@ from promptplus.inversion.images import FolderNote, load_pictures, read_note, to
 from promptplus.inversion.presets import PRESETS, Preset
 from promptplus.inversion.processes import Processes
 from promptplus.inversion.rows import RowTrainee, initial_rows
-from promptplus.inversion.run import InversionRun, InversionSettings, Method, RunFolder, Templates, checked, often
+from promptplus.inversion.run import (
+    InversionRun,
+    InversionSettings,
+    Method,
+    RunFolder,
+    Schedule,
+    Templates,
+    checked,
+    often,
+)
 from promptplus.inversion.seat import RowSeat
 from promptplus.inversion.sitting import Sitting
 from promptplus.inversion.steps import RowTrainer
@@ -45,6 +54,12 @@ class Options(TypedDict, total=False):
     density: float
     min_snr: float | None
     jitter: int
+    schedule: Schedule
+    warmup: int
+    stratified: bool
+    antithetic: bool
+    noisier: float
+    average: float
 
 
 def invert(
