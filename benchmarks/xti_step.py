@@ -31,11 +31,13 @@ from torch import Tensor
 import promptplus as pp
 from benchmarks.architectures import stable_diffusion
 from promptplus.concept import Concept
+from promptplus.inversion.draws import DrawRule, Draws, LatentCache
 from promptplus.inversion.images import load_pictures, to_pixels
-from promptplus.inversion.objective import Draws, LatentCache, denoising_loss
-from promptplus.inversion.rows import frozen, initial_rows, training_scheduler
+from promptplus.inversion.objective import denoising_loss
+from promptplus.inversion.rows import initial_rows
 from promptplus.inversion.run import InversionSettings, Templates
 from promptplus.inversion.steps import RowTrainer
+from promptplus.inversion.trainee import frozen, training_scheduler
 from promptplus.pocket import CONCEPTS
 from promptplus.templates import captions
 
@@ -79,16 +81,8 @@ class Bench:
         return make("batch" if templates == "batch" else "picture")
 
     def draws(self, step: int, templates: Templates = "picture") -> Draws:
-        return Draws.of(
-            f"0/{TOKEN}",
-            step,
-            self.case.batch,
-            self.cache,
-            timesteps=1000,
-            templates=27,
-            flip=True,
-            one_template=templates == "batch",
-        ).to(self.pipe.unet.device)
+        rule = DrawRule(self.case.batch, timesteps=1000, templates=27, one_template=templates == "batch")
+        return Draws.of(f"0/{TOKEN}", step, self.cache, rule).to(self.pipe.unet.device)
 
     def ours(self, templates: Templates) -> Callable[[], Any]:
         settings = InversionSettings(batch_size=self.case.batch, micro_batch=self.case.micro, templates=templates)

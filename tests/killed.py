@@ -9,6 +9,8 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,9 @@ import torch
 
 import promptplus as pp
 from promptplus import files
-from promptplus.inversion import checkpoint, sitting
+from promptplus.inversion import checkpoint
 from promptplus.inversion.steps import RowTrainer
+from promptplus.inversion.trainee import Trainee
 from promptplus.inversion.trainer import run_inversion
 from promptplus.pocket import CONCEPTS
 
@@ -41,15 +44,17 @@ def kill_before_step(step: int) -> None:
 
 def kill_inside_save(number: int) -> None:
     """Die when half of a checkpoint's new file is written."""
-    write, saves = files.write_atomically, iter(range(10**6))
+    saves = iter(range(10**6))
 
-    def wrapped(path: Any, data: bytes) -> Any:
-        if next(saves) == number:
-            (Path(path).parent / f".{Path(path).name}.halfdone").write_bytes(data[: len(data) // 2])
-            die()
-        return write(path, data)
+    @contextmanager
+    def wrapped(path: Path) -> Iterator[Path]:
+        with files.whole_file(path) as temporary:
+            yield temporary
+            if next(saves) == number:
+                os.truncate(temporary, temporary.stat().st_size // 2)
+                die()
 
-    checkpoint.write_atomically = wrapped
+    checkpoint.whole_file = wrapped
 
 
 def train(pplus: pp.PPlus, order: dict[str, Any]) -> None:
@@ -81,7 +86,7 @@ def obey(pplus: pp.PPlus, order: dict[str, Any]) -> int:
 def main() -> None:
     """Obey order after order."""
     torch.set_num_threads(1)
-    sitting.CHECKPOINT_EVERY = SAVE_EVERY
+    Trainee.checkpoint_every = SAVE_EVERY
     with pp.PPlus(pp.load("pocket", device="cpu")) as pplus:
         print("ready", flush=True)
         for line in sys.stdin:

@@ -101,6 +101,22 @@ def test_invert_mix_info_and_generate_go_together(tmp_path: Path, capsys: pytest
     assert run(*call, *FAST, capsys=capsys)[0] == 0
 
 
+def test_dreambooth_and_generate_go_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = next(p for p in CONCEPTS.iterdir() if p.is_dir())
+    for method, use in (("dreambooth", "--model"), ("dreambooth-lora", "--lora")):
+        call = ("invert", str(folder), "--method", method, "--out", str(tmp_path / method), "--preview-every", "0")
+        rate = ("--learning-rate", "0.001", "--class-pictures", str(folder), "--json")
+        code, printed, _ = run(*call, *rate, *FAST, capsys=capsys)
+        assert code == 0
+        values = json.loads(printed)
+        assert Path(values["page"]).read_text().startswith("<!doctype html>")
+        made = ("generate", f"a {values['name']}", use, values["product"], "--count", "1", "--json")
+        code, printed, _ = run(*made, "--out", str(tmp_path / "p"), *FAST, capsys=capsys)
+        assert code == 0
+        recipe = read_recipe(json.loads(printed)["pictures"][0])
+        assert bool(recipe.loras) == (method == "dreambooth-lora")
+
+
 def test_each_folders_concept_is_learned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("robot", "teapot"):
         shutil.copytree(CONCEPTS / name, tmp_path / "all" / name)
@@ -130,6 +146,7 @@ def bad_calls(tmp: Path) -> dict[str, tuple[tuple[str, ...], str]]:
     pp.Concept("<far>", torch.zeros(2, 1, 9), layers).save(tmp / "far.safetensors")
     generate, invert = ("generate", "a car"), ("invert", str(pictures), "--out", str(tmp / "out"))
     named = ("--token", "<x>", "--initializer", "car")
+    booth, cat = ("--method", "dreambooth"), ("--class-word", "cat")
     out, far = ("--out", str(tmp / "out")), str(tmp / "far.safetensors")
     return {
         "grammar: no layers": (("generate", "a || b", *out), "is not '<layers>: text'"),
@@ -160,6 +177,17 @@ def bad_calls(tmp: Path) -> dict[str, tuple[tuple[str, ...], str]]:
         "preset": ((*invert, *named, "--preset", "paper"), "paper"),
         "a negative density": ((*invert, *named, "--density", "-1"), "density"),
         "method": ((*invert, *named, "--method", "lora"), "lora"),
+        "dreambooth with a token": ((*invert, *booth, *named), "token is no option of the method dreambooth"),
+        "dreambooth with a preset": ((*invert, *booth, "--preset", "paper-xti"), "preset is no option"),
+        "dreambooth with --each": ((*invert, *booth, "--each"), "each is no option of the method dreambooth"),
+        "dreambooth with a density": ((*invert, *booth, *cat, "--density", "1"), "density is no option of the method"),
+        "dreambooth with a rank": ((*invert, *booth, *cat, "--rank", "4"), "rank is no option of the method"),
+        "dreambooth of no class": ((*invert, *booth), "name the class of the subject"),
+        "an empty class folder": ((*invert, *booth, *cat, "--class-pictures", str(empty)), "empty is empty"),
+        "a class for rows": ((*invert, *named, "--class-pictures", str(pictures)), "is an option of dreambooth"),
+        "rank for rows": ((*invert, *named, "--rank", "4"), "rank is no option of the method xti"),
+        "missing LoRA": ((*generate, "--lora", str(tmp / "none"), *out), "is no .safetensors file"),
+        "a concept as LoRA": ((*generate, "--lora", far, *out), "LoRA"),
         "missing concept": ((*generate, "--concept", str(tmp / "none"), *out), "no concept file"),
         "concept is no safetensors": ((*generate, "--concept", str(tmp / "file"), *out), "not a safetensors file"),
         "concept of another width": (

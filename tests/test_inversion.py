@@ -10,11 +10,13 @@ from torch import Tensor, nn
 
 import promptplus as pp
 from promptplus.errors import ConceptError, PromptPlusError, SettingsError, TrainingError
+from promptplus.inversion.draws import DrawRule, Draws, LatentCache
 from promptplus.inversion.images import to_pixels
-from promptplus.inversion.objective import Draws, LatentCache, denoising_loss, denoising_losses
-from promptplus.inversion.rows import TrainedRows, frozen, initial_rows, training_scheduler
+from promptplus.inversion.objective import denoising_loss, denoising_losses
+from promptplus.inversion.rows import TrainedRows, initial_rows
 from promptplus.inversion.run import InversionSettings
 from promptplus.inversion.steps import RowTrainer
+from promptplus.inversion.trainee import frozen, training_scheduler
 from promptplus.inversion.trainer import run_inversion
 from promptplus.templates import OBJECT_TEMPLATES, STYLE_TEMPLATES, captions
 
@@ -31,7 +33,7 @@ def cache(pipe: Any, pictures: Pictures) -> LatentCache:
 
 
 def draw(cache: LatentCache, key: str = "0/<x>", step: int = 3, batch: int = 8, flip: bool = True) -> Draws:
-    return Draws.of(key, step, batch, cache, timesteps=1000, templates=27, flip=flip)
+    return Draws.of(key, step, cache, DrawRule(batch, 1000, 27, flip=flip))
 
 
 # ---- what is trained
@@ -217,7 +219,7 @@ def test_templates_have_one_place_for_the_token() -> None:
 def test_a_run_folder_holds_all_of_the_run(
     pplus: pp.PPlus, pictures: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("promptplus.inversion.journal.PREVIEW_SEEDS", (0,))
+    monkeypatch.setattr("promptplus.inversion.previews.SEEDS", (0,))
     out = tmp_path / "runs" / "x"
     run = run_inversion(
         pplus, pictures, "<x>", "house", steps=3, batch_size=2, out=out, preview_every=2, progress=False
@@ -266,7 +268,7 @@ def test_an_initializer_of_several_pieces_starts_from_their_mean_said_aloud(pplu
         ({"learning_rate": -1.0}, "learning_rate: "),
         ({"method": "lora"}, "method: "),
         ({"vectors": 0}, "vectors: "),
-        ({"stepps": 5}, "stepps: "),
+        ({"stepps": 5}, "stepps is no option"),
         ({"initializer": " "}, "is no word"),
     ],
 )

@@ -9,21 +9,25 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 import promptplus as pp
 from promptplus.concept import Tying, tie
 from promptplus.density import TokenDensity, common_words
 from promptplus.errors import ConceptError, SettingsError
+from promptplus.inversion.draws import DrawRule, Draws, LatentCache, jittered
 from promptplus.inversion.images import to_pixels
-from promptplus.inversion.objective import Draws, LatentCache, denoising_losses, jittered
+from promptplus.inversion.objective import denoising_losses
 from promptplus.inversion.presets import PRESETS
 from promptplus.inversion.processes import Processes
-from promptplus.inversion.rows import training_scheduler
-from promptplus.inversion.run import InversionRun
+from promptplus.inversion.rows import initial_rows
+from promptplus.inversion.run import InversionRun, InversionSettings
+from promptplus.inversion.trainee import training_scheduler
 from promptplus.inversion.trainer import run_inversion, run_inversions
 from promptplus.pocket import CONCEPTS
 
 Pictures = list[Image.Image]
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 def learn(pplus: pp.PPlus, pictures: Pictures, **options: Any) -> InversionRun:
@@ -101,13 +105,83 @@ def test_common_words_are_whole_words(pplus: pp.PPlus) -> None:
     assert all(word.endswith("</w>") and len(word) > 5 for word in words)
 
 
+# ---- how rows move
+
+
+def test_the_schedule() -> None:
+    settings = InversionSettings(steps=10, learning_rate=0.1, schedule="cosine", warmup=2)
+    rates = [settings.rate(step) for step in range(10)]
+    assert rates[0] == pytest.approx(0.05)
+    assert rates[5] == pytest.approx(0.05)
+    assert rates[1:] == sorted(rates[1:], reverse=True)
+    assert 0 < rates[9] < 0.003
+    assert {InversionSettings(learning_rate=0.1).rate(step) for step in (0, 250, 499)} == {0.1}
+
+
+def test_rows_move_by_the_scheduled_rate(pplus: pp.PPlus, pictures: Pictures) -> None:
+    """AdamW's first step is the rate itself, whatever the gradient."""
+    one = learn(pplus, pictures, steps=1, warmup=4)
+    start = initial_rows(pplus, "house", one.settings)
+    assert (one.concept.rows - start).abs().max().item() == pytest.approx(0.005 / 4, rel=1e-3)
+
+
+def test_the_average_is_that_of_the_steps(pplus: pp.PPlus, pictures: Pictures, tmp_path: Path) -> None:
+    after = [learn(pplus, pictures, steps=steps).concept.rows for steps in (1, 2, 3)]
+    shares = torch.tensor([0.25, 0.5, 1.0]) / 1.75
+    wanted = sum(share * rows for share, rows in zip(shares, after, strict=True))
+    averaged = learn(pplus, pictures, average=0.5)
+    torch.testing.assert_close(averaged.concept.rows, wanted, rtol=1e-5, atol=1e-7)
+    learn(pplus, pictures, average=0.5, steps=2, out=tmp_path / "x")
+    again = learn(pplus, pictures, average=0.5, steps=3, out=tmp_path / "x")
+    assert torch.equal(again.concept.rows, averaged.concept.rows)
+
+
+def test_a_schedule_ends_with_its_steps(pplus: pp.PPlus, pictures: Pictures, tmp_path: Path) -> None:
+    learn(pplus, pictures, schedule="cosine", out=tmp_path / "x")
+    with pytest.raises(SettingsError, match="steps 3, not 4; its schedule ends with them"):
+        learn(pplus, pictures, schedule="cosine", steps=4, out=tmp_path / "x")
+
+
+# ---- what a step sees
+
+
+@pytest.fixture
+def cache(pplus: pp.PPlus, pictures: Pictures) -> LatentCache:
+    return LatentCache.encode(pplus.pipe.vae, to_pixels(pictures, 64))
+
+
+def test_stratified_timesteps_are_one_of_each_part(cache: LatentCache) -> None:
+    rule = DrawRule(8, 1000, 27, stratified=True)
+    steps = [Draws.of("k", step, cache, rule) for step in range(40)]
+    assert all(sorted((draws.timestep // 125).tolist()) == list(range(8)) for draws in steps)
+    seen = torch.stack([draws.timestep for draws in steps]).float()
+    assert (seen.mean(0) - 499.5).abs().max() < 4 * 289 / 40**0.5, "no sample may keep to one part"
+
+
+def test_antithetic_pairs_differ_in_the_sign_of_their_noise(cache: LatentCache) -> None:
+    draws = Draws.of("k", 0, cache, DrawRule(5, 1000, 27, antithetic=True))
+    plain = Draws.of("k", 0, cache, DrawRule(5, 1000, 27))
+    for first, second in ((0, 1), (2, 3)):
+        assert torch.equal(draws.noise[second], -draws.noise[first])
+        for name in ("picture", "flip", "timestep", "posterior"):
+            assert torch.equal(getattr(draws, name)[second], getattr(draws, name)[first])
+    assert torch.equal(draws.noise[::2], plain.noise[::2])
+
+
+def test_noisier_draws_late_timesteps_more_often(cache: LatentCache) -> None:
+    rule = DrawRule(200, 1000, 27, noisier=3.0)
+    timesteps = torch.cat([Draws.of("k", step, cache, rule).timestep for step in range(5)]).float()
+    assert timesteps.mean() == pytest.approx(750, abs=4 * 194 / 1000**0.5)  # of 1 - u³: 3/4, deviation .194
+    assert 0 <= timesteps.min() <= timesteps.max() < 1000
+
+
 # ---- what is minimised
 
 
 def test_min_snr_weighs_early_timesteps_down(pplus: pp.PPlus, pictures: Pictures) -> None:
     pipe = pplus.pipe
     cache = LatentCache.encode(pipe.vae, to_pixels(pictures, 64))
-    draws = Draws.of("0/<x>", 0, 4, cache, timesteps=1000, templates=27, flip=True)
+    draws = Draws.of("0/<x>", 0, cache, DrawRule(4, 1000, 27))
     scheduler, states = training_scheduler(pipe), pplus.states([["a house"] * 16] * 4)
     with torch.no_grad():
         plain, weighed = (
@@ -130,7 +204,7 @@ def test_colour_copies_are_the_same_every_time_and_leave_the_pictures_first(pict
 
 def test_every_colour_copy_is_drawn(pplus: pp.PPlus, pictures: Pictures) -> None:
     cache = LatentCache.encode(pplus.pipe.vae, jittered(to_pixels(pictures, 64), 1, "k"), variants=2)
-    drawn = Draws.of("k", 0, 100, cache, timesteps=1000, templates=2, flip=False).picture
+    drawn = Draws.of("k", 0, cache, DrawRule(100, 1000, 2, flip=False)).picture
     assert set(drawn.tolist()) == set(range(10))
     assert (drawn % 5).tolist() == [i % 5 for i in range(100)]
 
@@ -178,6 +252,9 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
     for name in ("robot", "teapot"):
         two, one = (pp.Concept.load(tmp_path / n / name / "concept.safetensors").rows for n in ("two", "one"))
         torch.testing.assert_close(two, one, rtol=1e-6, atol=1e-6)
+    two, one = (load_file(tmp_path / n / "denoiser/pipeline/unet" / WEIGHTS) for n in ("two", "one"))
+    for key, weight in one.items():
+        torch.testing.assert_close(two[key], weight, rtol=1e-9, atol=1e-9)
     started = pp.Concept.load(tmp_path / "one" / "robot" / "concept.safetensors")
     assert started.provenance["steps"] == 20
 

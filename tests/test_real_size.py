@@ -8,8 +8,8 @@ from PIL import Image
 
 import promptplus as pp
 from benchmarks import architectures
+from promptplus.inversion.draws import LatentCache
 from promptplus.inversion.images import to_pixels
-from promptplus.inversion.objective import LatentCache
 from promptplus.inversion.rows import initial_rows
 from promptplus.inversion.run import InversionSettings
 from tests.conftest import latents

@@ -20,13 +20,15 @@ from torch import Tensor
 
 import promptplus as pp
 from promptplus.errors import Interrupted, OutputError, SettingsError, TrainingError
-from promptplus.inversion import journal, sitting, steps
+from promptplus.inversion import previews, steps
 from promptplus.inversion.checkpoint import Checkpoint, locked
+from promptplus.inversion.draws import DrawRule, Draws, LatentCache
 from promptplus.inversion.images import to_pixels
-from promptplus.inversion.objective import Draws, LatentCache, denoising_loss, denoising_losses
-from promptplus.inversion.rows import frozen, initial_rows
+from promptplus.inversion.objective import denoising_loss, denoising_losses
+from promptplus.inversion.rows import initial_rows
 from promptplus.inversion.run import InversionRun, InversionSettings, RunFolder, Templates
 from promptplus.inversion.steps import RowTrainer
+from promptplus.inversion.trainee import Trainee, frozen
 from promptplus.inversion.trainer import run_inversion
 from promptplus.pocket import CONCEPTS
 from promptplus.templates import captions
@@ -36,8 +38,8 @@ Pictures = list[Image.Image]
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sitting, "CHECKPOINT_EVERY", 2)
-    monkeypatch.setattr(journal, "PREVIEW_SEEDS", (0,))
+    monkeypatch.setattr(Trainee, "checkpoint_every", 2)
+    monkeypatch.setattr(previews, "SEEDS", (0,))
 
 
 def learn(pplus: pp.PPlus, pictures: Pictures, **options: Any) -> InversionRun:
@@ -111,7 +113,7 @@ def test_a_kill_between_the_last_step_and_the_concept_file_loses_nothing(
     """The folder then holds the concept of an earlier, shorter run."""
     learn(pplus, pictures, out=tmp_path / "x", steps=2)
     with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(RunFolder, "keep_without", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             learn(pplus, pictures, out=tmp_path / "x", steps=4)
     learn(pplus, pictures, out=tmp_path / "x", steps=4)
@@ -308,12 +310,12 @@ def test_a_checkpoint_that_is_none_is_refused(
 
 def test_a_checkpoint_comes_back_bit_for_bit(tmp_path: Path) -> None:
     moments = {"exp_avg": torch.randn(2, 1, 8, dtype=torch.float64), "step": torch.tensor(3.0)}
-    saved = Checkpoint(3, torch.randn(2, 1, 8), moments, torch.rand(3, dtype=torch.float64), {"seed": 0}, 1.5)
+    saved = Checkpoint(3, {"rows": torch.randn(2, 1, 8)}, moments, torch.rand(3, dtype=torch.float64), {"seed": 0}, 1.5)
     saved.save(tmp_path)
     loaded = Checkpoint.load(tmp_path)
     assert loaded
     assert (loaded.step, loaded.settings, loaded.seconds) == (3, {"seed": 0}, 1.5)
-    assert torch.equal(loaded.rows, saved.rows)
+    assert torch.equal(loaded.weights["rows"], saved.weights["rows"])
     assert torch.equal(loaded.losses, saved.losses)
     assert {k: v.tolist() for k, v in loaded.moments.items()} == {k: v.tolist() for k, v in moments.items()}
 
@@ -421,9 +423,7 @@ def test_the_gradient_through_gathered_states_is_the_plain_one(
     blank = pp.Concept("<x>", initial_rows(exact, "house", settings).expand(16, -1, -1), exact.layers)
     with frozen(exact.pipe.unet, exact.pipe.text_encoder, exact.pipe.vae):
         cache = LatentCache.encode(exact.pipe.vae, to_pixels(pictures, 64))
-        draws = Draws.of(
-            "0/<x>", 0, 4, cache, timesteps=1000, templates=2, flip=True, one_template=templates == "batch"
-        )
+        draws = Draws.of("0/<x>", 0, cache, DrawRule(4, 1000, 2, one_template=templates == "batch"))
         assert len(set(draws.template)) == (1 if templates == "batch" else 2)
         gathered, plain = (RowTrainer.alone(exact, blank, cache, settings) for _ in range(2))
         loss = gathered.gradients(gathered.trainees, [draws])[0]

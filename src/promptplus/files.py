@@ -2,6 +2,8 @@
 
 import os
 import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 from promptplus.errors import OutputError
@@ -11,23 +13,31 @@ StrPath = str | os.PathLike[str]
 
 def write_atomically(path: StrPath, data: bytes) -> Path:
     """Write through a temporary file, fsync and rename, so that a reader never sees half a file."""
+    with whole_file(path) as temporary:
+        temporary.write_bytes(data)
+    return Path(path)
+
+
+@contextmanager
+def whole_file(path: StrPath) -> Generator[Path]:
+    """Gives a temporary path to write to; afterwards it is fsynced and renamed, or removed where writing failed."""
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        temporary = Path(name)
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
+            yield temporary
+            with temporary.open("rb") as file:
                 os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)  # mkstemp's 0600 would keep others from reading a shared file
-            os.replace(temporary, path)
+            temporary.chmod(0o644)  # mkstemp's 0600 would keep others from reading a shared file
+            temporary.replace(path)
         except BaseException:
-            os.unlink(temporary)
+            temporary.unlink()
             raise
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-    return path
 
 
 def check_folder(path: StrPath, *, new: bool = False) -> Path:

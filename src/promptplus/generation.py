@@ -1,8 +1,10 @@
 """Prompts and seeds → pictures, through the stock pipeline, in batches; one seed makes one picture."""
 
 import inspect
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,11 +13,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from promptplus.conditioning import PPlus, Prompt, pack
-from promptplus.errors import PromptError, SettingsError
+from promptplus.errors import ModelError, PromptError, SettingsError
 from promptplus.pocket import PIPELINE
 
 STEPS = 25  # the pocket's; from the spike
 GUIDANCE = 3.0  # the pocket's best of 1, 2, 3 and 5 (docs/log.md)
+SAMPLING = "sampling.json"  # in a pipeline's folder: its usual {steps, guidance}
 BATCH = 16  # pictures at once; the pocket spike timed .28 s each so, .92 s alone
 
 
@@ -75,14 +78,26 @@ def denoise(
 def usual_sampling(pipe: Any, steps: int | None = None, guidance: float | None = None) -> tuple[int, float]:
     """Denoising steps and guidance scale, as usual for the model where not given.
 
-    That is the pocket's own, and for any other model what its stock pipeline takes (Stable Diffusion: 50 and 7.5).
+    That is the pocket's own, what a pipeline we wrote says in its ``sampling.json``, and for any other model what its
+    stock pipeline takes (Stable Diffusion: 50 and 7.5).
     """
-    if str(pipe.config.get("_name_or_path")) == str(PIPELINE):
+    source = str(pipe.config.get("_name_or_path"))
+    if source == str(PIPELINE):
         usual = (STEPS, GUIDANCE)
+    elif (path := Path(source) / SAMPLING).is_file():
+        usual = _read_sampling(path)
     else:
         stock = inspect.signature(type(pipe).__call__).parameters
         usual = (stock["num_inference_steps"].default, stock["guidance_scale"].default)
     return usual[0] if steps is None else steps, usual[1] if guidance is None else guidance
+
+
+def _read_sampling(path: Path) -> tuple[int, float]:
+    try:
+        told = json.loads(path.read_text("utf-8"))
+        return int(told["steps"]), float(told["guidance"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path} does not hold {{steps, guidance}}") from error
 
 
 def pack_kwargs(states: Tensor, negative: Tensor) -> dict[str, Tensor]:

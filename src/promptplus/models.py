@@ -1,6 +1,7 @@
 """Loading a pipeline: the pocket model, a hub id, a folder or a single file; device and dtype in one place."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,47 @@ def _from_pretrained(model: str | os.PathLike[str], dtype: torch.dtype) -> Any:
         return StableDiffusionPipeline.from_single_file(str(path), dtype=dtype)
     source = str(path) if path.is_dir() else str(model)
     return DiffusionPipeline.from_pretrained(source, dtype=dtype, use_safetensors=True)
+
+
+def add_loras(pipe: Any, paths: Sequence[str | os.PathLike[str]]) -> None:
+    """Load LoRA files (safetensors; those of diffusers, kohya and others) into a pipeline, all at full strength.
+
+    Before P+ is installed, for the layers are replaced. Raises ModelError on a file that is none for this model.
+    """
+    for number, path in enumerate(map(Path, paths)):
+        if not path.is_file() or path.suffix != ".safetensors":
+            raise ModelError(f"{path} is no .safetensors file; give a LoRA's file, as pytorch_lora_weights.safetensors")
+        _add_lora(pipe, path, f"lora{number}")
+    if paths:
+        pipe.set_adapters([f"lora{number}" for number in range(len(paths))])
+
+
+def _add_lora(pipe: Any, path: Path, name: str) -> None:
+    try:
+        pipe.load_lora_weights(str(path.parent), weight_name=path.name, adapter_name=name, use_safetensors=True)
+    except Exception as error:  # peft and diffusers raise what they like
+        if "PEFT backend" in str(error):
+            raise ModelError("LoRA needs peft: pip install 'promptplus[lora]'") from error
+        raise ModelError(f"cannot load the LoRA {path}: {str(error).splitlines()[0]}") from error
+    if name not in {adapter for adapters in pipe.get_list_adapters().values() for adapter in adapters}:
+        raise ModelError(f"{path} holds no LoRA for this model")
+
+
+def base_model(pipe: Any) -> str:
+    """A name for a pipeline's model that means something on another machine: never a path."""
+    source = str(pipe.config.get("_name_or_path") or "unknown")
+    if source == str(PIPELINE):
+        return POCKET
+    return Path(source).name if Path(source).exists() else source
+
+
+def picture_size(pipe: Any) -> int:
+    """The side of the pictures a pipeline is trained with, in pixels. Raises ModelError on no text-to-image model."""
+    unet, vae = pipe.unet.config, pipe.vae.config
+    if unet.in_channels != vae.latent_channels:
+        raise ModelError(f"inversion needs a text-to-image denoiser; this one takes {unet.in_channels} channels")
+    size = unet.sample_size if isinstance(unet.sample_size, int) else max(unet.sample_size)
+    return size * pipe.vae_scale_factor
 
 
 def _device(device: str | None) -> str:

@@ -1,5 +1,6 @@
 """Pictures on disk that carry their whole recipe, and reading it back."""
 
+import hashlib
 import importlib.metadata
 import re
 from collections.abc import Iterable, Sequence
@@ -24,7 +25,10 @@ _LAYER = re.compile(r"(?P<layers>[^=]+)=(?P<text>.*)", re.DOTALL)
 
 
 class Recipe(BaseModel):
-    """All that decides a picture but its seed. ``concepts`` maps tokens to the sha256 of their rows."""
+    """All that decides a picture but its seed.
+
+    ``concepts`` maps tokens to the sha256 of their rows, ``loras`` file names to that of their bytes.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -36,15 +40,17 @@ class Recipe(BaseModel):
     clip_skip: int | None = None
     seed: int = 0
     concepts: dict[str, str] = {}
+    loras: dict[str, str] = {}
     scheduler: str = ""
     dtype: str = ""
     version: str = ""
 
     @classmethod
-    def of(cls, pplus: PPlus, **values: Any) -> Self:
-        """A recipe for this pipeline and its concepts; ``make_pictures`` checks the prompts against both."""
+    def of(cls, pplus: PPlus, loras: Sequence[Path] = (), **values: Any) -> Self:
+        """A recipe for this pipeline, its concepts and LoRA files; ``make_pictures`` checks the prompts against it."""
         return cls(
             **values,
+            loras={path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in loras},
             concepts={token: concept.sha256 for token, concept in pplus.concepts.items()},
             scheduler=type(pplus.pipe.scheduler).__name__,
             dtype=str(pplus.pipe.unet.dtype).removeprefix("torch."),

@@ -9,6 +9,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from promptplus.inversion.dreambooth import DreamBoothRun
 from promptplus.inversion.images import WHITE, tile
 from promptplus.inversion.run import InversionRun
 
@@ -111,34 +112,35 @@ def loss_curve(losses: Sequence[float], window: int = 25) -> Image.Image:
     return Image.open(buffer).convert("RGB")
 
 
-def run_page(run: InversionRun) -> str:
-    """The page of one inversion: settings, previews, loss, and how far each layer's rows moved."""
-    concept = run.concept
-    layers = {
-        "layer": concept.layers.names,
-        "row norm": [f"{n:.3f}" for n in concept.rows.norm(dim=-1).mean(dim=1).tolist()],
-        "moved by": [f"{m:.3f}" for m in run.moved],
-        "of its norm": [f"{share:.0%}" for share in run.share_moved],
-    }
-    settings = {
-        "token": concept.token,
-        "initializer": concept.initializer,
-        "model": concept.base_model,
-        **run.settings.model_dump(),
-        "seconds": round(run.seconds, 1),
-    }
-    sections = [Section("Settings", table={"": list(settings), "value": list(settings.values())})]
+def run_page(run: InversionRun | DreamBoothRun) -> str:
+    """The page of one training: settings, previews, loss, and how far what was trained has moved."""
+    facts = {**run.facts, "seconds": round(run.seconds, 1)}
+    sections = [Section("Settings", table={"": list(facts), "value": list(facts.values())})]
     if run.previews:
         grid = labelled_grid([p for _, p in run.previews], row_labels=[f"step {step}" for step, _ in run.previews])
         sections.append(Section("Previews", "The same seeds after more and more steps.", [Figure(grid)]))
     if run.without and run.previews:
         pair = [run.previews[-1][1], list(run.without)]
-        names = [f"with {concept.token}", f"without: {concept.class_word}"]
+        names = [f"with {run.name}", f"without: {run.class_word}"]
         figure = Figure(labelled_grid(pair, row_labels=names))
-        sections.append(Section("With and without", "The same prompt and seeds.", [figure]))
+        sections.append(Section("With and without", "The same seeds.", [figure]))
     sections.append(Section("Loss", figures=[Figure(loss_curve(run.losses))]))
-    sections.append(Section("Rows", "Token embeddings by layer, forward order.", table=layers))
-    return page(f"{concept.token}: {run.settings.method} inversion", "", sections)
+    sections.append(_rows(run) if isinstance(run, InversionRun) else _weights(run))
+    return page(f"{run.name}: {run.settings.method}", "", sections)
+
+
+def _rows(run: InversionRun) -> Section:
+    layers = {
+        "layer": run.concept.layers.names,
+        "row norm": [f"{n:.3f}" for n in run.concept.rows.norm(dim=-1).mean(dim=1).tolist()],
+        "moved by": [f"{m:.3f}" for m in run.moved],
+        "of its norm": [f"{share:.0%}" for share in run.share_moved],
+    }
+    return Section("Rows", "Token embeddings by layer, forward order.", table=layers)
+
+
+def _weights(run: DreamBoothRun) -> Section:
+    return Section("Weights", f"They moved by {run.moved:.2%} of their norm, to {run.product.name}.")
 
 
 def page(title: str, lead: str, sections: Sequence[Section]) -> str:

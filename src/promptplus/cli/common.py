@@ -43,14 +43,19 @@ def spoken_warnings() -> "Iterator[None]":
         yield
 
 
-def open_model(model: str, device: str | None, dtype: str | None, concepts: Sequence[Path] = ()) -> "PPlus":
-    """A pipeline with P+ and concepts installed; the concept files are read first, since they are quick to check."""
+def open_model(
+    model: str, device: str | None, dtype: str | None, concepts: Sequence[Path] = (), loras: Sequence[Path] = ()
+) -> "PPlus":
+    """A pipeline with LoRAs, P+ and concepts; the concept files are read first, since they are quick to check."""
     from promptplus import Concept, PPlus, load
+    from promptplus.models import add_loras
 
     loaded = [Concept.load(path) for path in concepts]
     _quiet_libraries()
     with errors.status(f"loading {model} …"):
-        pplus = PPlus(load(model, device=device, dtype=dtype))
+        pipe = load(model, device=device, dtype=dtype)
+        add_loras(pipe, loras)
+        pplus = PPlus(pipe)
     for concept in loaded:
         pplus.add(concept)
     return pplus

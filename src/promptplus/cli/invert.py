@@ -7,34 +7,106 @@ import typer
 
 from promptplus.cli.common import Device, Dtype, Json, Model, Seed, open_model, say, spoken_warnings
 from promptplus.concept import Kind, Tying
+from promptplus.errors import SettingsError
 from promptplus.inversion.geometry import Constraint
 from promptplus.inversion.presets import Preset
-from promptplus.inversion.run import InversionRun, Method, Templates
+from promptplus.inversion.run import AnyMethod, InversionRun, Schedule, Templates
+
+WHAT, HOW, BOOTH = "What is learned", "How", "DreamBooth"  # panels of the help
 
 
 def invert(
     pictures: Annotated[
         Path, typer.Argument(help="A folder of pictures of one concept; with --each, of such folders.")
     ],
-    token: Annotated[str | None, typer.Option(help="The placeholder token to define, as <cat>.")] = None,
-    initializer: Annotated[str | None, typer.Option(help="The word the rows begin as.")] = None,
-    class_word: Annotated[str | None, typer.Option(help="The plain word for its class.")] = None,
-    kind: Annotated[Kind | None, typer.Option(help="What it is; decides the captions.")] = None,
-    each: Annotated[bool, typer.Option("--each", help="Learn every sub-folder's concept, side by side.")] = False,
-    preset: Annotated[Preset | None, typer.Option(help="Named settings; options beside it win.")] = None,
-    method: Annotated[Method | None, typer.Option(help="xti (default): a row per layer; ti: one row for all.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimiser steps; default 500.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Pictures per step and concept; default 8.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Constant; default 0.005.")] = None,
-    vectors: Annotated[int | None, typer.Option(help="Rows per layer; default 1.")] = None,
-    tying: Annotated[Tying | None, typer.Option(help="Which layers share a row; default: the method's.")] = None,
-    constraint: Annotated[Constraint | None, typer.Option(help="Where rows may lie; default: anywhere.")] = None,
-    density: Annotated[float | None, typer.Option(help="Weight of the rows' density among words; default 0.")] = None,
-    min_snr: Annotated[float | None, typer.Option(help="Weigh timesteps by min(SNR, this); default: alike.")] = None,
-    flip: Annotated[bool | None, typer.Option(help="Mirror half of the pictures; default: yes.")] = None,
-    jitter: Annotated[int | None, typer.Option(help="Copies of each picture in other colours; default 0.")] = None,
-    templates: Annotated[Templates | None, typer.Option(help="A template per batch or picture (default).")] = None,
-    micro_batch: Annotated[int | None, typer.Option(help="Pictures in memory at once; default: all.")] = None,
+    token: Annotated[
+        str | None, typer.Option(help="The placeholder token to define, as <cat>.", rich_help_panel=WHAT)
+    ] = None,
+    initializer: Annotated[str | None, typer.Option(help="The word the rows begin as.", rich_help_panel=WHAT)] = None,
+    class_word: Annotated[str | None, typer.Option(help="The plain word for its class.", rich_help_panel=WHAT)] = None,
+    kind: Annotated[Kind | None, typer.Option(help="What it is; decides the captions.", rich_help_panel=WHAT)] = None,
+    each: Annotated[
+        bool, typer.Option("--each", help="Learn every sub-folder's concept, side by side.", rich_help_panel=WHAT)
+    ] = False,
+    preset: Annotated[
+        Preset | None, typer.Option(help="Named settings; options beside it win.", rich_help_panel=HOW)
+    ] = None,
+    method: Annotated[
+        AnyMethod | None,
+        typer.Option(
+            help="xti (default): a row per layer; ti: one for all; dreambooth, -lora: train the denoiser.",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(help="Optimiser steps; default 500 (dreambooth: 800).", rich_help_panel=HOW),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Pictures per step and concept; default 8 (dreambooth: 1).", rich_help_panel=HOW)
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Default 0.005 (dreambooth: 5e-6, its LoRA: 1e-4).", rich_help_panel=HOW)
+    ] = None,
+    vectors: Annotated[int | None, typer.Option(help="Rows per layer; default 1.", rich_help_panel=HOW)] = None,
+    tying: Annotated[
+        Tying | None, typer.Option(help="Which layers share a row; default: the method's.", rich_help_panel=HOW)
+    ] = None,
+    constraint: Annotated[
+        Constraint | None, typer.Option(help="Where rows may lie; default: anywhere.", rich_help_panel=HOW)
+    ] = None,
+    density: Annotated[
+        float | None, typer.Option(help="Weight of the rows' density among words; default 0.", rich_help_panel=HOW)
+    ] = None,
+    min_snr: Annotated[
+        float | None, typer.Option(help="Weigh timesteps by min(SNR, this); default: alike.", rich_help_panel=HOW)
+    ] = None,
+    flip: Annotated[
+        bool | None, typer.Option(help="Mirror half of the pictures; default: yes.", rich_help_panel=HOW)
+    ] = None,
+    jitter: Annotated[
+        int | None, typer.Option(help="Copies of each picture in other colours; default 0.", rich_help_panel=HOW)
+    ] = None,
+    templates: Annotated[
+        Templates | None, typer.Option(help="A template per batch or picture (default).", rich_help_panel=HOW)
+    ] = None,
+    micro_batch: Annotated[
+        int | None, typer.Option(help="Pictures in memory at once; default: all.", rich_help_panel=HOW)
+    ] = None,
+    schedule: Annotated[
+        Schedule | None, typer.Option(help="Of the learning rate; default: constant.", rich_help_panel=HOW)
+    ] = None,
+    warmup: Annotated[
+        int | None, typer.Option(help="Steps over which the rate rises; default 0.", rich_help_panel=HOW)
+    ] = None,
+    average: Annotated[
+        float | None, typer.Option(help="Decay of the rows' moving average; default 0: none.", rich_help_panel=HOW)
+    ] = None,
+    stratified: Annotated[
+        bool | None, typer.Option(help="Spread a batch's timesteps evenly; default: no.", rich_help_panel=HOW)
+    ] = None,
+    antithetic: Annotated[
+        bool | None, typer.Option(help="Use each noise twice, once negated; default: no.", rich_help_panel=HOW)
+    ] = None,
+    noisier: Annotated[
+        float | None, typer.Option(help="Above 1: more of the noisy timesteps; default 1.", rich_help_panel=HOW)
+    ] = None,
+    identifier: Annotated[
+        str | None, typer.Option(help="dreambooth: what names the subject; default sks.", rich_help_panel=BOOTH)
+    ] = None,
+    class_pictures: Annotated[
+        Path | None,
+        typer.Option(help="dreambooth: pictures of the class; default: the model draws them.", rich_help_panel=BOOTH),
+    ] = None,
+    class_count: Annotated[
+        int | None, typer.Option(help="dreambooth: how many of those; default 200.", rich_help_panel=BOOTH)
+    ] = None,
+    prior_weight: Annotated[
+        float | None, typer.Option(help="dreambooth: weight of the class; default 1.", rich_help_panel=BOOTH)
+    ] = None,
+    rank: Annotated[
+        int | None, typer.Option(help="dreambooth-lora: of its matrices; default 4.", rich_help_panel=BOOTH)
+    ] = None,
     log_with: Annotated[list[str] | None, typer.Option(help="Also log to tensorboard, wandb or trackio.")] = None,
     preview_every: Annotated[int | None, typer.Option(min=0, help="Steps between previews; 0: none.")] = None,
     seed: Seed = 0,
@@ -46,7 +118,7 @@ def invert(
     dtype: Dtype = None,
     as_json: Json = False,
 ) -> None:
-    """Learn a concept from a folder of pictures: the concept file, a log, previews and a page.
+    """Learn a concept from a folder of pictures: the concept file (dreambooth: a pipeline), a log, previews, a page.
 
     The same call with the same --out goes on where it was stopped; more --steps go on from a finished run.
     """
@@ -66,18 +138,80 @@ def invert(
         "jitter": jitter,
         "templates": templates,
         "micro_batch": micro_batch,
+        "schedule": schedule,
+        "warmup": warmup,
+        "average": average,
+        "stratified": stratified,
+        "antithetic": antithetic,
+        "noisier": noisier,
+        "identifier": identifier,
+        "class_count": class_count,
+        "prior_weight": prior_weight,
+        "rank": rank,
     }
     options = {name: value for name, value in options.items() if value is not None} | {"seed": seed}
-    call: dict[str, Any] = {"preset": preset, "preview_every": preview_every, "log_with": log_with or (), **options}
+    call: dict[str, Any] = {"preview_every": preview_every, "log_with": log_with or (), **options}
     told, place = (
         FolderNote(token=token, initializer=initializer, class_word=class_word, kind=kind),
         (model, device, dtype),
     )
     with spoken_warnings():
+        if method in ("dreambooth", "dreambooth-lora"):
+            _check_alone(method, {"each": each or None, "preset": preset, "token": token, "initializer": initializer})
+            _dreambooth(pictures, told, class_pictures, out, place, call, as_json)
+            return
+        if class_pictures:
+            raise SettingsError("class_pictures is an option of dreambooth; leave it out")
+        call["preset"] = preset
         if each:
             _each(pictures, told, out, place, call, as_json)
         else:
             _one(pictures, told, out, place, call, as_json)
+
+
+def _check_alone(method: str, others: dict[str, Any]) -> None:
+    """DreamBooth trains one denoiser, which has a name and no rows."""
+    for name, value in others.items():
+        if value is not None:
+            raise SettingsError(f"{name} is no option of the method {method}; leave it out")
+
+
+def _dreambooth(
+    pictures: Path,
+    told: Any,
+    class_pictures: Path | None,
+    out: Path | None,
+    place: tuple[Any, ...],
+    call: dict[str, Any],
+    as_json: bool,
+) -> None:
+    from promptplus.files import free_folder, write_atomically
+    from promptplus.inversion.dreambooth import dreambooth
+    from promptplus.inversion.images import load_pictures, read_note
+    from promptplus.inversion.processes import Processes
+    from promptplus.inversion.run import check_run_folder
+    from promptplus.report import run_page
+
+    note = read_note(pictures)
+    named = {"class_word": told.class_word or note.class_word or note.initializer, "kind": told.kind or note.kind}
+    out = out or free_folder(Path("runs") / f"{call.get('identifier', 'sks')}-{named['class_word']}")
+    first = Processes().first
+    if first:
+        check_run_folder(out)
+    for folder in filter(None, (pictures, class_pictures)):
+        load_pictures(folder)  # a bad folder is found before the model loads
+    run = dreambooth(open_model(*place), pictures, **named, class_pictures=class_pictures, out=out, **call)
+    if not first:
+        return
+    page = write_atomically(out / "run.html", run_page(run).encode())
+    done = "was trained before; it lies" if run.resumed == run.settings.steps else "is"
+    use = "--lora" if run.product.is_file() else "--model"
+    sentence = (
+        f'the denoiser that knows "{run.name}" {done} in {run.product}; its weights moved by {run.moved:.2%} of their '
+        f"norm; try it: promptplus generate 'a photo of a {run.name}' {use} {run.product}; the run's page: {page}"
+    )
+    numbers = {"seconds": round(run.seconds, 1), "resumed": run.resumed, "moved": run.moved}
+    say({"name": run.name, "product": str(run.product), "page": str(page), **numbers}, sentence, as_json)
 
 
 def _one(

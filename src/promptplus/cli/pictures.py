@@ -15,6 +15,7 @@ def generate(
     ] = None,
     negative: Annotated[str, typer.Option(help="The negative prompt, in the same grammar.")] = "",
     concept: Annotated[list[Path] | None, typer.Option(help="A concept file; repeatable.")] = None,
+    lora: Annotated[list[Path] | None, typer.Option(help="A LoRA file; repeatable.")] = None,
     seed: Seed = 0,
     count: Annotated[int, typer.Option(min=1, help="How many pictures, from consecutive seeds.")] = 4,
     steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps; default: usual (pocket: 25).")] = None,
@@ -35,13 +36,14 @@ def generate(
     parsed = parse_prompt(prompt, layer or ())
     check_folder(out)
     with spoken_warnings():
-        pplus = open_model(model, device, dtype, concept or ())
+        pplus = open_model(model, device, dtype, concept or (), lora or ())
         for token in pplus.concepts:
             if not any(token in text for text in parsed):
                 complain(f"note: no part of the prompt uses {token}")
         steps, guidance = usual_sampling(pplus.pipe, steps, guidance)
         recipe = Recipe.of(
             pplus,
+            lora or (),
             prompt=str(parsed),
             negative=negative,
             model=model,

@@ -1,6 +1,6 @@
 """A run that survives anything: its checkpoint, its lock, and signals that stop it in good order.
 
-All randomness is a function of (seed, concept, step, sample), so {rows, optimiser, step, settings} is a whole run.
+All randomness is a function of (seed, concept, step, sample), so {weights, optimiser, step, settings} is a whole run.
 """
 
 import json
@@ -16,18 +16,23 @@ from typing import Any, Self
 import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file
 from torch import Tensor
 
 from promptplus.errors import Interrupted, OutputError, SettingsError
-from promptplus.files import write_atomically
+from promptplus.files import whole_file
 
 NAME = "checkpoint.safetensors"
-MAX_BYTES = 512 * 2**20  # SDXL's 70 layers with 64 rows of 2048 numbers, three times in float32, take 110 MB
+ROWS_BYTES = 512 * 2**20  # SDXL's 70 layers with 64 rows of 2048 numbers, three times in float32, take 110 MB
 LOCK = ".lock"
 FREE = ("steps", "device", "threads", "micro_batch")
 """Settings that may differ when a run goes on: steps may grow, the others may be anything."""
-HASHES = {"pictures": "pictures", "denoiser": "denoiser weights", "token_table": "text encoder weights"}
+HASHES = {
+    "pictures": "pictures",
+    "class_pictures": "class pictures",
+    "denoiser": "denoiser weights",
+    "token_table": "text encoder weights",
+}
 """Settings that are hashes, and what they stand for."""
 
 
@@ -36,7 +41,7 @@ class Checkpoint:
     """A run after ``step`` steps.
 
     Attributes:
-        rows: ``[row, vector, width]``, in the precision they are trained in.
+        weights: what is trained, by name, in the precision it is trained in.
         moments: the optimiser's state by name.
         losses: ``[step]`` float64.
         settings: what the run was asked to do, and on what; plain values.
@@ -44,35 +49,50 @@ class Checkpoint:
     """
 
     step: int
-    rows: Tensor
-    moments: dict[str, Tensor]
+    weights: Mapping[str, Tensor]
+    moments: Mapping[str, Tensor]
     losses: Tensor
     settings: dict[str, Any]
     seconds: float
 
     def save(self, folder: Path) -> None:
         """Write the file whole or not at all; raises OutputError, and leaves the last one, where that fails."""
-        tensors = {"rows": self.rows, "losses": self.losses, **{f"moment.{k}": v for k, v in self.moments.items()}}
+        parts = {"weight": self.weights, "moment": self.moments}
+        tensors = {f"{part}.{name}": value for part, named in parts.items() for name, value in named.items()}
+        tensors = {k: v.detach().cpu().contiguous() for k, v in {**tensors, "losses": self.losses}.items()}
         record = {"step": self.step, "settings": self.settings, "seconds": self.seconds}
-        data = save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, {"run": json.dumps(record)})
-        write_atomically(folder / NAME, data)
+        with whole_file(folder / NAME) as temporary:
+            try:
+                save_file(tensors, temporary, {"run": json.dumps(record)})
+            except SafetensorError as error:
+                raise OSError(str(error)) from error
 
     @classmethod
-    def load(cls, folder: Path) -> Self | None:
-        """The folder's checkpoint, None if there is none. Raises OutputError on a file that is no checkpoint."""
+    def load(cls, folder: Path, room: int = ROWS_BYTES) -> Self | None:
+        """The folder's checkpoint, None if there is none.
+
+        Args:
+            room: bytes that such a run's checkpoint may take.
+
+        Raises OutputError on a file that is no checkpoint.
+        """
         path = folder / NAME
         if not path.exists():
             return None
         try:
-            if path.stat().st_size > MAX_BYTES:
+            if path.stat().st_size > room:
                 raise ValueError("it is too large")
             with safe_open(path, "pt") as file:
                 record = json.loads((file.metadata() or {})["run"])
                 # copies: the file itself is mapped, and stays in use as long as its tensors
                 tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
-            moments = {k.removeprefix("moment."): v for k, v in tensors.items() if k.startswith("moment.")}
+            losses = tensors.pop("losses")
+            named: dict[str, dict[str, Tensor]] = {"weight": {}, "moment": {}}
+            for key, value in tensors.items():
+                part, name = key.split(".", 1)
+                named[part][name] = value
             step, seconds = int(record["step"]), float(record["seconds"])
-            return cls(step, tensors["rows"], moments, tensors["losses"], dict(record["settings"]), seconds)
+            return cls(step, named["weight"], named["moment"], losses, dict(record["settings"]), seconds)
         except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
             raise OutputError(f"{path} is no checkpoint of an inversion ({error}); give another folder") from error
 
@@ -83,6 +103,9 @@ class Checkpoint:
             if before != now:
                 what = f"other {HASHES[name]}" if name in HASHES else f"{name} {before!r}, not {now!r}"
                 raise SettingsError(f"{folder} was begun with {what}; give the run a new folder")
+        before, now = self.settings["steps"], settings["steps"]
+        if before != now and (settings["schedule"] != "constant"):
+            raise SettingsError(f"{folder} was begun with steps {before}, not {now}; its schedule ends with them")
         if settings["steps"] < self.step:
             raise SettingsError(
                 f"{folder} was begun with steps {self.step}, not {settings['steps']}; steps may only grow"

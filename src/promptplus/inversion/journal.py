@@ -8,17 +8,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from promptplus.concept import Concept
-from promptplus.conditioning import PPlus
 from promptplus.errors import SettingsError, TrainingError
-from promptplus.generation import denoise, pack_kwargs, quiet
-from promptplus.inversion.rows import Trainee
 from promptplus.inversion.run import RunFolder
-from promptplus.inversion.steps import out_of_memory
-from promptplus.text import Placeholder
+from promptplus.inversion.trainee import Trainee
 
-PREVIEW_SEEDS = (0, 1, 2, 3)
-PREVIEW_PROMPTS = {"object": "a photo of a {}", "style": "a painting in the style of {}"}
 LOG_EVERY = 10  # steps between reads of the loss: each read waits for the device
 SMOOTHED = 50  # steps whose mean loss the progress bar shows
 
@@ -26,10 +19,8 @@ SMOOTHED = 50  # steps whose mean loss the progress bar shows
 class Journal:
     """Takes each step's loss and shows how the run goes on."""
 
-    def __init__(
-        self, pplus: PPlus, trainee: Trainee, folder: RunFolder | None, preview_every: int, trackers: Any = None
-    ) -> None:
-        self._pplus, self._trainee, self._folder = pplus, trainee, folder
+    def __init__(self, trainee: Trainee, folder: RunFolder | None, preview_every: int, trackers: Any = None) -> None:
+        self._trainee, self._folder = trainee, folder
         self._preview_every, self._trackers = preview_every, trackers
         self._pending: list[Tensor] = []
         self.losses: list[float] = []
@@ -74,40 +65,20 @@ class Journal:
         """What a progress bar shows: the smoothed loss and the learning rate."""
         recent = self.losses[-SMOOTHED:]
         loss = {"loss": f"{sum(recent) / len(recent):.4f}"} if recent else {}
-        return {**loss, "lr": f"{self._trainee.settings.learning_rate:g}"}
+        return {**loss, "lr": f"{self._trainee.settings.rate(len(self.losses)):.3g}"}
 
     def _advice(self) -> str:
-        token, near = self._trainee.concept.token, self._trainee.step
-        text = f"the loss of {token} is not finite near step {near}; "
+        text = f"the loss of {self._trainee.name} is not finite near step {self._trainee.step}; "
         text += "begin anew with a lower --learning-rate or --dtype float32"
         if self._folder:
-            text += f"; the last good rows are in {self._folder.rescue(self._trainee.learned)}"
+            text += f"; the last good weights are in {self._trainee.rescue(self._folder.path)}"
         return text
 
     def _look(self, step: int) -> None:
-        pictures = preview(self._pplus, self._trainee.concept, self._trainee.rows.placeholder)
+        pictures = self._trainee.look()
         self.previews = [*(p for p in self.previews if p[0] != step), (step, pictures)]
         if self._folder:
             self._folder.preview(step, pictures)
-
-
-def preview(pplus: PPlus, concept: Concept, placeholder: Placeholder | None) -> list[Image.Image]:
-    """The concept at fixed seeds; without a placeholder, its class word."""
-    word = concept.token if placeholder else concept.class_word
-    text, layers = PREVIEW_PROMPTS[concept.kind].format(word), len(pplus.layers)
-    with torch.no_grad(), quiet(pplus.pipe):
-        states = pplus.states([[text] * layers], {concept.token: placeholder} if placeholder else {})
-        negative = pplus.states([[""] * layers])
-
-        def sample(seeds: Sequence[int]) -> list[Image.Image]:
-            return denoise(pplus.pipe, pack_kwargs(states.expand(len(seeds), -1, -1, -1), negative), seeds)
-
-        try:
-            return sample(PREVIEW_SEEDS)
-        except RuntimeError as error:
-            if not out_of_memory(error):
-                raise
-        return [sample([seed])[0] for seed in PREVIEW_SEEDS]
 
 
 def open_trackers(names: Sequence[str], folder: RunFolder | None, settings: dict[str, Any]) -> Any:

@@ -1,73 +1,108 @@
-"""What an inversion leaves behind: the InversionRun value and its folder on disk."""
+"""What a training is asked and leaves behind: settings, the Run values, and a run's folder on disk."""
 
 import io
 import json
+import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from promptplus.concept import Concept, Tying
-from promptplus.errors import OutputError
+from promptplus.errors import OutputError, SettingsError
 from promptplus.files import check_folder, make_folder, write_atomically
 from promptplus.inversion import checkpoint
 from promptplus.inversion.checkpoint import LOCK
 from promptplus.inversion.geometry import Constraint
 from promptplus.inversion.images import GAP, tile
 
-LOG, PREVIEWS, CONCEPT = "log.jsonl", "previews", "concept.safetensors"
+LOG, PREVIEWS = "log.jsonl", "previews"
 WITHOUT = "without.png"
+STRIPS = 5  # previews that a run makes by default, its last step's among them (our choice)
 
 Method = Literal["xti", "ti"]
+DreamBoothMethod = Literal["dreambooth", "dreambooth-lora"]
+AnyMethod = Literal["xti", "ti", "dreambooth", "dreambooth-lora"]
 Templates = Literal["batch", "picture"]
+Schedule = Literal["constant", "cosine"]
 
 
-class InversionSettings(BaseModel):
-    """How to train. Defaults are the paper's (section 4), but for the seed.
+class TrainingSettings(BaseModel):
+    """How anything is trained.
+
+    Attributes:
+        micro_batch: pictures that go through the denoiser at once; default: all. Changes memory, not the gradient.
+        min_snr: weigh timesteps by min(SNR, this) (Hang et al., 2023: 5); default: all alike (paper).
+        jitter: copies of each picture in other colours, besides itself (our choice).
+        schedule: of the learning rate: ``constant`` (paper), or ``cosine`` down to nothing at the last step.
+        warmup: steps over which it rises.
+        stratified, antithetic, noisier: see ``draws.DrawRule``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    steps: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    seed: int = Field(default=0, ge=0)
+    flip: bool = True
+    micro_batch: int | None = Field(default=None, ge=1)
+    min_snr: float | None = Field(default=None, gt=0)
+    jitter: int = Field(default=0, ge=0)
+    schedule: Schedule = "constant"
+    warmup: int = Field(default=0, ge=0)
+    stratified: bool = False
+    antithetic: bool = False
+    noisier: float = Field(default=1.0, gt=0)
+
+    @property
+    def drawing(self) -> dict[str, Any]:
+        """What they say about draws."""
+        named = ("flip", "stratified", "antithetic", "noisier")
+        return {"batch": self.batch_size, **{name: getattr(self, name) for name in named}}
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step."""
+        rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
+        fall = 0.5 * (1 + math.cos(math.pi * step / self.steps)) if self.schedule == "cosine" else 1.0
+        return self.learning_rate * rise * fall
+
+
+class InversionSettings(TrainingSettings):
+    """How rows are trained. Defaults are the paper's (section 4), but for the seed.
 
     Attributes:
         tying: which layers share a row; default: none for ``xti``, all for ``ti``.
         templates: one caption template for a step's whole batch (``batch``), or one for each picture.
-        micro_batch: pictures that go through the denoiser at once; default: all. Changes memory, not the gradient.
         constraint: where rows may lie, see ``geometry.RowSpace``.
         density: weight of the rows' mean log density among words, which is added to what is maximised (the paper mixes
             with such a term, its formula is not known; ours is ``density.TokenDensity``).
-        min_snr: weigh timesteps by min(SNR, this) (Hang et al., 2023: 5); default: all alike (paper).
-        jitter: copies of each picture in other colours, besides itself (our choice).
+        average: decay of the moving average of the rows, which is what is learned; 0: the last rows are (paper).
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     method: Method = "xti"
     steps: int = Field(default=500, ge=1)
     batch_size: int = Field(default=8, ge=1)
     learning_rate: float = Field(default=0.005, gt=0)
     vectors: int = Field(default=1, ge=1)
-    seed: int = Field(default=0, ge=0)
-    flip: bool = True
     templates: Templates = "picture"
-    micro_batch: int | None = Field(default=None, ge=1)
     tying: Tying | None = None
     constraint: Constraint = "none"
     density: float = Field(default=0.0, ge=0)
-    min_snr: float | None = Field(default=None, gt=0)
-    jitter: int = Field(default=0, ge=0)
+    average: float = Field(default=0.0, ge=0, lt=1)
 
 
 @dataclass(frozen=True)
-class InversionRun:
-    """A finished inversion.
+class Run:
+    """A finished training.
 
     Attributes:
-        concept: what was learned.
-        settings: how.
         losses: one per step.
-        moved: ``[layer]`` mean distance of each layer's rows from where they began.
         previews: (step, pictures) pairs at fixed seeds.
         without: the class word's pictures at the previews' seeds; empty where no previews were asked for.
         seconds: wall time of the training, previews included, over all sittings.
@@ -75,15 +110,43 @@ class InversionRun:
         folder: the run folder, if one was asked for.
     """
 
-    concept: Concept
-    settings: InversionSettings
     losses: tuple[float, ...] = field(repr=False)
-    moved: tuple[float, ...] = field(repr=False)
     previews: tuple[tuple[int, list[Image.Image]], ...] = field(repr=False)
     without: tuple[Image.Image, ...] = field(repr=False)
     seconds: float
-    resumed: int = 0
-    folder: Path | None = None
+    resumed: int
+    folder: Path | None
+
+
+@dataclass(frozen=True)
+class InversionRun(Run):
+    """A finished inversion.
+
+    Attributes:
+        concept: what was learned.
+        settings: how.
+        moved: ``[layer]`` mean distance of each layer's rows from where they began.
+    """
+
+    concept: Concept
+    settings: InversionSettings
+    moved: tuple[float, ...] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """What the concept is called in prompts."""
+        return self.concept.token
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What was asked, for people."""
+        told = {"token": self.name, "initializer": self.concept.initializer, "model": self.concept.base_model}
+        return {**told, **self.settings.model_dump()}
+
+    @property
+    def class_word(self) -> str:
+        """The plain word for its class."""
+        return self.concept.class_word
 
     @property
     def share_moved(self) -> tuple[float, ...]:
@@ -93,7 +156,7 @@ class InversionRun:
 
 
 class RunFolder:
-    """The folder of one run: settings.json, log.jsonl, previews/, the checkpoint, concept and approximation files.
+    """The folder of one run: settings.json, log.jsonl, previews/, the checkpoint, and what was learned.
 
     A folder that holds a run may be opened again, to go on with it; any other that is not empty is refused.
     """
@@ -134,26 +197,15 @@ class RunFolder:
         paths = sorted((self.path / PREVIEWS).glob("step-*.png"))
         return [(int(path.stem.removeprefix("step-")), _cut(path)) for path in paths]
 
-    def rescue(self, concept: Concept) -> Path:
-        """Save the last sound rows of a run that failed."""
-        return concept.save(self.path / "last_good.safetensors")
-
-    def concept(self) -> Concept | None:
-        """What a run that ended here has learned."""
-        path = self.path / CONCEPT
-        return Concept.load(path) if path.exists() else None
-
     def without(self) -> list[Image.Image]:
         """The strip of the class word, if there is one."""
         path = self.path / PREVIEWS / WITHOUT
         return _cut(path) if path.exists() else []
 
-    def finish(self, concept: Concept, without: Sequence[Image.Image] = ()) -> None:
-        """Write the concept, the approximation that stock diffusers loads, and a strip of the class word."""
-        if without:
-            self._save_strip(WITHOUT, without)
-        concept.save_approximation(self.path / "learned_embeds.safetensors")
-        concept.save(self.path / CONCEPT)
+    def keep_without(self, pictures: Sequence[Image.Image]) -> None:
+        """Save the strip of the class word, if there are pictures of it."""
+        if pictures:
+            self._save_strip(WITHOUT, pictures)
 
     def _save_strip(self, name: str, pictures: Sequence[Image.Image]) -> None:
         buffer = io.BytesIO()
@@ -176,3 +228,25 @@ def check_run_folder(path: str | os.PathLike[str]) -> Path:
     if held - ours and checkpoint.NAME not in held:
         raise OutputError(f"{folder} already holds something; nothing is overwritten, so give another folder")
     return folder
+
+
+S = TypeVar("S", bound=TrainingSettings)
+
+
+def checked(kind: type[S], values: Mapping[str, Any]) -> S:
+    """Settings from options. Raises SettingsError in one sentence."""
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name, method = ".".join(map(str, first["loc"])), values.get("method", kind.model_fields["method"].default)
+        if first["type"] == "extra_forbidden":
+            raise SettingsError(f"{name} is no option of the method {method}; leave it out") from error
+        raise SettingsError(f"{name}: {first['msg'].lower()}, not {first['input']!r}") from error
+
+
+def often(asked: int | None, settings: TrainingSettings, folder: RunFolder | None) -> int:
+    """Steps between preview strips."""
+    if asked is not None:
+        return asked
+    return math.ceil(settings.steps / STRIPS) if folder else 0

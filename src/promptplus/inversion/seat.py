@@ -1,10 +1,13 @@
-"""One concept's place at a sitting: what it was asked, where it left off, what it has learned."""
+"""One training's place at a sitting: what it was asked, where it left off, what it has learned."""
 
 import hashlib
+import json
 import time
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Generic, TypedDict, TypeVar
 
 import torch
 from PIL import Image
@@ -12,32 +15,78 @@ from torch import Tensor, nn
 
 from promptplus.concept import Concept
 from promptplus.conditioning import PPlus
-from promptplus.inversion.checkpoint import Checkpoint, surroundings, sweep
+from promptplus.inversion.checkpoint import ROWS_BYTES, Checkpoint, surroundings, sweep
+from promptplus.inversion.draws import LatentCache, jittered
 from promptplus.inversion.journal import Journal
-from promptplus.inversion.objective import LatentCache, jittered
-from promptplus.inversion.rows import Trainee
-from promptplus.inversion.run import InversionRun, InversionSettings, RunFolder
+from promptplus.inversion.previews import preview, preview_prompt
+from promptplus.inversion.rows import RowTrainee
+from promptplus.inversion.run import InversionRun, InversionSettings, Run, RunFolder, TrainingSettings
+from promptplus.inversion.trainee import Trainee
 
-SAMPLED = 16  # numbers per tensor in the denoiser's hash: enough to tell trainings apart, read in no time
+CONCEPT, APPROXIMATION = "concept.safetensors", "learned_embeds.safetensors"
+SAMPLED = 16  # numbers per tensor in a hash of weights: enough to tell trainings apart, read in no time
 STILL = 0.01  # rows that moved less than this share of their norm have learned nothing (our choice)
 
+T = TypeVar("T", bound=Trainee)
+R = TypeVar("R", bound=Run)
 
-class Seat:
-    """Trains ``blank``'s rows on ``pixels`` ``[N, 3, H, W]``; where ``folder`` holds a checkpoint, from there on."""
 
-    trainee: Trainee
+class Common(TypedDict):
+    """The fields that every Run has."""
+
+    losses: tuple[float, ...]
+    previews: tuple[tuple[int, list[Image.Image]], ...]
+    without: tuple[Image.Image, ...]
+    seconds: float
+    resumed: int
+    folder: Path | None
+
+
+class Seat(ABC, Generic[T, R]):
+    """Trains one thing; where ``folder`` holds a checkpoint, from there on.
+
+    Attributes:
+        name: what is trained, as people call it.
+        record: all that the run depends on, as plain values: what a checkpoint is compared with.
+    """
+
+    trainee: T
     journal: Journal
 
     def __init__(
-        self, pplus: PPlus, blank: Concept, pixels: Tensor, settings: InversionSettings, folder: RunFolder | None
+        self,
+        name: str,
+        settings: TrainingSettings,
+        record: dict[str, Any],
+        folder: RunFolder | None,
+        room: int = ROWS_BYTES,
     ) -> None:
-        self.pplus, self.blank, self.pixels, self.settings, self.folder = pplus, blank, pixels, settings, folder
-        self.record = record_of(blank, pixels, settings, pplus.pipe)
-        self.before = self._checkpoint()
+        self.name, self.settings, self.record, self.folder = name, settings, record, folder
+        self.before = self._checkpoint(room)
         self.seconds = self.before.seconds if self.before else 0.0
         self.began = time.monotonic() - self.seconds
         if folder:
             folder.start = self.began
+
+    @abstractmethod
+    def prepare(self, timesteps: int) -> T:
+        """What will be trained, as it begins; ``timesteps``: how many the noise schedule has."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """What was asked, for people."""
+
+    @abstractmethod
+    def look_without(self) -> list[Image.Image]:
+        """What the model draws for the class word, untrained."""
+
+    @abstractmethod
+    def finished(self) -> R | None:
+        """The run as it lies in the folder, if there is nothing left to do."""
+
+    @abstractmethod
+    def finish(self, without: Sequence[Image.Image]) -> R:
+        """Write what was learned; ``without``: the class word's pictures."""
 
     @property
     def done(self) -> int:
@@ -46,18 +95,15 @@ class Seat:
 
     def sit_down(self, timesteps: int, preview_every: int, trackers: Any) -> None:
         """Make ready to train; from here on the folder holds a checkpoint."""
-        key = f"{self.settings.seed}/{self.blank.token}"
-        pixels = jittered(self.pixels, self.settings.jitter, key)
-        cache = LatentCache.encode(self.pplus.pipe.vae, pixels, variants=1 + self.settings.jitter)
-        self.trainee = Trainee(self.pplus, self.blank, cache, self.settings, timesteps)
+        self.trainee = self.prepare(timesteps)
         if self.before:
-            self.trainee.restore(self.before.step, self.before.rows, self.before.moments)
-        self.journal = Journal(self.pplus, self.trainee, self.folder, preview_every, trackers)
+            self.trainee.restore(self.before.step, self.before.weights, self.before.moments)
+        self.journal = Journal(self.trainee, self.folder, preview_every, trackers)
         if not self.before:
             self.save(None)  # the folder's first file: whatever happens now, the run can go on
         self.journal.begin(self.before.losses.tolist() if self.before else [])
         if self.folder:
-            self.folder.write_settings({k: v for k, v in self.blank.describe().items() if k != "row_norms"})
+            self.folder.write_settings(self.describe())
 
     def save(self, micro_batch: int | None) -> None:
         """Write the checkpoint, if there is a folder."""
@@ -65,76 +111,124 @@ class Seat:
         self.seconds = time.monotonic() - self.began
         if self.folder:
             losses = torch.tensor(self.journal.losses, dtype=torch.float64)
-            rows, moments = self.trainee.rows.unique, self.trainee.moments()
             settings = {**self.record, "micro_batch": micro_batch or self.record["micro_batch"]}
-            Checkpoint(self.trainee.step, rows, moments, losses, settings, self.seconds).save(self.folder.path)
+            trainee = self.trainee
+            Checkpoint(trainee.step, trainee.state(), trainee.moments(), losses, settings, self.seconds).save(
+                self.folder.path
+            )
 
-    def finish(self, without: Sequence[Image.Image]) -> InversionRun:
-        """Write what was learned; ``without``: the class word's pictures."""
-        learned = self.trainee.learned
-        if self.folder:
-            self.folder.finish(learned, without)
-        return self._result(learned, self.journal.losses, self.journal.previews, without)
+    def now(self, without: Sequence[Image.Image]) -> Common:
+        """The common fields of a run that has just ended."""
+        return self._common(self.journal.losses, self.journal.previews, without)
 
-    def finished(self) -> InversionRun | None:
-        """The run as it lies in the folder, if there is nothing left to do."""
-        learned = self.folder.concept() if self.folder else None
-        if not (self.folder and self.before and learned and self.before.step == self.settings.steps):
+    def then(self) -> Common | None:
+        """The common fields of a run whose steps were all taken at earlier sittings."""
+        if not (self.folder and self.before and self.before.step == self.settings.steps):
             return None
-        if learned.provenance != self.blank.provenance:  # of fewer steps: the last sitting ended before it was written
-            return None
-        return self._result(learned, self.before.losses.tolist(), self.folder.previews(), self.folder.without())
+        return self._common(self.before.losses.tolist(), self.folder.previews(), self.folder.without())
 
-    def _checkpoint(self) -> Checkpoint | None:
-        """The checkpoint to go on from, if the folder has one that fits."""
-        if self.folder is None:
-            return None
-        sweep(self.folder.path)
-        found = Checkpoint.load(self.folder.path)
-        if found:
-            found.check(self.record, self.folder.path)
-            before, now = found.settings["threads"], self.record["threads"]
-            if found.step < self.settings.steps and before != now:
-                warnings.warn(
-                    f"{self.folder.path} was trained with {before} threads, now with {now}: "
-                    "the rows will differ in their last bits from an uninterrupted run's",
-                    stacklevel=6,
-                )
-        return found
-
-    def _result(
+    def _common(
         self,
-        learned: Concept,
         losses: Sequence[float],
         previews: Sequence[tuple[int, list[Image.Image]]],
         without: Sequence[Image.Image],
-    ) -> InversionRun:
-        run = InversionRun(
-            concept=learned,
-            settings=self.settings,
+    ) -> Common:
+        return Common(
             losses=tuple(losses),
-            moved=tuple((learned.rows - self.blank.rows).norm(dim=-1).mean(dim=1).tolist()),
             previews=tuple(previews),
             without=tuple(without),
             seconds=self.seconds,
             resumed=self.done,
             folder=self.folder.path if self.folder else None,
         )
-        _warn_if_nothing_moved(run)
+
+    def _checkpoint(self, room: int) -> Checkpoint | None:
+        """The checkpoint to go on from, if the folder has one that fits."""
+        if self.folder is None:
+            return None
+        sweep(self.folder.path)
+        found = Checkpoint.load(self.folder.path, room)
+        if found:
+            found.check(self.record, self.folder.path)
+            before, now = found.settings["threads"], self.record["threads"]
+            if found.step < self.settings.steps and before != now:
+                warnings.warn(
+                    f"{self.folder.path} was trained with {before} threads, now with {now}: "
+                    "the weights will differ in their last bits from an uninterrupted run's",
+                    stacklevel=7,
+                )
+        return found
+
+
+class RowSeat(Seat[RowTrainee, InversionRun]):
+    """Trains ``blank``'s rows on ``pixels`` ``[N, 3, H, W]``."""
+
+    settings: InversionSettings
+
+    def __init__(
+        self, pplus: PPlus, blank: Concept, pixels: Tensor, settings: InversionSettings, folder: RunFolder | None
+    ) -> None:
+        self.pplus, self.blank, self.pixels = pplus, blank, pixels
+        named = ("token", "initializer", "class_word", "kind", "base_model", "token_table")
+        told = {name: getattr(blank, name) for name in named}
+        super().__init__(blank.token, settings, {**told, **record_of(pixels, settings, pplus.pipe)}, folder)
+
+    def prepare(self, timesteps: int) -> RowTrainee:
+        pixels = jittered(self.pixels, self.settings.jitter, f"{self.settings.seed}/{self.name}")
+        cache = LatentCache.encode(self.pplus.pipe.vae, pixels, variants=1 + self.settings.jitter)
+        return RowTrainee(self.pplus, self.blank, cache, self.settings, timesteps)
+
+    def describe(self) -> dict[str, Any]:
+        return {key: value for key, value in self.blank.describe().items() if key != "row_norms"}
+
+    def look_without(self) -> list[Image.Image]:
+        return preview(self.pplus, preview_prompt(self.blank.kind, self.blank.class_word))
+
+    def finished(self) -> InversionRun | None:
+        common = self.then()
+        path = self.folder.path / CONCEPT if self.folder else None
+        if common is None or path is None or not path.exists():
+            return None
+        learned = Concept.load(path)
+        if learned.provenance != self.blank.provenance:  # of fewer steps: the last sitting ended before it was written
+            return None
+        return self._run(learned, common)
+
+    def finish(self, without: Sequence[Image.Image]) -> InversionRun:
+        learned = self.trainee.learned
+        if self.folder:
+            self.folder.keep_without(without)
+            learned.save_approximation(self.folder.path / APPROXIMATION)
+            learned.save(self.folder.path / CONCEPT)
+        return self._run(learned, self.now(without))
+
+    def _run(self, learned: Concept, common: Common) -> InversionRun:
+        moved = (learned.rows - self.blank.rows).norm(dim=-1).mean(dim=1).tolist()
+        run = InversionRun(concept=learned, settings=self.settings, moved=tuple(moved), **common)
+        still = [name for name, share in zip(learned.layers.names, run.share_moved, strict=True) if share < STILL]
+        if still:  # a run without effect should not look like one with it
+            warnings.warn(
+                f"the rows of {self.name} hardly moved (layers {', '.join(still)}); "
+                "train for more steps, or raise the learning rate",
+                stacklevel=6,
+            )
         return run
 
 
-def record_of(blank: Concept, pixels: Tensor, settings: InversionSettings, pipe: Any) -> dict[str, Any]:
-    """All that a run depends on, as plain values: what a checkpoint is compared with."""
-    named = ("token", "initializer", "class_word", "kind", "base_model", "token_table")
+def record_of(pixels: Tensor, settings: TrainingSettings, pipe: Any) -> dict[str, Any]:
+    """What every run depends on."""
     return {
-        **{name: getattr(blank, name) for name in named},
-        **settings.model_dump(),
-        "pictures": hashlib.sha256(pixels.numpy().tobytes()).hexdigest(),
+        **json.loads(settings.model_dump_json()),
+        "pictures": pixels_hash(pixels),
         "denoiser": weights_hash(pipe.unet),
         "dtype": str(pipe.unet.dtype).removeprefix("torch."),
         **surroundings(pipe.unet.device),
     }
+
+
+def pixels_hash(pixels: Tensor) -> str:
+    """Names pictures, bit for bit."""
+    return hashlib.sha256(pixels.numpy().tobytes()).hexdigest()
 
 
 def weights_hash(module: nn.Module) -> str:
@@ -144,14 +238,3 @@ def weights_hash(module: nn.Module) -> str:
         digest.update(name.encode())
         digest.update(weight.detach().flatten()[:SAMPLED].float().cpu().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _warn_if_nothing_moved(run: InversionRun) -> None:
-    """A run without effect should not look like one with it."""
-    still = [name for name, share in zip(run.concept.layers.names, run.share_moved, strict=True) if share < STILL]
-    if still:
-        warnings.warn(
-            f"the rows of {run.concept.token} hardly moved (layers {', '.join(still)}); "
-            "train for more steps, or raise the learning rate",
-            stacklevel=6,
-        )

@@ -1,83 +1,80 @@
-"""One sitting: concepts that learn side by side begin or go on, step after step, save, and stop in good order."""
+"""One sitting: what learns side by side begins or goes on, step after step, saves, and stops in good order."""
 
-from collections.abc import Sequence
-from typing import NoReturn
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, NoReturn
 
 from torch import Tensor
 from tqdm import tqdm
 
-from promptplus.conditioning import PPlus
 from promptplus.errors import Interrupted, TrainingError
 from promptplus.inversion.checkpoint import StopSignal, stop_signals
-from promptplus.inversion.journal import open_trackers, preview
+from promptplus.inversion.journal import open_trackers
 from promptplus.inversion.processes import Processes
-from promptplus.inversion.rows import frozen, training_scheduler
-from promptplus.inversion.run import InversionRun, InversionSettings
-from promptplus.inversion.seat import Seat
-from promptplus.inversion.steps import RowTrainer
-
-CHECKPOINT_EVERY = 50  # steps; a kill loses at most these (our choice)
+from promptplus.inversion.run import TrainingSettings
+from promptplus.inversion.seat import R, Seat, T
+from promptplus.inversion.steps import Trainer
+from promptplus.inversion.trainee import frozen, training_scheduler
 
 
-def train(
-    pplus: PPlus,
-    seats: Sequence[Seat],
-    settings: InversionSettings,
-    preview_every: int,
-    progress: bool,
-    log_with: Sequence[str],
-) -> list[InversionRun]:
-    """Take the steps that are left at each seat; returns what each has learned, in the seats' order."""
-    processes = Processes()
-    for seat in seats:
-        seat.before = processes.from_first(seat.before)
-    runs = processes.from_first([seat.finished() for seat in seats])
-    waiting = [seat for seat, run in zip(seats, runs, strict=True) if run is None]
-    if not processes.first:
-        preview_every, progress, log_with = 0, False, ()
-    learned = Sitting(pplus, waiting, settings, preview_every).run(progress, log_with) if waiting else {}
-    return [run or learned[seat] for seat, run in zip(seats, runs, strict=True)]
+class Sitting(Generic[T, R]):
+    """Takes the steps that are left at each seat, in shared batches.
 
+    Args:
+        trainer: makes, from what is in training and the noise schedule, what moves it.
+    """
 
-class Sitting:
-    """Trains the concepts that are not finished, in shared batches."""
+    def __init__(
+        self,
+        pipe: Any,
+        seats: Sequence[Seat[T, R]],
+        settings: TrainingSettings,
+        trainer: Callable[[Sequence[T], Any], Trainer[T]],
+    ) -> None:
+        self.pipe, self.seats, self.settings, self.trainer = pipe, tuple(seats), settings, trainer
+        self.at = {seat.name: seat for seat in seats}
+        self.processes = Processes()
+        for seat in seats:
+            seat.before = self.processes.from_first(seat.before)
 
-    def __init__(self, pplus: PPlus, seats: Sequence[Seat], settings: InversionSettings, preview_every: int) -> None:
-        self.pplus, self.seats, self.settings, self.preview_every = pplus, tuple(seats), settings, preview_every
-        self.at = {seat.blank.token: seat for seat in seats}
+    def run(self, preview_every: int, progress: bool, log_with: Sequence[str]) -> list[R]:
+        """Train to the end; returns what each seat has learned, in their order."""
+        runs = self.processes.from_first([seat.finished() for seat in self.seats])
+        self.seats = tuple(seat for seat, run in zip(self.seats, runs, strict=True) if run is None)
+        if not self.processes.first:
+            preview_every, progress, log_with = 0, False, ()
+        learned = iter(self._learn(preview_every, progress, log_with) if self.seats else [])
+        return [run or next(learned) for run in runs]
 
-    def run(self, progress: bool, log_with: Sequence[str]) -> dict[Seat, InversionRun]:
-        """Train to the end."""
-        pipe, first = self.pplus.pipe, self.seats[0]
-        trackers = open_trackers(log_with, first.folder, first.record)
+    def _learn(self, preview_every: int, progress: bool, log_with: Sequence[str]) -> list[R]:
+        trackers = open_trackers(log_with, self.seats[0].folder, self.seats[0].record)
         try:
-            with frozen(pipe.unet, pipe.text_encoder, pipe.vae), stop_signals() as asked:
-                scheduler = training_scheduler(pipe)
+            with frozen(self.pipe.unet, self.pipe.text_encoder, self.pipe.vae), stop_signals() as asked:
+                scheduler = training_scheduler(self.pipe)
                 for seat in self.seats:
-                    seat.sit_down(scheduler.config.num_train_timesteps, self.preview_every, trackers)
-                trainer = RowTrainer(self.pplus, [seat.trainee for seat in self.seats], scheduler, self.settings)
+                    seat.sit_down(scheduler.config.num_train_timesteps, preview_every, trackers)
+                trainer = self.trainer([seat.trainee for seat in self.seats], scheduler)
                 self._go_on_as_small(trainer)
                 self._train(trainer, asked, progress)
-                without = [preview(self.pplus, s.blank, None) if self.preview_every else [] for s in self.seats]
+                without = [seat.look_without() if preview_every else [] for seat in self.seats]
         finally:
             if trackers:
                 trackers.end_training()
-        return {seat: seat.finish(pictures) for seat, pictures in zip(self.seats, without, strict=True)}
+        return [seat.finish(pictures) for seat, pictures in zip(self.seats, without, strict=True)]
 
-    def _go_on_as_small(self, trainer: RowTrainer) -> None:
+    def _go_on_as_small(self, trainer: Trainer[T]) -> None:
         """Take no more pictures at once than memory had room for before."""
         if self.settings.micro_batch is None:
             before = [seat.before.settings["micro_batch"] for seat in self.seats if seat.before]
             trainer.micro_batch = min([trainer.micro_batch, *filter(None, before)])
 
-    def _train(self, trainer: RowTrainer, asked: StopSignal, progress: bool) -> None:
+    def _train(self, trainer: Trainer[T], asked: StopSignal, progress: bool) -> None:
         steps = self.settings.steps
         total, done = steps * len(self.seats), sum(seat.done for seat in self.seats)
-        names = ", ".join(seat.blank.token for seat in self.seats)
-        with tqdm(total=total, initial=done, desc=f"{self.settings.method} {names}", disable=not progress) as bar:
+        names = ", ".join(seat.name for seat in self.seats)
+        with tqdm(total=total, initial=done, desc=f"learn {names}", disable=not progress) as bar:
             while any(seat.trainee.step < steps for seat in self.seats):
-                moved = [(self.at[trainee.concept.token], loss) for trainee, loss in trainer.advance()]
-                if trainer.processes.any(bool(asked.name), moved[0][1].device):  # all stop after the same step
+                moved = [(self.at[trainee.name], loss) for trainee, loss in trainer.advance()]
+                if self.processes.any(bool(asked.name), moved[0][1].device):  # all stop after the same step
                     asked.name = asked.name or "another process"
                 self._record(moved, trainer, asked)
                 bar.update(len(moved))
@@ -85,10 +82,10 @@ class Sitting:
                 if asked.name:
                     self._stop(asked.name, min(seat.trainee.step for seat in self.seats))
 
-    def _record(self, moved: Sequence[tuple[Seat, Tensor]], trainer: RowTrainer, asked: StopSignal) -> None:
-        """Note the losses of the concepts that moved, and save when it is time."""
-        step = moved[0][0].trainee.step
-        due = bool(asked.name) or step % CHECKPOINT_EVERY == 0 or step == self.settings.steps
+    def _record(self, moved: Sequence[tuple[Seat[T, R], Tensor]], trainer: Trainer[T], asked: StopSignal) -> None:
+        """Note the losses of those that moved, and save when it is time."""
+        trainee = moved[0][0].trainee
+        due = bool(asked.name) or trainee.step % trainee.checkpoint_every == 0 or trainee.step == self.settings.steps
         failed: list[TrainingError] = []
         for seat, loss in moved:
             try:
@@ -101,6 +98,6 @@ class Sitting:
             raise failed[0]
 
     def _stop(self, name: str, step: int) -> NoReturn:
-        if self.seats[0].folder is None and Processes().count == 1:
+        if self.seats[0].folder is None and self.processes.count == 1:
             raise KeyboardInterrupt
         raise Interrupted(f"stopped by {name} after step {step}, which is saved; the same command goes on from there")

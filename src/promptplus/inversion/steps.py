@@ -1,8 +1,10 @@
-"""The step that moves the rows of one concept, or of several side by side, and nothing else."""
+"""The training step: draws → latents and text states → the denoiser's loss → gradients → moved weights."""
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Self
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Generic, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -11,41 +13,51 @@ from promptplus.concept import Concept
 from promptplus.conditioning import PPlus
 from promptplus.density import TokenDensity
 from promptplus.errors import TrainingError
-from promptplus.inversion.objective import Draws, LatentCache, denoising_losses
+from promptplus.inversion.draws import Draws, LatentCache
+from promptplus.inversion.objective import denoising_losses
+from promptplus.inversion.previews import out_of_memory
 from promptplus.inversion.processes import Processes
-from promptplus.inversion.rows import Trainee, training_scheduler
-from promptplus.inversion.run import InversionSettings
+from promptplus.inversion.rows import RowTrainee
+from promptplus.inversion.run import InversionSettings, TrainingSettings
+from promptplus.inversion.trainee import Trainee, training_scheduler
 from promptplus.templates import captions
 from promptplus.text import send
 
 HALF_SCALE = 2.0**14  # lifts the loss' gradient, about 1e-6 per latent, out of float16's subnormal range
 
+T = TypeVar("T", bound=Trainee)
 
-class RowTrainer:
-    """Moves the rows. A step is a function of settings, step number, rows and moments.
 
-    The captions' unique rows are encoded once per step; gradients are gathered at their text states over the
-    micro-batches and sent back through the text encoder once. The loss is the mean over each concept's samples, then
-    the sum over concepts: side by side they learn what each would learn alone. A step reads nothing back from the
-    device.
+class Trainer(ABC, Generic[T]):
+    """Moves what is in training. A step is a function of settings, step number, weights and moments.
+
+    The loss is the weighted sum over each trainee's samples, then the sum over trainees: side by side they learn what
+    each would learn alone. A step reads nothing back from the device.
     """
 
-    def __init__(self, pplus: PPlus, trainees: Sequence[Trainee], scheduler: Any, settings: InversionSettings) -> None:
-        self.pplus, self.trainees, self.scheduler, self.settings = pplus, tuple(trainees), scheduler, settings
-        self.scale = HALF_SCALE if pplus.pipe.unet.dtype is torch.float16 else 1.0
+    precision: AbstractContextManager[Any] = nullcontext()
+    """The denoiser runs inside."""
+
+    def __init__(self, unet: Any, trainees: Sequence[T], scheduler: Any, settings: TrainingSettings) -> None:
+        self.unet, self.trainees, self.scheduler = unet, tuple(trainees), scheduler
+        self.min_snr = settings.min_snr
+        self.scale = HALF_SCALE if unet.dtype is torch.float16 else 1.0
         self.micro_batch = settings.micro_batch or settings.batch_size * len(self.trainees)
         self.processes = Processes()
-        self.density = TokenDensity.over_words(pplus.pipe) if settings.density else None
 
-    @classmethod
-    def alone(cls, pplus: PPlus, concept: Concept, cache: LatentCache, settings: InversionSettings) -> Self:
-        """A trainer of one concept."""
-        scheduler = training_scheduler(pplus.pipe)
-        trainee = Trainee(pplus, concept, cache, settings, scheduler.config.num_train_timesteps)
-        return cls(pplus, [trainee], scheduler, settings)
+    @abstractmethod
+    def encode(self, active: Sequence[T], draws: Sequence[Draws]) -> tuple[Tensor, list[int]]:
+        """Text states ``[caption, n, S, D]`` of a step's unique captions, and the caption of every sample."""
 
-    def advance(self) -> list[tuple[Trainee, Tensor]]:
-        """Take one step with those concepts that have taken the fewest; returns them with their losses."""
+    @abstractmethod
+    def weigh(self, draws: Sequence[Draws]) -> Tensor:
+        """Each sample's weight in the loss ``[B]``, float64 on the CPU."""
+
+    def finish(self, trainee: T) -> None:
+        """Add to the gradients what does not come from the denoiser."""
+
+    def advance(self) -> list[tuple[T, Tensor]]:
+        """Take one step with those that have taken the fewest; returns them with their losses."""
         fewest = min(trainee.step for trainee in self.trainees)
         active = [trainee for trainee in self.trainees if trainee.step == fewest]
         draws = [trainee.draws() for trainee in active]
@@ -55,8 +67,45 @@ class RowTrainer:
             trainee.move(loss)
         return list(zip(active, losses, strict=True))
 
-    def _losses_if_there_is_room(self, active: Sequence[Trainee], draws: Sequence[Draws]) -> Tensor | None:
-        """The losses, with their gradients left in ``rows.unique.grad``; None where memory ran out."""
+    def gradients(self, active: Sequence[T], draws: Sequence[Draws]) -> Tensor:
+        """Leave a step's gradients at the weights; returns the losses ``[trainee]``.
+
+        The unique captions are encoded once. Where that takes gradients, they are gathered at the text states over the
+        micro-batches and sent back through the text encoder once.
+        """
+        for trainee in active:
+            trainee.clear()
+        states, which = self.encode(active, draws)
+        # gathered in float32 at least: half precision would round every micro-batch's share
+        leaf = states.detach().to(torch.promote_types(states.dtype, torch.float32))
+        leaf.requires_grad_(states.requires_grad)
+        latents = torch.cat([trainee.latents(d) for trainee, d in zip(active, draws, strict=True)])
+        owner = send([i for i, d in enumerate(draws) for _ in d.template], latents.device)
+        weight = send(self.weigh(draws).to(torch.promote_types(self.unet.dtype, torch.float32)), latents.device)
+        together = Draws.together(draws)
+        losses = torch.zeros(len(active), device=latents.device, dtype=leaf.dtype)
+        mine = self.processes.share(len(which))
+        for start in range(mine.start, mine.stop, self.micro_batch):
+            chosen = slice(start, min(start + self.micro_batch, mine.stop))
+            context, part = torch.stack([leaf[i] for i in which[chosen]]), together.part(chosen)
+            with self.precision:
+                each = denoising_losses(self.unet, self.scheduler, latents[chosen], part, context, self.min_snr)
+            each = each * weight[chosen]
+            (each.sum() * self.scale).backward()
+            losses = losses.index_add(0, owner[chosen], each.detach().to(losses))
+        if states.requires_grad:
+            gathered = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+            states.backward(gathered.to(states.dtype))
+        self.processes.add(losses)
+        for trainee in active:
+            self.processes.add(*trainee.gradients)
+            for gradient in trainee.gradients:
+                gradient.div_(self.scale)
+            self.finish(trainee)
+        return losses
+
+    def _losses_if_there_is_room(self, active: Sequence[T], draws: Sequence[Draws]) -> Tensor | None:
+        """The losses, with the gradients left at the weights; None where memory ran out."""
         try:
             return self.gradients(active, draws)
         except RuntimeError as error:
@@ -64,67 +113,48 @@ class RowTrainer:
                 raise
             return None
 
-    def gradients(self, active: Sequence[Trainee], draws: Sequence[Draws]) -> Tensor:
-        """Leave a step's gradients in each ``rows.unique.grad``; returns the losses ``[concept]``."""
-        for trainee in active:
-            trainee.optimiser.zero_grad(set_to_none=True)
-        states, which = self._encode(active, draws)
-        # gathered in float32 at least: half precision would round every micro-batch's share
-        leaf = states.detach().to(torch.promote_types(states.dtype, torch.float32)).requires_grad_()
-        latents = torch.cat([trainee.cache.sample(d) for trainee, d in zip(active, draws, strict=True)])
-        owner = send([i for i, d in enumerate(draws) for _ in d.template], latents.device)
-        together, batch = Draws.together(draws), self.settings.batch_size
-        losses = torch.zeros(len(active), device=latents.device, dtype=leaf.dtype)
-        mine = self.processes.share(len(which))
-        for start in range(mine.start, mine.stop, self.micro_batch):
-            chosen = slice(start, min(start + self.micro_batch, mine.stop))
-            context, part = torch.stack([leaf[i] for i in which[chosen]]), together.part(chosen)
-            unet, min_snr = self.pplus.pipe.unet, self.settings.min_snr
-            each = denoising_losses(unet, self.scheduler, latents[chosen], part, context, min_snr) / batch
-            (each.sum() * self.scale).backward()
-            losses = losses.index_add(0, owner[chosen], each.detach().to(losses))
-        gathered = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
-        states.backward(gathered.to(states.dtype))
-        self.processes.add(losses)
-        for trainee in active:
-            self._finish(trainee)
-        return losses
-
-    def _encode(self, active: Sequence[Trainee], draws: Sequence[Draws]) -> tuple[Tensor, list[int]]:
-        """Text states of the step's unique captions, and the caption of every sample."""
-        texts: list[str] = []
-        which: list[int] = []
-        for trainee, drawn in zip(active, draws, strict=True):
-            unique = sorted(set(drawn.template))
-            which += [len(texts) + unique.index(template) for template in drawn.template]
-            texts += captions(trainee.concept.kind, trainee.concept.token, unique)
-        layers = len(self.pplus.layers)
-        placeholders = {trainee.concept.token: trainee.rows.placeholder for trainee in active}
-        return self.pplus.states([[text] * layers for text in texts], placeholders), which
-
-    def _finish(self, trainee: Trainee) -> None:
-        """Add the processes' shares, undo the scale, add the density regulariser's gradient."""
-        unique = trainee.rows.unique
-        assert unique.grad is not None
-        self.processes.add(unique.grad)
-        unique.grad.div_(self.scale)
-        if self.density:
-            (-self.settings.density * self.density.log_density(unique).mean()).backward()
-
-    def _halve(self, active: Sequence[Trainee]) -> None:
+    def _halve(self, active: Sequence[T]) -> None:
         """Go on with half as many pictures at once; the step's gradient stays the same."""
         if self.micro_batch == 1:
             raise TrainingError("out of memory with one picture at a time; use half precision (--dtype float16)")
         self.micro_batch = -(-self.micro_batch // 2)
         for trainee in active:
-            trainee.optimiser.zero_grad(set_to_none=True)
+            trainee.clear()
         torch.cuda.empty_cache()
         warnings.warn(f"out of memory: going on with {self.micro_batch} pictures at a time", stacklevel=4)
 
 
-_NO_ROOM = ("out of memory", "ALLOC_FAILED", "can't allocate memory")  # CUDA and MPS, cuDNN and cuBLAS, the CPU
+class RowTrainer(Trainer[RowTrainee]):
+    """Moves the rows of one concept, or of several side by side, and nothing else."""
 
+    def __init__(
+        self, pplus: PPlus, trainees: Sequence[RowTrainee], scheduler: Any, settings: InversionSettings
+    ) -> None:
+        super().__init__(pplus.pipe.unet, trainees, scheduler, settings)
+        self.pplus, self.settings = pplus, settings
+        self.density = TokenDensity.over_words(pplus.pipe) if settings.density else None
 
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error says that there is no memory left; PyTorch has a class of its own for CUDA alone."""
-    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _NO_ROOM)
+    @classmethod
+    def alone(cls, pplus: PPlus, concept: Concept, cache: LatentCache, settings: InversionSettings) -> Self:
+        """A trainer of one concept."""
+        scheduler = training_scheduler(pplus.pipe)
+        trainee = RowTrainee(pplus, concept, cache, settings, scheduler.config.num_train_timesteps)
+        return cls(pplus, [trainee], scheduler, settings)
+
+    def encode(self, active: Sequence[RowTrainee], draws: Sequence[Draws]) -> tuple[Tensor, list[int]]:
+        texts: list[str] = []
+        which: list[int] = []
+        for trainee, drawn in zip(active, draws, strict=True):
+            unique = sorted(set(drawn.template))
+            which += [len(texts) + unique.index(template) for template in drawn.template]
+            texts += captions(trainee.concept.kind, trainee.name, unique)
+        layers = len(self.pplus.layers)
+        placeholders = {trainee.name: trainee.rows.placeholder for trainee in active}
+        return self.pplus.states([[text] * layers for text in texts], placeholders), which
+
+    def weigh(self, draws: Sequence[Draws]) -> Tensor:
+        return torch.cat([torch.full((len(d.template),), 1 / len(d.template), dtype=torch.float64) for d in draws])
+
+    def finish(self, trainee: RowTrainee) -> None:
+        if self.density:
+            (-self.settings.density * self.density.log_density(trainee.rows.unique).mean()).backward()

@@ -1,33 +1,40 @@
 """Pictures → Concept: XTI (one row per layer) and TI (one row for all), the same training with different tying."""
 
-import math
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
-from pydantic import ValidationError
 from torch import Tensor
 
 from promptplus.concept import Concept, Kind, Tying, token_table_hash
 from promptplus.conditioning import PPlus
-from promptplus.errors import ConceptError, ModelError, PictureError, SettingsError
+from promptplus.errors import ConceptError, PictureError, SettingsError
 from promptplus.inversion.checkpoint import locked
 from promptplus.inversion.geometry import Constraint
 from promptplus.inversion.images import FolderNote, load_pictures, read_note, to_pixels
 from promptplus.inversion.presets import PRESETS, Preset
 from promptplus.inversion.processes import Processes
-from promptplus.inversion.rows import initial_rows
-from promptplus.inversion.run import InversionRun, InversionSettings, Method, RunFolder, Templates
-from promptplus.inversion.seat import Seat
-from promptplus.inversion.sitting import train
-from promptplus.pocket import PIPELINE
+from promptplus.inversion.rows import RowTrainee, initial_rows
+from promptplus.inversion.run import (
+    InversionRun,
+    InversionSettings,
+    Method,
+    RunFolder,
+    Schedule,
+    Templates,
+    checked,
+    often,
+)
+from promptplus.inversion.seat import RowSeat
+from promptplus.inversion.sitting import Sitting
+from promptplus.inversion.steps import RowTrainer
+from promptplus.models import base_model, picture_size
 from promptplus.templates import TEMPLATES
 from promptplus.text import check_token
 
 TYING: dict[Method, Tying] = {"xti": "layer", "ti": "all"}
-PREVIEWS = 5  # how many strips a run makes by default, its last step's among them
 
 
 class Options(TypedDict, total=False):
@@ -47,6 +54,12 @@ class Options(TypedDict, total=False):
     density: float
     min_snr: float | None
     jitter: int
+    schedule: Schedule
+    warmup: int
+    stratified: bool
+    antithetic: bool
+    noisier: float
+    average: float
 
 
 def invert(
@@ -104,8 +117,8 @@ def run_inversion(
     blank, pixels = _prepare(pplus, pictures, told, settings)
     folder = RunFolder(out) if out is not None and Processes().first else None
     with locked(folder.path) if folder else nullcontext():
-        seat = Seat(pplus, blank, pixels, settings, folder)
-        return train(pplus, [seat], settings, _preview_every(preview_every, settings, folder), progress, log_with)[0]
+        seat = RowSeat(pplus, blank, pixels, settings, folder)
+        return _sitting(pplus, [seat], settings).run(often(preview_every, settings, folder), progress, log_with)[0]
 
 
 def run_inversions(
@@ -135,9 +148,15 @@ def run_inversions(
             folder = RunFolder(Path(out) / Path(source).name) if Processes().first else None
             if folder:
                 locks.enter_context(locked(folder.path))
-            seats.append(Seat(pplus, blank, pixels, settings, folder))
-        often = _preview_every(preview_every, settings, seats[0].folder)
-        return train(pplus, seats, settings, often, progress, log_with)
+            seats.append(RowSeat(pplus, blank, pixels, settings, folder))
+        previews = often(preview_every, settings, seats[0].folder)
+        return _sitting(pplus, seats, settings).run(previews, progress, log_with)
+
+
+def _sitting(pplus: PPlus, seats: Sequence[RowSeat], settings: InversionSettings) -> Sitting[RowTrainee, InversionRun]:
+    return Sitting(
+        pplus.pipe, seats, settings, lambda trainees, schedule: RowTrainer(pplus, trainees, schedule, settings)
+    )
 
 
 def _prepare(pplus: PPlus, pictures: Any, told: FolderNote, settings: InversionSettings) -> tuple[Concept, Tensor]:
@@ -153,7 +172,7 @@ def _prepare(pplus: PPlus, pictures: Any, told: FolderNote, settings: InversionS
     if token in pplus.concepts:
         raise ConceptError(f"a concept {token} was added already; forget({token!r}) first")
     start = initial_rows(pplus, initializer, settings)
-    pixels = to_pixels(load_pictures(pictures), _picture_size(pplus))
+    pixels = to_pixels(load_pictures(pictures), picture_size(pplus.pipe))
     blank = Concept(
         token=token,
         rows=start.expand(len(pplus.layers), -1, -1),
@@ -162,7 +181,7 @@ def _prepare(pplus: PPlus, pictures: Any, told: FolderNote, settings: InversionS
         initializer=initializer,
         class_word=told.class_word or note.class_word or initializer,
         kind=told.kind or note.kind or "object",
-        base_model=_base_model(pplus.pipe),
+        base_model=base_model(pplus.pipe),
         token_table=token_table_hash(pplus.pipe.text_encoder, pplus.pipe.tokenizer),
         provenance={"pictures": len(pixels), **settings.model_dump()},
     )
@@ -179,21 +198,6 @@ def _check_that_all_differ(folders: Sequence[str | os.PathLike[str]], tokens: Se
             raise ConceptError(f"two concepts have the {what} {twice[0]}; each needs its own")
 
 
-def _preview_every(asked: int | None, settings: InversionSettings, folder: RunFolder | None) -> int:
-    if asked is not None:
-        return asked
-    return math.ceil(settings.steps / PREVIEWS) if folder else 0
-
-
-def _picture_size(pplus: PPlus) -> int:
-    """The side of the pictures this pipeline is trained with, in pixels."""
-    unet, vae = pplus.pipe.unet.config, pplus.pipe.vae.config
-    if unet.in_channels != vae.latent_channels:
-        raise ModelError(f"inversion needs a text-to-image denoiser; this one takes {unet.in_channels} channels")
-    size = unet.sample_size if isinstance(unet.sample_size, int) else max(unet.sample_size)
-    return size * pplus.pipe.vae_scale_factor
-
-
 def _check_room(pplus: PPlus, concept: Concept, vectors: int) -> None:
     """See that a caption's rows all fit into the text encoder: a row that is cut off would never be trained."""
     tokenizer, templates = pplus.pipe.tokenizer, TEMPLATES[concept.kind]
@@ -205,17 +209,4 @@ def _check_room(pplus: PPlus, concept: Concept, vectors: int) -> None:
 def _settings(preset: Preset | None, options: Options) -> InversionSettings:
     if preset is not None and preset not in PRESETS:
         raise SettingsError(f"no preset {preset!r}; there are {', '.join(PRESETS)}")
-    try:
-        return InversionSettings(**{**(PRESETS[preset] if preset else {}), **options})
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
-        raise SettingsError(f"{name}: {first['msg'].lower()}, not {first['input']!r}") from error
-
-
-def _base_model(pipe: Any) -> str:
-    """A name for the model that means something on another machine: never a path."""
-    source = str(pipe.config.get("_name_or_path") or "unknown")
-    if source == str(PIPELINE):
-        return "pocket"
-    return Path(source).name if Path(source).exists() else source
+    return checked(InversionSettings, {**(PRESETS[preset] if preset else {}), **options})

@@ -1,0 +1,166 @@
+"""A denoiser in training on a subject, with its class beside it (DreamBooth, Ruiz et al., 2023): all of it, or LoRA."""
+
+import copy
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from pydantic import Field
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from promptplus.conditioning import PPlus
+from promptplus.files import whole_file
+from promptplus.inversion.denoisers import adapted, duplicate, with_denoiser
+from promptplus.inversion.draws import DrawRule, Draws, LatentCache
+from promptplus.inversion.previews import sample
+from promptplus.inversion.run import DreamBoothMethod, TrainingSettings
+from promptplus.inversion.steps import Trainer
+from promptplus.inversion.trainee import Trainee
+
+LORA = "dreambooth-lora"
+WEIGHT_DECAY, MAX_NORM = 1e-2, 1.0  # AdamW's, and where gradients are clipped (diffusers' DreamBooth example)
+
+
+class DreamBoothSettings(TrainingSettings):
+    """How a denoiser is trained. Defaults are those of diffusers' DreamBooth examples for Stable Diffusion 1.
+
+    Attributes:
+        identifier: the word that will name the subject; one that no training caption uses.
+        class_count: pictures of the class that the model draws before it is trained.
+        prior_weight: weight of their loss (prior preservation); 0: none are drawn.
+        rank: of the LoRA matrices.
+    """
+
+    method: DreamBoothMethod = "dreambooth"
+    steps: int = Field(default=800, ge=1)
+    batch_size: int = Field(default=1, ge=1)
+    learning_rate: float = Field(default=5e-6, gt=0)
+    identifier: str = Field(default="sks", min_length=1)
+    class_count: int = Field(default=200, ge=1)
+    prior_weight: float = Field(default=1.0, ge=0)
+    rank: int = Field(default=4, ge=1)
+
+
+DEFAULTS: dict[DreamBoothMethod, dict[str, Any]] = {"dreambooth-lora": {"steps": 500, "learning_rate": 1e-4}}
+"""Of the methods whose defaults are not the settings' own; same source."""
+
+
+class DenoiserTrainee(Trainee):
+    """A copy of the denoiser in training. The pipeline's own stays as it is.
+
+    Args:
+        states: text states ``[2, S, D]`` of the subject's prompt and of its class'.
+        subject, others: latents of its pictures, and of the class'; None: no prior preservation.
+    """
+
+    settings: DreamBoothSettings
+    checkpoint_every = 500  # steps; Stable Diffusion's checkpoint takes 10 GB (diffusers' DreamBooth example)
+
+    def __init__(
+        self,
+        pplus: PPlus,
+        name: str,
+        states: Tensor,
+        subject: LatentCache,
+        others: LatentCache | None,
+        settings: DreamBoothSettings,
+        timesteps: int,
+    ) -> None:
+        self.pipe, self.states, self.subject, self.others = pplus.pipe, states, subject, others
+        self.negative = pplus.states([[""] * len(pplus.layers)])[:, :1]
+        self.timesteps = timesteps
+        if settings.method == LORA:
+            self.unet = adapted(pplus.pipe.unet, settings.rank, settings.seed)
+            self.checkpoint_every = Trainee.checkpoint_every  # a small file again
+        else:
+            self.unet = duplicate(pplus.pipe.unet, torch.float32)
+        weights = {name: weight for name, weight in self.unet.named_parameters() if weight.requires_grad}
+        super().__init__(name, weights, settings, WEIGHT_DECAY)
+
+    def draws(self) -> Draws:
+        subject = self._draws(self.subject, "")
+        if self.others is None:
+            return subject.to(self.device)
+        others = replace(self._draws(self.others, "/class"), template=(1,) * self.settings.batch_size)
+        return Draws.together([subject, others]).to(self.device)
+
+    def _draws(self, cache: LatentCache, suffix: str) -> Draws:
+        settings = self.settings
+        rule = DrawRule(timesteps=self.timesteps, templates=1, **settings.drawing)
+        return Draws.of(f"{settings.seed}/{self.name}{suffix}", self.step, cache, rule)
+
+    def latents(self, draws: Draws) -> Tensor:
+        batch = self.settings.batch_size
+        subject = self.subject.sample(draws.part(slice(batch)))
+        if self.others is None:
+            return subject
+        return torch.cat([subject, self.others.sample(draws.part(slice(batch, None)))])
+
+    @torch.no_grad()
+    def move(self, loss: Tensor) -> None:
+        nn.utils.clip_grad_norm_(self.weights.values(), MAX_NORM)
+        super().move(loss)
+
+    def look(self) -> list[Image.Image]:
+        tuned = with_denoiser(self.pipe, self.learned)
+        return sample(tuned, self.states[:1, None], self.negative)
+
+    def rescue(self, folder: Path) -> Path:
+        path = folder / "last_good.safetensors"
+        with whole_file(path) as temporary:
+            save_file({name: weight.detach().cpu() for name, weight in self.weights.items()}, temporary)
+        return path
+
+    @property
+    def learned(self) -> Any:
+        """The denoiser as it is now, in the pipeline's precision."""
+        dtype = self.pipe.unet.dtype
+        return self.unet if self.unet.dtype is dtype else copy.deepcopy(self.unet).to(dtype)
+
+    @torch.no_grad()
+    def moved(self) -> float:
+        """How far the trained weights moved, as a share of their norm."""
+        if self.settings.method == LORA:
+            adapted = [m for m in self.unet.modules() if hasattr(m, "get_delta_weight")]
+            pairs = [(m.get_delta_weight("default"), m.base_layer.weight) for m in adapted]
+        else:
+            before = dict(self.pipe.unet.named_parameters())
+            pairs = [(weight - before[name].to(weight), before[name]) for name, weight in self.weights.items()]
+        far, whole = (sum(float(x.float().square().sum()) for x in side) for side in zip(*pairs, strict=True))
+        return (far / whole) ** 0.5
+
+
+class DenoiserTrainer(Trainer[DenoiserTrainee]):
+    """Moves a denoiser: the subject's mean loss, plus its class' times ``prior_weight``."""
+
+    def __init__(self, trainees: Sequence[DenoiserTrainee], scheduler: Any, settings: DreamBoothSettings) -> None:
+        (trainee,) = trainees
+        super().__init__(trainee.unet, trainees, scheduler, settings)
+        parts = 1 if trainee.others is None else 2
+        self.micro_batch = settings.micro_batch or parts * settings.batch_size
+        batch = settings.batch_size
+        each = [1 / batch, settings.prior_weight / batch][:parts]
+        self.weights = torch.tensor(each, dtype=torch.float64).repeat_interleave(batch)
+        self.precision = mixed_precision(trainee.pipe.unet, settings)
+
+    def encode(self, active: Sequence[DenoiserTrainee], draws: Sequence[Draws]) -> tuple[Tensor, list[int]]:
+        return active[0].states[:, None], list(draws[0].template)
+
+    def weigh(self, draws: Sequence[Draws]) -> Tensor:
+        return self.weights
+
+
+def mixed_precision(unet: Any, settings: DreamBoothSettings) -> Any:
+    """Where the denoiser runs: in the pipeline's half precision, its trained weights in float32 all the same.
+
+    All of a denoiser in float16 would overflow: there it is bfloat16 where the device has it, else float32.
+    """
+    dtype, device = unet.dtype, unet.device.type
+    if settings.method != LORA and dtype is torch.float16:
+        dtype = torch.bfloat16 if device == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+    return torch.autocast(device, dtype) if dtype in (torch.float16, torch.bfloat16) else nullcontext()
