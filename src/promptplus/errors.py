@@ -29,6 +29,10 @@ class OutputError(PromptPlusError, ValueError):
     """An output file or folder that cannot be written."""
 
 
+class BusyError(OutputError):
+    """An output folder that another process is working in."""
+
+
 class SettingsError(PromptPlusError, ValueError):
     """A setting outside its range."""
 

@@ -1,27 +1,14 @@
 """Which layers decide which attribute: a second prompt takes a growing subset of layers (paper section 3.1)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from promptplus.evaluation.metrics import RESAMPLES, Interval
 from promptplus.layers import LayerMap
 from promptplus.prompts import PPlusPrompt
 
-RESAMPLES = 2000  # of the bootstrap; our choice
 HALF = 0.5
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A number and its 95 % bootstrap interval over prompt pairs."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
 
 def subset_prompts(layers: LayerMap, first: str, second: str) -> list[PPlusPrompt]:

@@ -2,11 +2,26 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 Z95 = 1.96  # of the normal distribution: a 95 % interval
+RESAMPLES = 2000  # of the bootstrap; our choice
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A number and its 95 % bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
 def subject_similarity(real: Tensor, generated: Tensor) -> float:
@@ -31,6 +46,14 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     first, second = torch.cov(a.T), torch.cov(b.T)
     roots = torch.linalg.eigvals(first @ second).real.clamp(min=0).sqrt().sum()
     return float(means + first.trace() + second.trace() - 2 * roots)
+
+
+def mean_interval(values: Sequence[float], seed: int = 0) -> Interval:
+    """The mean of independent values, such as one for each concept, and its bootstrap interval (percentiles)."""
+    array = np.asarray(values, float)
+    drawn = array[np.random.default_rng(seed).integers(0, len(array), (RESAMPLES, len(array)))].mean(1)
+    low, high = np.percentile(drawn, (2.5, 97.5))
+    return Interval(float(array.mean()), float(low), float(high))
 
 
 def share(hits: Sequence[bool]) -> tuple[float, float, float]:

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from promptplus.errors import Interrupted, OutputError, SettingsError
+from promptplus.errors import BusyError, Interrupted, OutputError, SettingsError
 from promptplus.files import whole_file
 
 NAME = "checkpoint.safetensors"
@@ -119,9 +119,7 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise OutputError(
-            f"another run is training in {folder} right now; wait for it, or give another folder"
-        ) from None
+        raise BusyError(f"another run is training in {folder} right now; wait for it, or give another folder") from None
     except OSError as error:
         raise OutputError(f"cannot write into {folder}: {error.strerror or error}") from error
     try:

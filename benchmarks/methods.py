@@ -1,0 +1,84 @@
+"""Methods side by side: subject and text similarity, steps, seconds, paired by concept.
+
+``python -m benchmarks.methods compare`` fills the table of docs/inversion.md on `report` concepts;
+``python -m benchmarks.methods search [PATTERN]`` tries the variants of the same name on `dev` concepts, which is what
+defaults and the preset `fast` are chosen by. Several processes may run the same call side by side: they share the tasks.
+Results are kept under ``--out``, one small file each, and are never computed again.
+"""
+
+import argparse
+import fnmatch
+from pathlib import Path
+
+import torch
+
+import promptplus as pp
+from promptplus.evaluation.comparison import compare, table
+from promptplus.evaluation.judges import ClipJudge, DinoJudge
+from promptplus.evaluation.matrix import WORD, Matrix, Method, Task
+from promptplus.evaluation.prompts import POCKET
+from promptplus.evaluation.scoring import Scorer
+from promptplus.inversion.presets import PRESETS
+from promptplus.pocket import CONCEPTS
+from promptplus.pocket.concepts import DEV, REPORT
+
+FAST = {"method": "xti", "templates": "batch", "batch_size": 8}
+BASELINE = ("paper-xti", 500)
+
+
+def preset(name: str, *steps: int) -> Method:
+    """A preset as a method, scored at these steps."""
+    return Method(name, {k: v for k, v in PRESETS[name].items() if k != "steps"}, steps)  # type: ignore[index]
+
+
+def rates(name: str, options: dict[str, object], steps: tuple[int, ...], *values: float) -> list[Method]:
+    """A method at several learning rates."""
+    return [Method(f"{name} lr {value:g}", {**options, "learning_rate": value}, steps) for value in values]
+
+
+COMPARED = [Method(WORD, steps=(0,)), preset("paper-xti", 50, 100, 250, 500), preset("paper-ti", 500, 1000)]
+LONG = preset("paper-ti", 500, 1000, 2500, 5000)
+
+SEARCHED = [
+    Method(WORD, steps=(0,)),
+    Method("templates picture", {"templates": "picture"}, (50, 500)),
+    Method("templates batch", {"templates": "batch"}, (50, 500)),
+    *rates("xti", {"method": "xti", "templates": "batch"}, (50, 100, 250, 500), 0.002, 0.01, 0.02),
+    *rates("ti", {"method": "ti", "templates": "batch"}, (50, 100, 500, 1000), 0.002, 0.005, 0.01, 0.02),
+    *rates("fast cosine", {**FAST, "schedule": "cosine"}, (50,), 0.01, 0.02, 0.04, 0.08),
+    *rates("fast cosine stratified", {**FAST, "schedule": "cosine", "stratified": True}, (50,), 0.02, 0.04),
+    *rates("fast cosine antithetic", {**FAST, "schedule": "cosine", "antithetic": True}, (50,), 0.02, 0.04),
+    *rates("fast average", {**FAST, "average": 0.9}, (50,), 0.02, 0.04),
+    *rates("fast noisier", {**FAST, "schedule": "cosine", "noisier": 2.0}, (50,), 0.02),
+    *rates("fast norm", {**FAST, "schedule": "cosine", "constraint": "norm"}, (50,), 0.02, 0.04),
+    *rates("fast direction", {**FAST, "schedule": "cosine", "constraint": "direction"}, (50,), 0.02, 0.04),
+    *rates("fast min-snr", {**FAST, "schedule": "cosine", "min_snr": 5.0}, (50,), 0.02),
+    *rates("fast vectors", {**FAST, "schedule": "cosine", "vectors": 2}, (50,), 0.02),
+    *rates("dreambooth", {"method": "dreambooth", "batch_size": 4}, (100, 400), 5e-6, 2e-5, 1e-4),
+    *rates("lora", {"method": "dreambooth-lora", "batch_size": 4}, (100, 400), 1e-4, 1e-3, 5e-3),
+]
+
+
+def main() -> None:
+    """Train, judge, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("search", "compare"))
+    parser.add_argument("pattern", nargs="?", default="*", help="of the variants' names, as 'fast*'")
+    parser.add_argument("--concepts", type=int, default=6, help="how many of the dev (or report) concepts")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path("docs/results/methods"))
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    names, methods = (DEV, SEARCHED) if options.what == "search" else (REPORT, COMPARED)
+    chosen = [method for method in methods if fnmatch.fnmatch(method.name, options.pattern)]
+    folders = [CONCEPTS / name for name in names[: options.concepts]]
+    tasks = [Task(f, method, seed) for method in chosen for f in folders for seed in range(options.seeds)]
+    with pp.PPlus(pp.load("pocket")) as pplus:
+        matrix = Matrix(pplus, "pocket", Scorer(ClipJudge.load(), DinoJudge.load(), POCKET), options.out)
+        results = matrix.run(tasks)
+    print(table(compare(results, BASELINE)))
+
+
+if __name__ == "__main__":
+    main()

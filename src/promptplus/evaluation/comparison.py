@@ -1,0 +1,76 @@
+"""Results → a table: methods side by side, paired by concept."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import mean, median
+
+from promptplus.evaluation.matrix import Result
+from promptplus.evaluation.metrics import Interval, mean_interval
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method at one step count.
+
+    Attributes:
+        concepts, runs: how many it was measured on.
+        subject, text: similarities, means over concepts of the means over seeds, with intervals over concepts.
+        subject_gain, text_gain: over the baseline, paired by concept; on the concepts that both were measured on.
+        seconds: median of a training's.
+    """
+
+    method: str
+    steps: int
+    concepts: int
+    runs: int
+    subject: Interval
+    text: Interval
+    subject_gain: Interval | None
+    text_gain: Interval | None
+    seconds: float
+
+
+def compare(results: Sequence[Result], baseline: tuple[str, int]) -> list[Row]:
+    """A row for each (method, steps), in the results' order; ``baseline``: the (method, steps) that gains are over."""
+    groups: dict[tuple[str, int], list[Result]] = defaultdict(list)
+    for result in results:
+        groups[result.method, result.steps].append(result)
+    base = {name: _by_concept(groups.get(baseline, []), name) for name in ("subject", "text")}
+    rows = []
+    for (method, steps), found in groups.items():
+        scores = {name: _by_concept(found, name) for name in ("subject", "text")}
+        gains = {name: [s - base[name][c] for c, s in scores[name].items() if c in base[name]] for name in scores}
+        same = (method, steps) == baseline or not gains["subject"]
+        rows.append(
+            Row(
+                method,
+                steps,
+                len(scores["subject"]),
+                len(found),
+                mean_interval(list(scores["subject"].values())),
+                mean_interval(list(scores["text"].values())),
+                None if same else mean_interval(gains["subject"]),
+                None if same else mean_interval(gains["text"]),
+                median(result.seconds for result in found),
+            )
+        )
+    return rows
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Markdown."""
+    head = "| method | steps | subject similarity | text similarity | subject gain | text gain | seconds | runs |"
+    lines = [head, "|---|---|---|---|---|---|---|---|"]
+    for row in rows:
+        gains = [str(gain) if gain else "" for gain in (row.subject_gain, row.text_gain)]
+        numbers = [row.subject, row.text, *gains, f"{row.seconds:.0f}", f"{row.concepts} × {row.runs // row.concepts}"]
+        lines.append(f"| {row.method} | {row.steps} | " + " | ".join(map(str, numbers)) + " |")
+    return "\n".join(lines)
+
+
+def _by_concept(results: Sequence[Result], name: str) -> dict[str, float]:
+    values: dict[str, list[float]] = defaultdict(list)
+    for result in results:
+        values[result.concept].append(getattr(result, name))
+    return {concept: mean(scores) for concept, scores in values.items()}

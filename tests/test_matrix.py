@@ -1,0 +1,153 @@
+"""The matrix of tasks: results are made once, survive deaths, and say what was asked of whom."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessorPil,
+    CLIPModel,
+    CLIPTokenizer,
+    ViTConfig,
+    ViTImageProcessorPil,
+    ViTModel,
+)
+
+import promptplus as pp
+from promptplus.evaluation import matrix as module
+from promptplus.evaluation.judges import ClipJudge, DinoJudge
+from promptplus.evaluation.matrix import WORD, Matrix, Method, Result, Task
+from promptplus.evaluation.prompts import POCKET, POCKET_HARD, REAL
+from promptplus.evaluation.scoring import Scorer
+from promptplus.generation import generate
+from promptplus.inversion.checkpoint import locked
+from promptplus.inversion.images import load_pictures, read_picture
+from promptplus.pocket import CONCEPTS, PIPELINE
+
+CONCEPT = CONCEPTS / "robot"
+XTI = Method("xti", {"batch_size": 1}, steps=(1, 2))
+SIZE = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+PICTURE = {"image_size": 32, "patch_size": 16}
+
+
+@pytest.fixture(scope="module")
+def scorer() -> Scorer:
+    """Judges with random weights: the matrix does not depend on what they think."""
+    torch.manual_seed(0)
+    tokenizer = CLIPTokenizer.from_pretrained(PIPELINE / "tokenizer")
+    text = {**SIZE, "vocab_size": len(tokenizer), "max_position_embeddings": tokenizer.model_max_length}
+    text |= {"eos_token_id": tokenizer.eos_token_id}
+    config = CLIPConfig(text_config=text, vision_config={**SIZE, **PICTURE}, projection_dim=8)
+    side = {"size": {"height": 32, "width": 32}}
+    cut = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+    clip = ClipJudge(CLIPModel(config).eval(), CLIPImageProcessorPil(**cut), tokenizer)
+    dino = DinoJudge(
+        ViTModel(ViTConfig(**SIZE, **PICTURE), add_pooling_layer=False).eval(), ViTImageProcessorPil(**side)
+    )
+    return Scorer(clip, dino, ("a photo of a {}", "a red {}"), per_prompt=1)
+
+
+@pytest.fixture(autouse=True)
+def two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("promptplus.generation.STEPS", 2)
+
+
+@pytest.fixture
+def matrix(pplus: pp.PPlus, scorer: Scorer, tmp_path: Path) -> Matrix:
+    return Matrix(pplus, "pocket", scorer, tmp_path)
+
+
+def files(folder: Path) -> dict[Path, int]:
+    return {p: p.stat().st_mtime_ns for p in (folder / "results").glob("*.json")}
+
+
+def test_a_task_is_scored_at_each_step_count(matrix: Matrix, tmp_path: Path) -> None:
+    first, second = matrix.run([Task(CONCEPT, XTI, 0)], progress=False)
+    assert (first.concept, first.method, first.seed, first.steps, second.steps) == ("robot", "xti", 0, 1, 2)
+    assert first.subject != second.subject
+    assert second.seconds > first.seconds > 0
+    assert set(first.by_prompt) == {"a photo of a {}", "a red {}"}
+    assert sum(subject for subject, _ in first.by_prompt.values()) / 2 == pytest.approx(first.subject)
+    assert not matrix.pplus.concepts
+    assert not list((tmp_path / "runs").glob("*/training"))
+    assert [read_picture(p).size for p in (tmp_path / "results").glob("*.png")] == [(130, 64), (130, 64)]
+
+
+def test_what_exists_is_not_done_again(matrix: Matrix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = Task(CONCEPT, XTI, 0)
+    before = matrix.run([task], progress=False)
+    written = files(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "run_inversion", lambda *_, **__: pytest.fail("it was trained again"))
+        renamed = Task(CONCEPT, Method("another name", XTI.options, XTI.steps), 0)
+        again = matrix.run([task, renamed], progress=False)
+    assert again[:2] == before
+    assert [r.method for r in again[2:]] == ["another name"] * 2
+    assert files(tmp_path) == written
+    for other in (Task(CONCEPT, XTI, 1), Task(CONCEPTS / "teapot", XTI, 0), Task(CONCEPT, Method("xti", {}, (1,)), 0)):
+        assert matrix.find(other)[0] is None
+
+
+def test_a_death_loses_no_result(matrix: Matrix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, straight = Task(CONCEPT, XTI, 0), matrix.run([Task(CONCEPT, XTI, 0)], progress=False)
+    for path in files(tmp_path):
+        path.unlink()
+    score, calls = matrix.scorer.of_model, iter(range(10))
+
+    def dies(*arguments: Any) -> Any:
+        if next(calls) == 1:
+            raise KeyboardInterrupt
+        return score(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(matrix.scorer, "of_model", dies)
+        with pytest.raises(KeyboardInterrupt):
+            matrix.run([task], progress=False)
+    assert not matrix.pplus.concepts
+    assert [bool(found) for found in matrix.find(task)] == [True, False]
+    written = files(tmp_path)
+    resumed = matrix.run([task], progress=False)
+    assert [(r.subject, r.text) for r in resumed] == [(r.subject, r.text) for r in straight]
+    assert written.items() <= files(tmp_path).items()
+
+
+def test_two_processes_share_the_tasks(matrix: Matrix, tmp_path: Path) -> None:
+    mine, theirs = Task(CONCEPT, XTI, 0), Task(CONCEPT, XTI, 1)
+    held = tmp_path / "runs" / matrix._id(theirs)
+    held.mkdir()
+    with locked(held):
+        assert {r.seed for r in matrix.run([theirs, mine], progress=False)} == {0}
+    assert {r.seed for r in matrix.run([theirs, mine], progress=False)} == {0, 1}
+
+
+def test_the_word_learns_nothing(matrix: Matrix, scorer: Scorer) -> None:
+    (found,) = matrix.run([Task(CONCEPT, Method(WORD, steps=(0,)), 3)], progress=False)
+    word = json.loads((CONCEPT / "concept.json").read_text())["class_word"]
+    texts = [prompt.format(word) for prompt in scorer.prompts]
+    pictures = generate(matrix.pplus, texts, [3000, 3001])
+    real = load_pictures(CONCEPT)
+    expected = scorer.of_pictures(pictures, word, scorer.dino.embed(real))
+    assert (found.subject, found.text, found.seconds) == (expected.subject, expected.text, 0.0)
+
+
+@pytest.mark.parametrize("method", ["dreambooth", "dreambooth-lora"])
+def test_denoisers_are_scored_too(matrix: Matrix, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    options = {"method": method, "class_pictures": str(CONCEPTS / "teapot"), "learning_rate": 1e-3}
+    found: list[Result] = matrix.run([Task(CONCEPT, Method(method, options, (1, 2)), 0)], progress=False)
+    assert [r.steps for r in found] == [1, 2]
+    assert found[0].subject != found[1].subject
+
+
+def test_prompts() -> None:
+    assert len(REAL) == 15
+    assert len(POCKET) >= 15
+    assert 3 * len(POCKET_HARD) >= len(POCKET)
+    assert len(set(POCKET)) == len(POCKET)
+    assert all(prompt.count("{}") == 1 for prompt in (*REAL, *POCKET))
+    tokenizer = CLIPTokenizer.from_pretrained(PIPELINE / "tokenizer")
+    words = {word for prompt in POCKET for word in prompt.format("").replace(",", "").split()}
+    split = [word for word in words if len(tokenizer(word, add_special_tokens=False).input_ids) != 1]
+    assert not split
