@@ -236,6 +236,11 @@ class PPlus:
         device = getattr(self.pipe, "_execution_device", None)
         return encode_texts(self.pipe.text_encoder, plan, known, clip_skip=clip_skip, device=device)
 
+    def tokenize(self, text: str) -> TokenizedText:
+        """One text's tokens, added concepts' placeholders among them."""
+        vectors = {token: concept.placeholder.vectors for token, concept in self._concepts.items()}
+        return self._tokenize(self._stock_form(text), vectors)
+
     def _stock_form(self, text: str) -> str:
         """Spell out multi-vector textual inversions that were loaded into the stock pipeline."""
         convert = getattr(self.pipe, "maybe_convert_prompt", None)
