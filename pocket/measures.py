@@ -18,7 +18,8 @@ from torch import Tensor
 
 import promptplus as pp
 from promptplus import pocket as package
-from promptplus.analysis.attributes import intervals, relative, subset_prompts
+from promptplus.analysis.attributes import Pair, by_classifier, measure, pictures, subset_takeovers
+from promptplus.analysis.curves import intervals, relative
 from promptplus.evaluation.judges import AttributeJudge, ClipJudge, DinoJudge
 from promptplus.evaluation.metrics import frechet_distance, recovered, share, subject_similarity
 from promptplus.generation import generate
@@ -55,6 +56,7 @@ FRESH = 900_000_000
 PICTURES = 16
 """Of a concept, of its ceiling and of its floor."""
 PAIRS = 64
+CAPTION = "{caption}"
 TRIED = 3
 """Named shapes whose captions are tried for each concept: those the judge finds nearest."""
 CPU = torch.device("cpu")
@@ -111,31 +113,30 @@ def captions(pplus: pp.PPlus, sheets: Path, kind: str, count: int) -> dict[str, 
 
 def curves(pplus: pp.PPlus, sheets: Path) -> dict[str, Any]:
     """Subset curves over pairs of captions that differ in everything, and where each attribute crosses one half."""
-    judge, rng = AttributeJudge.load(), random.Random(7)
-    prompts, pairs = [], []
+    rng, pairs = random.Random(7), []
     while len(pairs) < PAIRS:
-        one, two = random_test_scene(rng), random_test_scene(rng)
+        one, two = (random_test_scene(rng) for _ in range(2))
         if all(a != b for a, b in zip(labels(one), labels(two), strict=True)):
-            pairs.append((one, two))
-            prompts += subset_prompts(pplus.layers, full_caption(one), full_caption(two))
-    subsets = len(prompts) // PAIRS
-    seeds = [i // subsets for i in range(len(prompts))]
-    images = generate(pplus, prompts, seeds, progress="subset curves")
-    answers = judge.classify(images)
-    hits = {}
-    for column, name in enumerate(ATTRIBUTES):
-        wanted = [CLASSES[name][labels(two)[column]] for _, two in pairs for _ in range(subsets)]
-        hits[name] = np.array([a == b for a, b in zip(answers[name], wanted, strict=True)]).reshape(PAIRS, subsets)
-    rows = [torch.cat(list(to_tensor(images[i * subsets : (i + 1) * subsets])), 1) for i in range(8)]
+            pairs.append(Pair(said_of(one), said_of(two)))
+    takeovers = subset_takeovers(pplus.layers)
+    shown = [picture for pair in pairs[:8] for t in takeovers for picture in pictures(pplus, [pair], t, [0], CAPTION)]
+    rows = [torch.cat(list(to_tensor(shown[i : i + len(takeovers)])), 1) for i in range(0, len(shown), len(takeovers))]
     Image.fromarray(torch.cat(rows).numpy()).save(sheets / "subsets.png")
-    found = intervals(hits, [("object", "colour")])
+    scores = measure(pplus, pairs, takeovers, [0], by_classifier(AttributeJudge.load()), form=CAPTION, progress=True)
+    found = intervals(scores, [("object", "colour")])
     return {
         "pairs": PAIRS,
         "sizes": [len(subset) for subset in pplus.layers.subsets()],
-        "share": {name: [round(float(v), 3) for v in table.mean(0)] for name, table in hits.items()},
-        "relative": {name: [round(float(v), 3) for v in relative(table)] for name, table in hits.items()},
+        "share": {name: [round(float(v), 3) for v in table.mean(0)] for name, table in scores.items()},
+        "relative": {name: [round(float(v), 3) for v in relative(table)] for name, table in scores.items()},
         "crossings": {name: [round(v, 3) for v in (i.value, i.low, i.high)] for name, i in found.items()},
     }
+
+
+def said_of(scene: Scene) -> dict[str, str]:
+    """A scene's word for each attribute, and its caption."""
+    words = {name: CLASSES[name][label] for name, label in zip(ATTRIBUTES, labels(scene), strict=True)}
+    return {**words, "caption": full_caption(scene)}
 
 
 class ConceptScorer:

@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -68,11 +68,27 @@ def denoise(
     *,
     steps: int | None = None,
     guidance: float | None = None,
+    later: Mapping[int, Tensor] | None = None,
 ) -> list[Image.Image]:
-    """Pictures of already encoded prompts ``[B, S, n·D]``, one seed each."""
+    """Pictures of already encoded prompts ``[B, S, n·D]``, one seed each.
+
+    ``later``: other prompts ``[B, S, n·D]`` that take over from a denoising step (1, 2, …) on.
+    """
     steps, guidance = usual_sampling(pipe, steps, guidance)
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    return pipe(**kwargs, num_inference_steps=steps, guidance_scale=guidance, generator=generators).images
+    call: dict[str, Any] = {"num_inference_steps": steps, "guidance_scale": guidance}
+    call["generator"] = [torch.Generator().manual_seed(seed) for seed in seeds]
+    if later:
+        negative = kwargs["negative_prompt_embeds"]
+
+        def take_over(pipeline: Any, step: int, _timestep: Any, now: dict[str, Tensor]) -> dict[str, Tensor]:
+            other = later.get(step + 1)
+            if other is None:
+                return now
+            guided = pipeline.do_classifier_free_guidance
+            return {**now, "prompt_embeds": torch.cat([negative, other]) if guided else other}
+
+        call |= {"callback_on_step_end": take_over, "callback_on_step_end_tensor_inputs": ["prompt_embeds"]}
+    return pipe(**kwargs, **call).images
 
 
 def usual_sampling(pipe: Any, steps: int | None = None, guidance: float | None = None) -> tuple[int, float]:

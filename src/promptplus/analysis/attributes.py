@@ -1,51 +1,155 @@
-"""Which layers decide which attribute: a second prompt takes a growing subset of layers (paper section 3.1)."""
+"""Which layers, and which denoising steps, decide what: a second prompt takes over some of them (paper section 3.1)."""
 
-from collections.abc import Mapping, Sequence
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
+from tqdm import tqdm
 
-from promptplus.evaluation.metrics import RESAMPLES, Interval
+from promptplus.conditioning import PPlus
+from promptplus.errors import SettingsError
+from promptplus.evaluation.judges import AttributeJudge, ClipJudge
+from promptplus.generation import BATCH, denoise, quiet, usual_sampling
 from promptplus.layers import LayerMap
 from promptplus.prompts import PPlusPrompt
 
-HALF = 0.5
+FORM = "a {colour} {object}, {style}"  # the paper's pairs look like this
+
+Values = Mapping[str, str]
+"""What a prompt says of each attribute: ``{"colour": "red", "object": "house", "style": "watercolor"}``."""
+Score = Callable[[Sequence[Image.Image], Sequence[Values]], dict[str, np.ndarray]]
+"""Pictures and, for each, prompt 2's values → how much of each attribute shows, ``[picture]``."""
 
 
-def subset_prompts(layers: LayerMap, first: str, second: str) -> list[PPlusPrompt]:
-    """``first`` everywhere but on each nested subset of ``LayerMap.subsets()``, which takes ``second``."""
-    prompts = [PPlusPrompt(first)]
-    prompts += [PPlusPrompt(first, ((",".join(map(str, subset)), second),)) for subset in layers.subsets()[1:]]
-    return prompts
+@dataclass(frozen=True)
+class Takeover:
+    """Prompt 2 in some layers during some of the denoising: from ``start`` to ``end``, shares of its steps."""
+
+    layers: tuple[int, ...]
+    start: float = 0.0
+    end: float = 1.0
 
 
-def relative(hits: np.ndarray) -> np.ndarray:
-    """Mean over pairs of ``hits`` ``[pairs, subsets]``, scaled so that no layers are 0 and all layers 1."""
-    curve = hits.mean(0)
-    return (curve - curve[0]) / max(curve[-1] - curve[0], 1e-9)
+@dataclass(frozen=True)
+class Pair:
+    """Two prompts that differ in every attribute."""
+
+    first: Values
+    second: Values
+
+    def prompt(self, which: str, form: str = FORM) -> str:
+        """The text of ``first`` or ``second``."""
+        return form.format(**getattr(self, which))
 
 
-def crossing(curve: np.ndarray) -> float:
-    """Where a relative curve first reaches one half: a subset index, linear between two; the last if it never does."""
-    above = np.flatnonzero(curve >= HALF)
-    if not len(above) or above[0] == 0:
-        return float(above[0]) if len(above) else float(len(curve) - 1)
-    after = int(above[0])
-    return after - 1 + (HALF - curve[after - 1]) / (curve[after] - curve[after - 1])
+def draw_pairs(words: Mapping[str, Sequence[str]], count: int, seed: int = 0) -> list[Pair]:
+    """Random pairs out of each attribute's words. Raises SettingsError where an attribute has fewer than two."""
+    poor = [name for name, choices in words.items() if len(set(choices)) < 2]
+    if poor:
+        raise SettingsError(f"{poor[0]}: two words or more are needed to tell prompts apart")
+    rng = random.Random(f"pairs {seed}")
+    drawn = [{name: rng.sample(list(choices), 2) for name, choices in words.items()} for _ in range(count)]
+    return [Pair({n: a for n, (a, _) in d.items()}, {n: b for n, (_, b) in d.items()}) for d in drawn]
 
 
-def intervals(hits: Mapping[str, np.ndarray], pairs: Sequence[tuple[str, str]], seed: int = 0) -> dict[str, Interval]:
-    """Half crossings of each attribute, and differences (second minus first) of each of ``pairs`` under "a < b".
+def subset_takeovers(layers: LayerMap) -> list[Takeover]:
+    """The nested subsets, coarse to fine: none … all."""
+    return [Takeover(subset) for subset in layers.subsets()]
 
-    Prompt pairs are resampled with replacement, the same ones for every attribute.
-    """
-    count = len(next(iter(hits.values())))
-    rng = np.random.default_rng(seed)
 
-    def crossings(rows: np.ndarray) -> dict[str, float]:
-        found = {name: crossing(relative(table[rows])) for name, table in hits.items()}
-        return found | {f"{a} < {b}": found[b] - found[a] for a, b in pairs}
+def step_takeovers(layers: LayerMap, count: int = 8) -> list[Takeover]:
+    """All layers, from a step on: never, for the last steps, … from the start. The rival of the subsets."""
+    everything = tuple(range(len(layers)))
+    return [Takeover(everything, start=1 - i / (count - 1)) for i in range(count)]
 
-    drawn = [crossings(rng.integers(0, count, count)) for _ in range(RESAMPLES)]
-    exact = crossings(np.arange(count))
-    ends = {name: np.percentile([sample[name] for sample in drawn], (2.5, 97.5)) for name in exact}
-    return {name: Interval(value, float(ends[name][0]), float(ends[name][1])) for name, value in exact.items()}
+
+def single_takeovers(layers: LayerMap) -> list[Takeover]:
+    """No layer, each layer by itself, all layers."""
+    return [Takeover(()), *(Takeover((i,)) for i in range(len(layers))), Takeover(tuple(range(len(layers))))]
+
+
+def window_takeovers(layers: LayerMap, windows: int = 4) -> list[Takeover]:
+    """None; coarse, medium and fine layers, each in each window of the steps; all."""
+    groups = [layers.group(name) for name in ("coarse", "medium", "fine")]
+    spans = [(i / windows, (i + 1) / windows) for i in range(windows)]
+    parts = [Takeover(group, *span) for group in groups for span in spans]
+    return [Takeover(()), *parts, Takeover(tuple(range(len(layers))))]
+
+
+def measure(
+    pplus: PPlus,
+    pairs: Sequence[Pair],
+    takeovers: Sequence[Takeover],
+    seeds: Sequence[int],
+    score: Score,
+    *,
+    form: str = FORM,
+    steps: int | None = None,
+    guidance: float | None = None,
+    progress: bool = False,
+) -> dict[str, np.ndarray]:
+    """How much of prompt 2's attributes shows: by name, ``[pair, takeover]``, means over seeds."""
+    found: dict[str, np.ndarray] = {}
+    cases = [(p, s) for p in range(len(pairs)) for s in range(len(seeds))]
+    with tqdm(total=len(takeovers) * len(cases), unit="picture", disable=not progress) as bar:
+        for column, takeover in enumerate(takeovers):
+            for start in range(0, len(cases), BATCH):
+                part = cases[start : start + BATCH]
+                chosen = [pairs[p] for p, _ in part]
+                images = pictures(pplus, chosen, takeover, [seeds[s] for _, s in part], form, steps, guidance)
+                for name, values in score(images, [pair.second for pair in chosen]).items():
+                    table = found.setdefault(name, np.zeros((len(pairs), len(takeovers))))
+                    np.add.at(table[:, column], [p for p, _ in part], values / len(seeds))
+                bar.update(len(part))
+    return found
+
+
+def pictures(
+    pplus: PPlus,
+    pairs: Sequence[Pair],
+    takeover: Takeover,
+    seeds: Sequence[int],
+    form: str = FORM,
+    steps: int | None = None,
+    guidance: float | None = None,
+) -> list[Image.Image]:
+    """A picture of each pair under one takeover; the pairs are one batch."""
+    steps, guidance = usual_sampling(pplus.pipe, steps, guidance)
+    plain = pplus.encode([pair.prompt("first", form) for pair in pairs])
+    begin, end = (round(share * steps) for share in (takeover.start, takeover.end))
+    if not takeover.layers or begin >= end:
+        taken = plain
+        begin, end = 0, steps
+    else:
+        spec = ",".join(map(str, takeover.layers))
+        mixed = [PPlusPrompt(p.prompt("first", form), ((spec, p.prompt("second", form)),)) for p in pairs]
+        taken = pplus.encode(mixed)
+    later = {step: kwargs["prompt_embeds"] for step, kwargs in ((begin, taken), (end, plain)) if 0 < step < steps}
+    with quiet(pplus.pipe):
+        return denoise(pplus.pipe, plain if begin else taken, seeds, steps=steps, guidance=guidance, later=later)
+
+
+def by_classifier(judge: AttributeJudge) -> Score:
+    """1 where the judge sees prompt 2's word of an attribute, else 0: the pocket's ground truth."""
+
+    def score(images: Sequence[Image.Image], wanted: Sequence[Values]) -> dict[str, np.ndarray]:
+        seen = judge.classify(images)
+        names = [name for name in wanted[0] if name in seen]
+        return {
+            name: np.array([a == w[name] for a, w in zip(seen[name], wanted, strict=True)], float) for name in names
+        }
+
+    return score
+
+
+def by_clip(judge: ClipJudge, phrases: Mapping[str, str]) -> Score:
+    """Cosine of picture and prompt 2's phrase (paper); ``phrases``: of each attribute, ``{}`` for its word."""
+
+    def score(images: Sequence[Image.Image], wanted: Sequence[Values]) -> dict[str, np.ndarray]:
+        seen = judge.embed(images)
+        texts = {name: [form.format(values[name]) for values in wanted] for name, form in phrases.items()}
+        return {name: (seen * judge.embed_texts(said)).sum(1).numpy() for name, said in texts.items()}
+
+    return score
