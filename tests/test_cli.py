@@ -182,7 +182,7 @@ def bad_calls(tmp: Path) -> dict[str, tuple[tuple[str, ...], str]]:
         "dreambooth with --each": ((*invert, *booth, "--each"), "each is no option of the method dreambooth"),
         "dreambooth with a density": ((*invert, *booth, *cat, "--density", "1"), "density is no option of the method"),
         "dreambooth with a rank": ((*invert, *booth, *cat, "--rank", "4"), "rank is no option of the method"),
-        "dreambooth of no class": ((*invert, *booth), "name the class of the subject"),
+        "dreambooth of no class": ((*invert, *booth), "name the class of the subject, as --class-word cat"),
         "an empty class folder": ((*invert, *booth, *cat, "--class-pictures", str(empty)), "empty is empty"),
         "a class for rows": ((*invert, *named, "--class-pictures", str(pictures)), "is an option of dreambooth"),
         "rank for rows": ((*invert, *named, "--rank", "4"), "rank is no option of the method xti"),

@@ -13,22 +13,25 @@ from PIL import Image
 from torch import nn
 
 import promptplus as pp
-from promptplus.errors import ConceptError, ModelError, PictureError, SettingsError
-from promptplus.generation import usual_sampling
+from promptplus.errors import ConceptError, ModelError, OutputError, PictureError, SettingsError, TrainingError
+from promptplus.generation import generate, usual_sampling
+from promptplus.inversion import class_pictures, denoisers, steps
 from promptplus.inversion import dreambooth as module
-from promptplus.inversion.denoisers import duplicate
+from promptplus.inversion.class_pictures import draw_class
+from promptplus.inversion.denoisers import duplicate, save_pipeline
 from promptplus.inversion.draws import DrawRule, Draws, LatentCache
-from promptplus.inversion.dreambooth import DreamBoothRun, draw_class, dreambooth
+from promptplus.inversion.dreambooth import DreamBoothRun, dreambooth
 from promptplus.inversion.images import to_pixels
 from promptplus.inversion.run import DreamBoothMethod
 from promptplus.inversion.subject import MAX_NORM, WEIGHT_DECAY
-from promptplus.inversion.trainee import Trainee, frozen, training_scheduler
+from promptplus.inversion.trainee import frozen, training_scheduler
 from promptplus.models import add_loras
 from promptplus.pocket.world import caption, random_scene
 from promptplus.report import run_page
 from tests.conftest import latents
 
 Pictures = list[Image.Image]
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 METHODS: tuple[DreamBoothMethod, ...] = ("dreambooth", "dreambooth-lora")
 RATE = {"dreambooth": 1e-4, "dreambooth-lora": 1e-2}
 
@@ -186,10 +189,16 @@ def test_micro_batches_change_memory_and_nothing_else(
         torch.testing.assert_close(weight, one[name], rtol=1e-6, atol=1e-7)
 
 
-def test_without_its_class_only_the_subject_counts(pplus: pp.PPlus, pictures: Pictures, tmp_path: Path) -> None:
-    call: dict[str, Any] = {"steps": 1, "prior_weight": 0.0, "preview_every": 0, "progress": False}
-    run = dreambooth(pplus, pictures, "house", out=tmp_path / "x", learning_rate=1e-4, **call)
-    assert len(run.losses) == 1
+def test_without_its_class_only_the_subject_counts(
+    exact: pp.PPlus, pictures: Pictures, others: Path, tmp_path: Path
+) -> None:
+    """As with a class whose weight is next to nothing."""
+    call: dict[str, Any] = {"steps": 1, "learning_rate": 1e-4, "preview_every": 0, "progress": False}
+    dreambooth(exact, pictures[:2], "house", out=tmp_path / "none", prior_weight=0.0, **call)
+    learn(exact, pictures, others, tmp_path / "tiny", steps=1, prior_weight=1e-12)
+    none, tiny = (weights(tmp_path / name / "pipeline", torch.float64) for name in ("none", "tiny"))
+    for name, weight in none.items():
+        torch.testing.assert_close(weight, tiny[name], rtol=0, atol=1e-8)
 
 
 def test_a_run_without_effect_says_so(pplus: pp.PPlus, pictures: Pictures, others: Path, tmp_path: Path) -> None:
@@ -206,33 +215,105 @@ def test_other_class_pictures_are_another_run(
         learn(pplus, pictures, others, tmp_path / "x", steps=2)
 
 
-def test_a_large_checkpoint_is_written_less_often() -> None:
-    assert module.DenoiserTrainee.checkpoint_every > Trainee.checkpoint_every
+def test_two_loras_add_up(pplus: pp.PPlus, pictures: Pictures, others: Path, tmp_path: Path) -> None:
+    call: dict[str, Any] = {"method": "dreambooth-lora", "steps": 1}
+    paths = [learn(pplus, pictures, others, tmp_path / str(seed), seed=seed, **call).product for seed in (0, 1)]
+    outputs = []
+    for chosen in ([], paths[:1], paths[1:], paths):
+        pipe = pp.load("pocket", device="cpu", dtype=torch.float64)
+        add_loras(pipe, chosen)
+        query = pipe.unet.down_blocks[0].attentions[0].transformer_blocks[0].attn2.to_q
+        with torch.no_grad():
+            outputs.append(query(torch.eye(query.in_features, dtype=torch.float64)))
+    plain, first, second, both = outputs
+    assert (first - second).abs().max() > 1e-6
+    torch.testing.assert_close(both - plain, (first - plain) + (second - plain), rtol=1e-6, atol=1e-9)
+
+
+def test_a_denoiser_with_a_lora_is_refused(pplus: pp.PPlus, pictures: Pictures, others: Path, tmp_path: Path) -> None:
+    path = learn(pplus, pictures, others, tmp_path / "x", method="dreambooth-lora", steps=1).product
+    pipe = pp.load("pocket", device="cpu")
+    add_loras(pipe, [path])
+    with pp.PPlus(pipe) as tuned, pytest.raises(ModelError, match="has a LoRA loaded"):
+        learn(tuned, pictures, others, tmp_path / "y", steps=1)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_loss_that_is_not_finite_keeps_the_last_good_weights(
+    pplus: pp.PPlus,
+    pictures: Pictures,
+    others: Path,
+    tmp_path: Path,
+    method: DreamBoothMethod,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    good = learn(pplus, pictures, others, tmp_path / "good", method=method, steps=1).product
+    losses, calls = steps.denoising_losses, iter(range(10))
+
+    def sick(*arguments: Any) -> torch.Tensor:
+        return losses(*arguments) * (float("nan") if next(calls) else 1.0)
+
+    monkeypatch.setattr(steps, "denoising_losses", sick)
+    with pytest.raises(TrainingError, match="last good weights are in"):
+        learn(pplus, pictures, others, tmp_path / "x", method=method, steps=3)
+    kept = tmp_path / "x" / ("last_good" if method == "dreambooth" else "last_good.safetensors")
+    part = f"unet/{WEIGHTS}" if method == "dreambooth" else ""
+    assert (kept / part if part else kept).read_bytes() == (good / part if part else good).read_bytes()
+
+
+def test_a_pipeline_that_cannot_be_written_leaves_the_old_one(pipe: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "pipeline"
+    save_pipeline(pipe, folder)
+    before = {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(denoisers, "sync", lambda _path: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        with pytest.raises(OutputError, match="No space left on device"):
+            save_pipeline(pipe, folder)
+    assert {p: p.stat().st_mtime_ns for p in folder.rglob("*")} == before
+    assert [p.name for p in tmp_path.iterdir()] == ["pipeline"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_half_precision_goes_the_same_way(
+    pictures: Pictures, others: Path, tmp_path: Path, method: DreamBoothMethod
+) -> None:
+    moved = []
+    for dtype in (torch.float32, torch.bfloat16):
+        with pp.PPlus(pp.load("pocket", device="cpu", dtype=dtype)) as pplus:
+            run = learn(pplus, pictures, others, tmp_path / str(dtype), method=method, steps=1)
+        moved.append(run.losses[0])
+        if method == "dreambooth":
+            assert pp.load(run.product, dtype=dtype).unet.dtype is dtype
+    assert moved[1] == pytest.approx(moved[0], rel=0.05)
 
 
 # ---- the class
 
 
 @pytest.fixture
-def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(
-        module, "cached_assets_path", lambda *names: (tmp_path / names[-1]).mkdir(exist_ok=True) or tmp_path / names[-1]
-    )
-    return tmp_path
+def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def folder(*names: str) -> Path:
+        (tmp_path / names[-1]).mkdir(exist_ok=True)
+        return tmp_path / names[-1]
+
+    monkeypatch.setattr(class_pictures, "cached_assets_path", folder)
 
 
-def test_the_class_is_drawn_once(pplus: pp.PPlus, cached: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("cached")
+def test_the_class_is_drawn_once(pplus: pp.PPlus, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[int] = []
-    dies = [True]
+    dies, roomless = [True], False
 
     def generate(_pplus: pp.PPlus, prompts: list[str], seeds: list[int]) -> Pictures:
+        if roomless and len(seeds) > 1:
+            raise RuntimeError("CUDA out of memory")
         drawn.extend(seeds)
         if dies and len(drawn) == 6:
             dies.clear()
             raise KeyboardInterrupt
         return [Image.new("RGB", (64, 64), (seed, 0, 0)) for seed in seeds]
 
-    monkeypatch.setattr(module, "generate", generate)
+    monkeypatch.setattr(class_pictures, "generate", generate)
     with pytest.raises(KeyboardInterrupt):
         draw_class(pplus, "a photo of a house", 6, 9, False)
     paths = draw_class(pplus, "a photo of a house", 6, 9, False)
@@ -240,13 +321,13 @@ def test_the_class_is_drawn_once(pplus: pp.PPlus, cached: Path, monkeypatch: pyt
     drawn.clear()
     assert draw_class(pplus, "a photo of a house", 6, 9, False) == paths
     assert not drawn
+    roomless = True
     calls = (("a house", 6, 9), ("a photo of a house", 6, 8), ("a photo of a house", 5, 9))
     assert len({draw_class(pplus, *call, False)[0].parent for call in calls} | {paths[0].parent}) == 4
 
 
-def test_the_class_is_what_the_model_draws(pplus: pp.PPlus, cached: Path) -> None:
-    from promptplus.generation import generate
-
+@pytest.mark.usefixtures("cached")
+def test_the_class_is_what_the_model_draws(pplus: pp.PPlus) -> None:
     (path,) = draw_class(pplus, "a photo of a house", 1, 4, False)
     (picture,) = generate(pplus, ["a photo of a house"], [4])
     assert list(Image.open(path).get_flattened_data()) == list(picture.get_flattened_data())

@@ -22,6 +22,7 @@ from promptplus.inversion.presets import PRESETS
 from promptplus.inversion.processes import Processes
 from promptplus.inversion.rows import initial_rows
 from promptplus.inversion.run import InversionRun, InversionSettings
+from promptplus.inversion.steps import RowTrainer
 from promptplus.inversion.trainee import training_scheduler
 from promptplus.inversion.trainer import run_inversion, run_inversions
 from promptplus.pocket import CONCEPTS
@@ -150,26 +151,44 @@ def cache(pplus: pp.PPlus, pictures: Pictures) -> LatentCache:
     return LatentCache.encode(pplus.pipe.vae, to_pixels(pictures, 64))
 
 
-def test_stratified_timesteps_are_one_of_each_part(cache: LatentCache) -> None:
-    rule = DrawRule(8, 1000, 27, stratified=True)
+@pytest.mark.parametrize("antithetic", [False, True])
+def test_stratified_timesteps_are_one_of_each_part(cache: LatentCache, antithetic: bool) -> None:
+    rule = DrawRule(8, 1000, 27, stratified=True, antithetic=antithetic)
+    parts = 4 if antithetic else 8
     steps = [Draws.of("k", step, cache, rule) for step in range(40)]
-    assert all(sorted((draws.timestep // 125).tolist()) == list(range(8)) for draws in steps)
+    for draws in steps:
+        own = draws.timestep[::2] if antithetic else draws.timestep
+        assert sorted((own // (1000 // parts)).tolist()) == list(range(parts))
     seen = torch.stack([draws.timestep for draws in steps]).float()
     assert (seen.mean(0) - 499.5).abs().max() < 4 * 289 / 40**0.5, "no sample may keep to one part"
 
 
 def test_antithetic_pairs_differ_in_the_sign_of_their_noise(cache: LatentCache) -> None:
     draws = Draws.of("k", 0, cache, DrawRule(5, 1000, 27, antithetic=True))
-    plain = Draws.of("k", 0, cache, DrawRule(5, 1000, 27))
+    plain = Draws.of("k", 0, cache, DrawRule(3, 1000, 27))
     for first, second in ((0, 1), (2, 3)):
         assert torch.equal(draws.noise[second], -draws.noise[first])
         for name in ("picture", "flip", "timestep", "posterior"):
             assert torch.equal(getattr(draws, name)[second], getattr(draws, name)[first])
-    assert torch.equal(draws.noise[::2], plain.noise[::2])
+    assert torch.equal(draws.noise[::2], plain.noise)
 
 
-def test_noisier_draws_late_timesteps_more_often(cache: LatentCache) -> None:
-    rule = DrawRule(200, 1000, 27, noisier=3.0)
+@pytest.mark.parametrize("count", [2, 4, 5])
+def test_antithetic_pairs_show_every_picture_equally_often(pplus: pp.PPlus, pictures: Pictures, count: int) -> None:
+    cache = LatentCache.encode(pplus.pipe.vae, to_pixels(pictures[:count], 64))
+    rule = DrawRule(4, 1000, 27, antithetic=True)
+    shown = torch.cat([Draws.of("k", step, cache, rule).picture for step in range(count)])
+    assert shown.bincount(minlength=count).tolist() == [4] * count
+
+
+@pytest.mark.parametrize("name", ["stratified", "antithetic"])
+def test_one_sample_has_no_parts_and_no_partner(pplus: pp.PPlus, pictures: Pictures, name: str) -> None:
+    with pytest.raises(SettingsError, match=f"{name} needs a batch_size of 2 or more, not 1"):
+        learn(pplus, pictures, batch_size=1, **{name: True})
+
+
+def test_a_bias_draws_late_timesteps_more_often(cache: LatentCache) -> None:
+    rule = DrawRule(200, 1000, 27, timestep_bias=3.0)
     timesteps = torch.cat([Draws.of("k", step, cache, rule).timestep for step in range(5)]).float()
     assert timesteps.mean() == pytest.approx(750, abs=4 * 194 / 1000**0.5)  # of 1 - u³: 3/4, deviation .194
     assert 0 <= timesteps.min() <= timesteps.max() < 1000
@@ -257,6 +276,20 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
         torch.testing.assert_close(two[key], weight, rtol=1e-9, atol=1e-9)
     started = pp.Concept.load(tmp_path / "one" / "robot" / "concept.safetensors")
     assert started.provenance["steps"] == 20
+
+
+def test_a_process_without_samples_has_gradients_of_zero(pplus: pp.PPlus, pictures: Pictures) -> None:
+    """Else it would miss the sums that the others wait in."""
+    cache = LatentCache.encode(pplus.pipe.vae, to_pixels(pictures, 64))
+    settings = InversionSettings(batch_size=1, steps=1)
+    blank = pp.Concept("<x>", initial_rows(pplus, "house", settings).expand(16, -1, -1), pplus.layers)
+    trainer = RowTrainer.alone(pplus, blank, cache, settings)
+    summed: list[torch.Tensor] = []
+    trainer.processes.share = lambda _samples: range(0)
+    trainer.processes.add = lambda *tensors: summed.extend(tensors)
+    trainer.gradients(trainer.trainees, [trainer.trainees[0].draws()])
+    assert [tuple(tensor.shape) for tensor in summed] == [(1,), (16, 1, pplus.width)]
+    assert all((tensor == 0).all() for tensor in summed)
 
 
 def test_a_batch_is_shared_without_rest(monkeypatch: pytest.MonkeyPatch) -> None:

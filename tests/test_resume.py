@@ -34,6 +34,7 @@ from promptplus.pocket import CONCEPTS
 from promptplus.templates import captions
 
 Pictures = list[Image.Image]
+SETTINGS = {"seed": 0, "steps": 5}
 
 
 @pytest.fixture(autouse=True)
@@ -310,11 +311,11 @@ def test_a_checkpoint_that_is_none_is_refused(
 
 def test_a_checkpoint_comes_back_bit_for_bit(tmp_path: Path) -> None:
     moments = {"exp_avg": torch.randn(2, 1, 8, dtype=torch.float64), "step": torch.tensor(3.0)}
-    saved = Checkpoint(3, {"rows": torch.randn(2, 1, 8)}, moments, torch.rand(3, dtype=torch.float64), {"seed": 0}, 1.5)
+    saved = Checkpoint(3, {"rows": torch.randn(2, 1, 8)}, moments, torch.rand(3, dtype=torch.float64), SETTINGS, 1.5)
     saved.save(tmp_path)
     loaded = Checkpoint.load(tmp_path)
     assert loaded
-    assert (loaded.step, loaded.settings, loaded.seconds) == (3, {"seed": 0}, 1.5)
+    assert (loaded.step, loaded.settings, loaded.seconds) == (3, SETTINGS, 1.5)
     assert torch.equal(loaded.weights["rows"], saved.weights["rows"])
     assert torch.equal(loaded.losses, saved.losses)
     assert {k: v.tolist() for k, v in loaded.moments.items()} == {k: v.tolist() for k, v in moments.items()}

@@ -1,14 +1,18 @@
 """Writing without losing anything: whole files or none, new folders only."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from promptplus.errors import OutputError
 
 StrPath = str | os.PathLike[str]
+TEMPORARY = ".promptplus-"  # begins the names of folders that something is being written in
 
 
 def write_atomically(path: StrPath, data: bytes) -> Path:
@@ -20,24 +24,35 @@ def write_atomically(path: StrPath, data: bytes) -> Path:
 
 @contextmanager
 def whole_file(path: StrPath) -> Generator[Path]:
-    """Gives a temporary path to write to; afterwards it is fsynced and renamed, or removed where writing failed."""
+    """Gives a temporary path to write to; afterwards it is fsynced and renamed, or removed where writing failed.
+
+    The path has the file's own name in a hidden folder of its own, since some writers make temporaries too.
+    """
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        temporary = Path(name)
+        folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=TEMPORARY))
         try:
-            yield temporary
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            temporary.chmod(0o644)  # mkstemp's 0600 would keep others from reading a shared file
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink()
-            raise
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+            yield folder / path.name
+            sync(folder / path.name)
+            (folder / path.name).chmod(0o644)  # some writers' 0600 would keep others from reading a shared file
+            (folder / path.name).replace(path)
+        finally:
+            shutil.rmtree(folder)
+    except (OSError, SafetensorError) as error:
+        raise OutputError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def sync(path: Path) -> None:
+    """Have a file's bytes on the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed writers left half written."""
+    for leftover in folder.glob(f"{TEMPORARY}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def check_folder(path: StrPath, *, new: bool = False) -> Path:

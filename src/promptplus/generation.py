@@ -112,7 +112,7 @@ def _read_sampling(path: Path) -> tuple[int, float]:
     try:
         told = json.loads(path.read_text("utf-8"))
         return int(told["steps"]), float(told["guidance"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise ModelError(f"{path} does not hold {{steps, guidance}}") from error
 
 

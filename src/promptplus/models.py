@@ -1,6 +1,7 @@
 """Loading a pipeline: the pocket model, a hub id, a folder or a single file; device and dtype in one place."""
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -64,11 +65,13 @@ def add_loras(pipe: Any, paths: Sequence[str | os.PathLike[str]]) -> None:
 
 def _add_lora(pipe: Any, path: Path, name: str) -> None:
     try:
-        pipe.load_lora_weights(str(path.parent), weight_name=path.name, adapter_name=name, use_safetensors=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several LoRAs are meant
+            pipe.load_lora_weights(str(path.parent), weight_name=path.name, adapter_name=name, use_safetensors=True)
     except Exception as error:  # peft and diffusers raise what they like
         if "PEFT backend" in str(error):
             raise ModelError("LoRA needs peft: pip install 'promptplus[lora]'") from error
-        raise ModelError(f"cannot load the LoRA {path}: {str(error).splitlines()[0]}") from error
+        raise ModelError(f"cannot load the LoRA {path}: {first_line(error)}") from error
     if name not in {adapter for adapters in pipe.get_list_adapters().values() for adapter in adapters}:
         raise ModelError(f"{path} holds no LoRA for this model")
 
@@ -115,9 +118,14 @@ def _dtype(dtype: str | torch.dtype | None, device: str, *, pocket: bool) -> tor
     return _DTYPES[dtype]
 
 
+def first_line(error: Exception) -> str:
+    """What an error says, in one line."""
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
 def _reason(model: str | os.PathLike[str], error: Exception) -> str:
     if Path(model).exists():
-        return str(error).splitlines()[0]
+        return first_line(error)
     return (
         f"it is not {POCKET!r}, no folder or file of that name exists, and the Hugging Face hub did not give it "
         "(no such id, or no network); check the name or download it first"

@@ -27,7 +27,7 @@ _LAYER = re.compile(r"(?P<layers>[^=]+)=(?P<text>.*)", re.DOTALL)
 class Recipe(BaseModel):
     """All that decides a picture but its seed.
 
-    ``concepts`` maps tokens to the sha256 of their rows, ``loras`` file names to that of their bytes.
+    ``concepts`` maps tokens to the sha256 of their rows; ``loras`` are file names, each with that of its bytes.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -40,7 +40,7 @@ class Recipe(BaseModel):
     clip_skip: int | None = None
     seed: int = 0
     concepts: dict[str, str] = {}
-    loras: dict[str, str] = {}
+    loras: list[tuple[str, str]] = []
     scheduler: str = ""
     dtype: str = ""
     version: str = ""
@@ -50,7 +50,7 @@ class Recipe(BaseModel):
         """A recipe for this pipeline, its concepts and LoRA files; ``make_pictures`` checks the prompts against it."""
         return cls(
             **values,
-            loras={path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in loras},
+            loras=[(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in loras],
             concepts={token: concept.sha256 for token, concept in pplus.concepts.items()},
             scheduler=type(pplus.pipe.scheduler).__name__,
             dtype=str(pplus.pipe.unet.dtype).removeprefix("torch."),

@@ -1,5 +1,6 @@
 """The verb that learns concepts: invert."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -88,7 +89,7 @@ def invert(
     antithetic: Annotated[
         bool | None, typer.Option(help="Use each noise twice, once negated; default: no.", rich_help_panel=HOW)
     ] = None,
-    noisier: Annotated[
+    timestep_bias: Annotated[
         float | None, typer.Option(help="Above 1: more of the noisy timesteps; default 1.", rich_help_panel=HOW)
     ] = None,
     identifier: Annotated[
@@ -143,7 +144,7 @@ def invert(
         "average": average,
         "stratified": stratified,
         "antithetic": antithetic,
-        "noisier": noisier,
+        "timestep_bias": timestep_bias,
         "identifier": identifier,
         "class_count": class_count,
         "prior_weight": prior_weight,
@@ -185,6 +186,7 @@ def _dreambooth(
     call: dict[str, Any],
     as_json: bool,
 ) -> None:
+    from promptplus.errors import ConceptError
     from promptplus.files import free_folder, write_atomically
     from promptplus.inversion.dreambooth import dreambooth
     from promptplus.inversion.images import load_pictures, read_note
@@ -194,7 +196,10 @@ def _dreambooth(
 
     note = read_note(pictures)
     named = {"class_word": told.class_word or note.class_word or note.initializer, "kind": told.kind or note.kind}
-    out = out or free_folder(Path("runs") / f"{call.get('identifier', 'sks')}-{named['class_word']}")
+    if not named["class_word"]:
+        raise ConceptError("name the class of the subject, as --class-word cat, or write it into concept.json")
+    name = re.sub(r"[^\w-]+", "-", f"{call.get('identifier', 'sks')}-{named['class_word']}")
+    out = out or free_folder(Path("runs") / name)
     first = Processes().first
     if first:
         check_run_folder(out)

@@ -31,7 +31,9 @@ HASHES = {
     "pictures": "pictures",
     "class_pictures": "class pictures",
     "denoiser": "denoiser weights",
+    "text_encoder": "text encoder weights",
     "token_table": "text encoder weights",
+    "vae": "VAE weights",
 }
 """Settings that are hashes, and what they stand for."""
 
@@ -62,10 +64,7 @@ class Checkpoint:
         tensors = {k: v.detach().cpu().contiguous() for k, v in {**tensors, "losses": self.losses}.items()}
         record = {"step": self.step, "settings": self.settings, "seconds": self.seconds}
         with whole_file(folder / NAME) as temporary:
-            try:
-                save_file(tensors, temporary, {"run": json.dumps(record)})
-            except SafetensorError as error:
-                raise OSError(str(error)) from error
+            save_file(tensors, temporary, {"run": json.dumps(record)})
 
     @classmethod
     def load(cls, folder: Path, room: int = ROWS_BYTES) -> Self | None:
@@ -92,6 +91,7 @@ class Checkpoint:
                 part, name = key.split(".", 1)
                 named[part][name] = value
             step, seconds = int(record["step"]), float(record["seconds"])
+            int(record["settings"]["steps"])
             return cls(step, named["weight"], named["moment"], losses, dict(record["settings"]), seconds)
         except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
             raise OutputError(f"{path} is no checkpoint of an inversion ({error}); give another folder") from error
@@ -126,12 +126,6 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def sweep(folder: Path) -> None:
-    """Remove what a killed writer left half written (``files.write_atomically`` names it ``.NAME.random``)."""
-    for leftover in [*folder.glob(".*.*.*"), *folder.glob("previews/.*.*.*")]:
-        leftover.unlink(missing_ok=True)
 
 
 class StopSignal:

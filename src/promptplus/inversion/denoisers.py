@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
-from promptplus.errors import OutputError
-from promptplus.files import whole_file
+from promptplus.errors import ModelError, OutputError
+from promptplus.files import TEMPORARY, sync, whole_file
 from promptplus.generation import SAMPLING, usual_sampling
 from promptplus.inversion.draws import generator
 
@@ -20,14 +21,18 @@ ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")  # the projections that LoRA ad
 
 def duplicate(unet: Any, least: torch.dtype | None = None) -> Any:
     """A copy of a denoiser without its hooks; its weights take gradients, in a precision of at least ``least``."""
+    if getattr(unet, "peft_config", None):
+        raise ModelError("the denoiser has a LoRA loaded; unload it, or load the pipeline anew")
     with torch.device("meta"):
         copied = type(unet).from_config(unet.config)
 
     def own(weight: Tensor) -> Tensor:
         dtype = torch.promote_types(weight.dtype, least) if least and weight.is_floating_point() else weight.dtype
-        return weight.detach().to(dtype, copy=True)
+        return weight.detach().to(dtype, copy=True).contiguous()
 
     copied.load_state_dict({name: own(weight) for name, weight in unet.state_dict().items()}, assign=True)
+    if unet.is_gradient_checkpointing:
+        copied.enable_gradient_checkpointing()
     return copied.requires_grad_(True).eval()
 
 
@@ -56,18 +61,23 @@ def with_denoiser(pipe: Any, unet: Any) -> Any:
 def save_pipeline(pipe: Any, folder: Path) -> None:
     """Write a pipeline that stock diffusers loads, whole or not at all; it replaces one that is there."""
     try:
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=TEMPORARY))
+        new, old = temporary / "new", temporary / "old"
         try:
-            pipe.save_pretrained(temporary / "new", safe_serialization=True)
+            pipe.save_pretrained(new, safe_serialization=True)
             steps, guidance = usual_sampling(pipe)
-            (temporary / "new" / SAMPLING).write_text(json.dumps({"steps": steps, "guidance": guidance}) + "\n")
+            (new / SAMPLING).write_text(json.dumps({"steps": steps, "guidance": guidance}) + "\n")
+            for path in filter(Path.is_file, new.rglob("*")):
+                sync(path)
             if folder.exists():
-                folder.rename(temporary / "old")
-            (temporary / "new").rename(folder)
+                folder.rename(old)
+            new.rename(folder)
         finally:
+            if old.exists() and not folder.exists():
+                old.rename(folder)
             shutil.rmtree(temporary)
-    except OSError as error:
-        raise OutputError(f"cannot write {folder}: {error.strerror or error}") from error
+    except (OSError, SafetensorError) as error:
+        raise OutputError(f"cannot write {folder}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def save_lora(pipe: Any, unet: Any, path: Path) -> None:

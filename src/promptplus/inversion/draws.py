@@ -54,9 +54,9 @@ class DrawRule:
         batch: samples; ``timesteps``: how many the noise schedule has; ``templates``: captions to choose from.
         flip: mirror half of the pictures.
         one_template: the first sample's template serves the whole batch.
-        stratified: one timestep from each of ``batch`` equal parts of the schedule, in random order (our choice).
+        stratified: one timestep from each of equal parts of the schedule, in random order (our choice).
         antithetic: every second sample repeats the one before it with the opposite noise (our choice).
-        noisier: timestep = (1 - u ** noisier) * timesteps for uniform u: 1 uniform, above it more of the noisy ones.
+        timestep_bias: timestep = (1 - u ** bias) * timesteps for uniform u: 1 uniform, above it more noisy ones.
     """
 
     batch: int
@@ -66,7 +66,12 @@ class DrawRule:
     one_template: bool = False
     stratified: bool = False
     antithetic: bool = False
-    noisier: float = 1.0
+    timestep_bias: float = 1.0
+
+    @property
+    def own(self) -> int:
+        """Samples that are drawn; the others repeat them."""
+        return -(-self.batch // 2) if self.antithetic else self.batch
 
 
 @dataclass(frozen=True)
@@ -83,13 +88,9 @@ class Draws:
     @classmethod
     def of(cls, key: str, step: int, cache: LatentCache, rule: DrawRule) -> "Draws":
         """Draw for samples 0 … batch - 1 of a step; ``key`` names the run's seed and concept."""
-        part = torch.randperm(rule.batch, generator=generator(f"{key}/{step}/parts")).tolist()
+        part = torch.randperm(rule.own, generator=generator(f"{key}/{step}/parts")).tolist()
         drawn: list[list[Any]] = []
-        for sample in range(rule.batch):
-            if rule.antithetic and sample % 2:
-                *same, noise, posterior = drawn[-1]
-                drawn.append([*same, -noise, posterior])
-                continue
+        for sample in range(rule.own):
             g = generator(f"{key}/{step}/{sample}")
             timestep = _timestep(g, rule, part[sample])
             mirrored = torch.rand((), generator=g) < 0.5 if rule.flip else torch.tensor(False)
@@ -98,8 +99,10 @@ class Draws:
             variant = int(torch.randint(cache.variants, (), generator=g)) if cache.variants > 1 else 0
             # pictures take turns, so each is seen equally often
             pictures = cache.mean.shape[1] // cache.variants
-            picture = (step * rule.batch + sample) % pictures + variant * pictures
+            picture = (step * rule.own + sample) % pictures + variant * pictures
             drawn.append([picture, int(mirrored), timestep, template, noise, posterior])
+            if rule.antithetic and len(drawn) < rule.batch:
+                drawn.append([picture, int(mirrored), timestep, template, -noise, posterior])
         picture, mirror, timestep, template, noise, posterior = map(list, zip(*drawn, strict=True))
         return cls(
             picture=torch.tensor(picture),
@@ -133,12 +136,12 @@ class Draws:
 
 def _timestep(g: torch.Generator, rule: DrawRule, part: int) -> int:
     """A timestep; where they are stratified, of the part'th part."""
-    if not rule.stratified and rule.noisier == 1:
+    if not rule.stratified and rule.timestep_bias == 1:
         return int(torch.randint(rule.timesteps, (), generator=g))
     u = torch.rand((), generator=g, dtype=torch.float64).item()
     if rule.stratified:
-        u = (part + u) / rule.batch
-    return min(int((1 - u**rule.noisier) * rule.timesteps), rule.timesteps - 1)
+        u = (part + u) / rule.own
+    return min(int((1 - u**rule.timestep_bias) * rule.timesteps), rule.timesteps - 1)
 
 
 def generator(key: str) -> torch.Generator:

@@ -6,29 +6,34 @@ import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
-from huggingface_hub import cached_assets_path
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from promptplus.concept import Kind
 from promptplus.conditioning import PPlus
 from promptplus.errors import ConceptError, ModelError, SettingsError
-from promptplus.files import whole_file, write_atomically
-from promptplus.generation import generate, usual_sampling
+from promptplus.files import write_atomically
 from promptplus.inversion.checkpoint import ROWS_BYTES, locked
+from promptplus.inversion.class_pictures import draw_class
 from promptplus.inversion.denoisers import save_lora, save_pipeline, with_denoiser
 from promptplus.inversion.draws import LatentCache, jittered
 from promptplus.inversion.images import load_pictures, read_note, to_pixels
 from promptplus.inversion.previews import preview, preview_prompt
 from promptplus.inversion.processes import Processes
-from promptplus.inversion.run import DreamBoothMethod, Run, RunFolder, Schedule, checked, often
-from promptplus.inversion.seat import Common, Seat, pixels_hash, record_of, weights_hash
+from promptplus.inversion.run import (
+    DreamBoothMethod,
+    Run,
+    RunFolder,
+    Schedule,
+    check_run_folder,
+    checked,
+    often,
+)
+from promptplus.inversion.seat import Common, Seat, pixels_hash, record_of
 from promptplus.inversion.sitting import Sitting
 from promptplus.inversion.subject import (
     DEFAULTS,
@@ -40,8 +45,7 @@ from promptplus.inversion.subject import (
 from promptplus.models import base_model, picture_size
 
 PIPELINE, LORA_FILE, FINISHED = "pipeline", "pytorch_lora_weights.safetensors", "finished.json"
-CLASS_BATCH = 4  # class pictures drawn at once (diffusers' DreamBooth example)
-BYTES_PER_WEIGHT = 12  # of a checkpoint: float32, and the optimiser's two moments
+BYTES_PER_WEIGHT = 24  # of a checkpoint at most: a weight and its two moments, in float64
 STILL = 1e-4  # a denoiser whose weights moved less than this share of their norm has learned nothing (our choice)
 
 
@@ -65,7 +69,7 @@ class Options(TypedDict, total=False):
     warmup: int
     stratified: bool
     antithetic: bool
-    noisier: float
+    timestep_bias: float
 
 
 @dataclass(frozen=True)
@@ -76,12 +80,14 @@ class DreamBoothRun(Run):
         product: the folder ``pipeline``, which diffusers and ``promptplus.load`` open; or the LoRA's file.
         settings: how it was trained.
         class_word: the subject is called ``{identifier} {class_word}`` in prompts.
+        model: what it was trained on, in words.
         moved: how far the trained weights moved, as a share of their norm.
     """
 
     product: Path
     settings: DreamBoothSettings
     class_word: str
+    model: str
     moved: float
 
     @property
@@ -92,7 +98,8 @@ class DreamBoothRun(Run):
     @property
     def facts(self) -> dict[str, Any]:
         """What was asked, for people."""
-        return {"class_word": self.class_word, **self.settings.model_dump()}
+        told = {"class_word": self.class_word, "model": self.model, **self.settings.model_dump()}
+        return told if self.settings.method == LORA else {k: v for k, v in told.items() if k != "rank"}
 
 
 def dreambooth(
@@ -122,6 +129,8 @@ def dreambooth(
     """
     settings = checked(DreamBoothSettings, {**DEFAULTS.get(options.get("method", "dreambooth"), {}), **options})
     _check(settings, options, class_pictures)
+    if Processes().first:
+        check_run_folder(out)
     note = read_note(pictures) if isinstance(pictures, str | os.PathLike) else None
     class_word = class_word or (note and (note.class_word or note.initializer))
     if not class_word:
@@ -187,10 +196,14 @@ class DreamBoothSeat(Seat[DenoiserTrainee, DreamBoothRun]):
         path = self.product.parent / FINISHED
         if common is None or not (path.exists() and self.product.exists()):
             return None
-        told = json.loads(path.read_text("utf-8"))
-        if told["settings"] != self.settings.model_dump():  # fewer steps: the last sitting ended before it was written
+        try:
+            told = json.loads(path.read_text("utf-8"))
+            settings, moved = told["settings"], float(told["moved"])
+        except (ValueError, KeyError, TypeError):
             return None
-        return self._run(told["moved"], common)
+        if settings != self.settings.model_dump():  # fewer steps: the last sitting ended before it was written
+            return None
+        return self._run(moved, common)
 
     def finish(self, without: Sequence[Image.Image]) -> DreamBoothRun:
         moved = self.trainee.moved()
@@ -209,33 +222,13 @@ class DreamBoothSeat(Seat[DenoiserTrainee, DreamBoothRun]):
             advice = "train for more steps, or raise the learning rate"
             warnings.warn(f"the denoiser hardly moved ({moved:.1e} of its norm); {advice}", stacklevel=6)
         return DreamBoothRun(
-            product=self.product, settings=self.settings, class_word=self.class_word, moved=moved, **common
+            product=self.product,
+            settings=self.settings,
+            class_word=self.class_word,
+            model=base_model(self.pplus.pipe),
+            moved=moved,
+            **common,
         )
-
-
-def draw_class(pplus: PPlus, prompt: str, count: int, seed: int, progress: bool) -> list[Path]:
-    """The model's own pictures of a class, drawn once and kept in the Hugging Face cache (``HF_ASSETS_CACHE``).
-
-    A call that was stopped goes on where it was. Under several processes the first one draws.
-    """
-    pipe = pplus.pipe
-    weights = [weights_hash(part) for part in (pipe.unet, pipe.text_encoder, pipe.vae)]
-    made_by = [base_model(pipe), *weights, prompt, count, seed, *usual_sampling(pipe)]
-    key = sha256(json.dumps(made_by).encode()).hexdigest()[:32]
-    folder = cached_assets_path("promptplus", "class-pictures", key)
-    seeds = {folder / f"{number:04d}.png": seed + number for number in range(count)}
-    processes = Processes()
-    if processes.first:
-        missing = [path for path in seeds if not path.exists()]
-        with tqdm(total=count, initial=count - len(missing), desc="class pictures", disable=not progress) as bar:
-            for start in range(0, len(missing), CLASS_BATCH):
-                paths = missing[start : start + CLASS_BATCH]
-                pictures = generate(pplus, [prompt] * len(paths), [seeds[path] for path in paths])
-                for path, picture in zip(paths, pictures, strict=True):
-                    with whole_file(path) as temporary:
-                        picture.save(temporary, "PNG")
-                bar.update(len(paths))
-    return processes.from_first(list(seeds))
 
 
 def _check(settings: DreamBoothSettings, options: Options, class_pictures: object) -> None:
@@ -243,5 +236,7 @@ def _check(settings: DreamBoothSettings, options: Options, class_pictures: objec
         raise SettingsError(f"rank is no option of the method {settings.method}; leave it out")
     if class_pictures and not settings.prior_weight:
         raise SettingsError("class pictures are not used with prior_weight 0; leave one of them out")
+    if class_pictures and "class_count" in options:
+        raise SettingsError("class_count says how many pictures to draw; leave it out beside class pictures")
     if settings.method == LORA and not find_spec("peft"):
         raise ModelError("LoRA needs peft: pip install 'promptplus[lora]'")

@@ -5,6 +5,8 @@ The first process reads and writes; the others learn from it what it found.
 """
 
 import os
+from collections.abc import Mapping
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
@@ -12,6 +14,7 @@ import torch.distributed as distributed
 from torch import Tensor
 
 T = TypeVar("T")
+PATIENCE = timedelta(hours=6)  # for the first process to draw class pictures, previews, and to write
 
 
 class Processes:
@@ -22,7 +25,7 @@ class Processes:
         if self.count > 1 and not distributed.is_initialized():
             from accelerate import PartialState  # slow to import; chooses NCCL or gloo, and each process's device
 
-            PartialState(cpu=not torch.cuda.is_available())
+            PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
 
     @property
     def first(self) -> bool:
@@ -46,6 +49,23 @@ class Processes:
         seen = torch.tensor(float(flag), device=device)
         distributed.all_reduce(seen)
         return bool(seen)
+
+    def wait(self) -> None:
+        """Until all are here."""
+        self.from_first(None)
+
+    def tensors_from_first(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The first process's tensors, one after the other: together they may be more than fits on a device."""
+        if self.count == 1:
+            return tensors
+        device = torch.device("cuda" if distributed.get_backend() == "nccl" else "cpu")
+        found = {}
+        for name, shape, dtype in self.from_first([(n, t.shape, t.dtype) for n, t in tensors.items()]):
+            here = tensors[name] if self.first else torch.empty(shape, dtype=dtype)
+            sent = here.to(device).contiguous()
+            distributed.broadcast(sent, src=0)
+            found[name] = sent.cpu()
+        return found
 
     def from_first(self, value: T) -> T:
         """The first process's value."""

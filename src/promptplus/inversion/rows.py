@@ -59,7 +59,8 @@ class RowTrainee(Trainee):
         self.space = RowSpace.of(settings.constraint, table, self.rows.unique.detach().clone())
         super().__init__(concept.token, {"rows": self.rows.unique}, settings, weight_decay=0.0)
         if settings.average:
-            self.extra["mean"] = torch.zeros_like(self.rows.unique.detach())
+            mean = torch.zeros_like(self.rows.unique.detach())
+            self.extra = {"mean": mean, "weight": mean.new_zeros(())}  # both begin at zero
 
     def draws(self) -> Draws:
         settings = self.settings
@@ -78,16 +79,15 @@ class RowTrainee(Trainee):
         unique.grad = self.space.steer(unique, unique.grad)
         super().move(loss)
         unique.copy_(torch.where(self.sound, self.space.fit(unique), unique))
-        for mean in self.extra.values():
-            mean.copy_(torch.where(self.sound, mean.lerp(unique, 1 - self.settings.average), mean))
+        for mean, value in zip(self.extra.values(), (unique, unique.new_ones(())), strict=False):
+            mean.copy_(torch.where(self.sound, mean.lerp(value, 1 - self.settings.average), mean))
 
     @property
     def result(self) -> Placeholder:
         """What stands for the token after the steps so far."""
-        if self.step == 0 or not self.extra:
+        if not self.extra or not self.extra["weight"]:
             return self.rows.placeholder
-        whole = 1 - self.settings.average**self.step  # the mean began at zero
-        mean = self.space.fit(self.extra["mean"] / whole)
+        mean = self.space.fit(self.extra["mean"] / self.extra["weight"])
         return TrainedRows(nn.Parameter(mean, requires_grad=False), self.rows.groups).placeholder
 
     def look(self) -> list[Image.Image]:

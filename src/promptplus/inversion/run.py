@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from promptplus.concept import Concept, Tying
 from promptplus.errors import OutputError, SettingsError
-from promptplus.files import check_folder, make_folder, write_atomically
+from promptplus.files import TEMPORARY, check_folder, make_folder, write_atomically
 from promptplus.inversion import checkpoint
 from promptplus.inversion.checkpoint import LOCK
 from promptplus.inversion.geometry import Constraint
@@ -41,7 +41,7 @@ class TrainingSettings(BaseModel):
         jitter: copies of each picture in other colours, besides itself (our choice).
         schedule: of the learning rate: ``constant`` (paper), or ``cosine`` down to nothing at the last step.
         warmup: steps over which it rises.
-        stratified, antithetic, noisier: see ``draws.DrawRule``.
+        stratified, antithetic, timestep_bias: see ``draws.DrawRule``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -58,12 +58,12 @@ class TrainingSettings(BaseModel):
     warmup: int = Field(default=0, ge=0)
     stratified: bool = False
     antithetic: bool = False
-    noisier: float = Field(default=1.0, gt=0)
+    timestep_bias: float = Field(default=1.0, gt=0)
 
     @property
     def drawing(self) -> dict[str, Any]:
         """What they say about draws."""
-        named = ("flip", "stratified", "antithetic", "noisier")
+        named = ("flip", "stratified", "antithetic", "timestep_bias")
         return {"batch": self.batch_size, **{name: getattr(self, name) for name in named}}
 
     def rate(self, step: int) -> float:
@@ -224,7 +224,7 @@ def check_run_folder(path: str | os.PathLike[str]) -> Path:
     """See, before any work, that a run can begin or go on in a folder. Raises OutputError where it cannot."""
     folder = check_folder(path)
     held = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
-    ours = {name for name in held if name == LOCK or name.startswith(f".{checkpoint.NAME}.")}
+    ours = {name for name in held if name == LOCK or name.startswith(TEMPORARY)}
     if held - ours and checkpoint.NAME not in held:
         raise OutputError(f"{folder} already holds something; nothing is overwritten, so give another folder")
     return folder
@@ -236,13 +236,17 @@ S = TypeVar("S", bound=TrainingSettings)
 def checked(kind: type[S], values: Mapping[str, Any]) -> S:
     """Settings from options. Raises SettingsError in one sentence."""
     try:
-        return kind(**values)
+        settings = kind(**values)
     except ValidationError as error:
         first = error.errors()[0]
         name, method = ".".join(map(str, first["loc"])), values.get("method", kind.model_fields["method"].default)
         if first["type"] == "extra_forbidden":
             raise SettingsError(f"{name} is no option of the method {method}; leave it out") from error
         raise SettingsError(f"{name}: {first['msg'].lower()}, not {first['input']!r}") from error
+    for name in ("stratified", "antithetic"):
+        if getattr(settings, name) and settings.batch_size == 1:
+            raise SettingsError(f"{name} needs a batch_size of 2 or more, not 1")
+    return settings
 
 
 def often(asked: int | None, settings: TrainingSettings, folder: RunFolder | None) -> int:

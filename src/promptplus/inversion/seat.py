@@ -6,6 +6,7 @@ import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic, TypedDict, TypeVar
 
@@ -15,12 +16,14 @@ from torch import Tensor, nn
 
 from promptplus.concept import Concept
 from promptplus.conditioning import PPlus
-from promptplus.inversion.checkpoint import ROWS_BYTES, Checkpoint, surroundings, sweep
+from promptplus.files import sweep
+from promptplus.inversion.checkpoint import ROWS_BYTES, Checkpoint, surroundings
 from promptplus.inversion.draws import LatentCache, jittered
 from promptplus.inversion.journal import Journal
 from promptplus.inversion.previews import preview, preview_prompt
+from promptplus.inversion.processes import Processes
 from promptplus.inversion.rows import RowTrainee
-from promptplus.inversion.run import InversionRun, InversionSettings, Run, RunFolder, TrainingSettings
+from promptplus.inversion.run import PREVIEWS, InversionRun, InversionSettings, Run, RunFolder, TrainingSettings
 from promptplus.inversion.trainee import Trainee
 
 CONCEPT, APPROXIMATION = "concept.safetensors", "learned_embeds.safetensors"
@@ -93,11 +96,27 @@ class Seat(ABC, Generic[T, R]):
         """Steps that earlier sittings took."""
         return self.before.step if self.before else 0
 
+    def take_from_first(self, processes: Processes) -> None:
+        """Let all processes go on from what the first one found."""
+        if processes.count == 1:
+            return
+        before = self.before
+        told = (before.step, before.losses, before.settings, before.seconds) if before else None
+        told = processes.from_first(told)
+        if told:
+            step, losses, settings, seconds = told
+            weights, moments = (
+                processes.tensors_from_first(named)
+                for named in ((before.weights, before.moments) if before else ({}, {}))
+            )
+            self.before = Checkpoint(step, weights, moments, losses, settings, seconds)
+
     def sit_down(self, timesteps: int, preview_every: int, trackers: Any) -> None:
         """Make ready to train; from here on the folder holds a checkpoint."""
         self.trainee = self.prepare(timesteps)
         if self.before:
             self.trainee.restore(self.before.step, self.before.weights, self.before.moments)
+            self.before = replace(self.before, weights={}, moments={})  # they may be as large as the model
         self.journal = Journal(self.trainee, self.folder, preview_every, trackers)
         if not self.before:
             self.save(None)  # the folder's first file: whatever happens now, the run can go on
@@ -146,7 +165,8 @@ class Seat(ABC, Generic[T, R]):
         """The checkpoint to go on from, if the folder has one that fits."""
         if self.folder is None:
             return None
-        sweep(self.folder.path)
+        for folder in (self.folder.path, self.folder.path / PREVIEWS):
+            sweep(folder)
         found = Checkpoint.load(self.folder.path, room)
         if found:
             found.check(self.record, self.folder.path)
@@ -217,10 +237,11 @@ class RowSeat(Seat[RowTrainee, InversionRun]):
 
 def record_of(pixels: Tensor, settings: TrainingSettings, pipe: Any) -> dict[str, Any]:
     """What every run depends on."""
+    parts = {"denoiser": pipe.unet, "text_encoder": pipe.text_encoder, "vae": pipe.vae}
     return {
         **json.loads(settings.model_dump_json()),
         "pictures": pixels_hash(pixels),
-        "denoiser": weights_hash(pipe.unet),
+        **{name: weights_hash(part) for name, part in parts.items()},
         "dtype": str(pipe.unet.dtype).removeprefix("torch."),
         **surroundings(pipe.unet.device),
     }

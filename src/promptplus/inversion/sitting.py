@@ -9,6 +9,7 @@ from tqdm import tqdm
 from promptplus.errors import Interrupted, TrainingError
 from promptplus.inversion.checkpoint import StopSignal, stop_signals
 from promptplus.inversion.journal import open_trackers
+from promptplus.inversion.previews import out_of_memory
 from promptplus.inversion.processes import Processes
 from promptplus.inversion.run import TrainingSettings
 from promptplus.inversion.seat import R, Seat, T
@@ -34,7 +35,7 @@ class Sitting(Generic[T, R]):
         self.at = {seat.name: seat for seat in seats}
         self.processes = Processes()
         for seat in seats:
-            seat.before = self.processes.from_first(seat.before)
+            seat.take_from_first(self.processes)
 
     def run(self, preview_every: int, progress: bool, log_with: Sequence[str]) -> list[R]:
         """Train to the end; returns what each seat has learned, in their order."""
@@ -56,10 +57,16 @@ class Sitting(Generic[T, R]):
                 self._go_on_as_small(trainer)
                 self._train(trainer, asked, progress)
                 without = [seat.look_without() if preview_every else [] for seat in self.seats]
+                done = [seat.finish(pictures) for seat, pictures in zip(self.seats, without, strict=True)]
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            raise TrainingError(f"out of memory: {str(error).splitlines()[0]}; use half precision, or less") from error
         finally:
             if trackers:
                 trackers.end_training()
-        return [seat.finish(pictures) for seat, pictures in zip(self.seats, without, strict=True)]
+        self.processes.wait()  # what is learned lies in the folder when any process goes on
+        return done
 
     def _go_on_as_small(self, trainer: Trainer[T]) -> None:
         """Take no more pictures at once than memory had room for before."""

@@ -35,6 +35,8 @@ class Trainer(ABC, Generic[T]):
     each would learn alone. A step reads nothing back from the device.
     """
 
+    advice = "use half precision (--dtype float16)"
+    """For those who have no memory left."""
     precision: AbstractContextManager[Any] = nullcontext()
     """The denoiser runs inside."""
 
@@ -98,6 +100,7 @@ class Trainer(ABC, Generic[T]):
             states.backward(gathered.to(states.dtype))
         self.processes.add(losses)
         for trainee in active:
+            trainee.complete()  # a process may have had no samples
             self.processes.add(*trainee.gradients)
             for gradient in trainee.gradients:
                 gradient.div_(self.scale)
@@ -116,7 +119,7 @@ class Trainer(ABC, Generic[T]):
     def _halve(self, active: Sequence[T]) -> None:
         """Go on with half as many pictures at once; the step's gradient stays the same."""
         if self.micro_batch == 1:
-            raise TrainingError("out of memory with one picture at a time; use half precision (--dtype float16)")
+            raise TrainingError(f"out of memory with one picture at a time; {self.advice}")
         self.micro_batch = -(-self.micro_batch // 2)
         for trainee in active:
             trainee.clear()

@@ -1,7 +1,7 @@
 """A denoiser in training on a subject, with its class beside it (DreamBooth, Ruiz et al., 2023): all of it, or LoRA."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +10,10 @@ from typing import Any
 import torch
 from PIL import Image
 from pydantic import Field
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from promptplus.conditioning import PPlus
-from promptplus.files import whole_file
-from promptplus.inversion.denoisers import adapted, duplicate, with_denoiser
+from promptplus.inversion.denoisers import adapted, duplicate, save_lora, save_pipeline, with_denoiser
 from promptplus.inversion.draws import DrawRule, Draws, LatentCache
 from promptplus.inversion.previews import sample
 from promptplus.inversion.run import DreamBoothMethod, TrainingSettings
@@ -111,9 +109,12 @@ class DenoiserTrainee(Trainee):
         return sample(tuned, self.states[:1, None], self.negative)
 
     def rescue(self, folder: Path) -> Path:
-        path = folder / "last_good.safetensors"
-        with whole_file(path) as temporary:
-            save_file({name: weight.detach().cpu() for name, weight in self.weights.items()}, temporary)
+        if self.settings.method == LORA:
+            path = folder / "last_good.safetensors"
+            save_lora(self.pipe, self.unet, path)
+        else:
+            path = folder / "last_good"
+            save_pipeline(with_denoiser(self.pipe, self.learned), path)
         return path
 
     @property
@@ -125,18 +126,26 @@ class DenoiserTrainee(Trainee):
     @torch.no_grad()
     def moved(self) -> float:
         """How far the trained weights moved, as a share of their norm."""
+        far = whole = 0.0
+        for change, before in self._changes():
+            far += float(change.float().square().sum())
+            whole += float(before.float().square().sum())
+        return (far / whole) ** 0.5
+
+    def _changes(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """(change, weight before) of what is trained, one after the other: all at once would take a model's memory."""
         if self.settings.method == LORA:
-            adapted = [m for m in self.unet.modules() if hasattr(m, "get_delta_weight")]
-            pairs = [(m.get_delta_weight("default"), m.base_layer.weight) for m in adapted]
+            layers = (m for m in self.unet.modules() if hasattr(m, "get_delta_weight"))
+            yield from ((m.get_delta_weight("default"), m.base_layer.weight) for m in layers)
         else:
             before = dict(self.pipe.unet.named_parameters())
-            pairs = [(weight - before[name].to(weight), before[name]) for name, weight in self.weights.items()]
-        far, whole = (sum(float(x.float().square().sum()) for x in side) for side in zip(*pairs, strict=True))
-        return (far / whole) ** 0.5
+            yield from ((weight - before[name].to(weight), before[name]) for name, weight in self.weights.items())
 
 
 class DenoiserTrainer(Trainer[DenoiserTrainee]):
     """Moves a denoiser: the subject's mean loss, plus its class' times ``prior_weight``."""
+
+    advice = "use the method dreambooth-lora, or gradient checkpointing"
 
     def __init__(self, trainees: Sequence[DenoiserTrainee], scheduler: Any, settings: DreamBoothSettings) -> None:
         (trainee,) = trainees
@@ -162,5 +171,9 @@ def mixed_precision(unet: Any, settings: DreamBoothSettings) -> Any:
     """
     dtype, device = unet.dtype, unet.device.type
     if settings.method != LORA and dtype is torch.float16:
-        dtype = torch.bfloat16 if device == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+        dtype = (
+            torch.bfloat16
+            if device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+            else torch.float32
+        )
     return torch.autocast(device, dtype) if dtype in (torch.float16, torch.bfloat16) else nullcontext()

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from promptplus.errors import OutputError
 from promptplus.inversion.draws import Draws
 from promptplus.inversion.run import TrainingSettings
 
@@ -63,6 +64,12 @@ class Trainee(ABC):
         """Forget the gradients."""
         self.optimiser.zero_grad(set_to_none=True)
 
+    def complete(self) -> None:
+        """Give weights without a gradient one of zeros."""
+        for weight in self.weights.values():
+            if weight.grad is None:
+                weight.grad = torch.zeros_like(weight)
+
     @property
     def gradients(self) -> list[Tensor]:
         """The gradients that lie ready, in the weights' order."""
@@ -76,7 +83,8 @@ class Trainee(ABC):
         for group in self.optimiser.param_groups:
             group["lr"] = self.settings.rate(self.step)
         self.optimiser.found_inf = (~self.sound).float()  # the fused kernel skips the step itself, moments and all
-        self.optimiser.step()
+        if self.device.type != "mps" or bool(self.sound):  # MPS' kernel does not know found_inf
+            self.optimiser.step()
         self.step += 1
 
     def state(self) -> dict[str, Tensor]:
@@ -89,8 +97,11 @@ class Trainee(ABC):
         return {f"{name}/{moment}": value for name, moments in state for moment, value in moments.items()}
 
     def restore(self, step: int, weights: Mapping[str, Tensor], moments: Mapping[str, Tensor]) -> None:
-        """Go on from a checkpoint. Raises KeyError or RuntimeError where its weights are others."""
+        """Go on from a checkpoint. Raises OutputError where its weights are others."""
         self.step = step
+        shapes = {name: weight.shape for name, weight in self.state().items()}
+        if shapes != {name: weight.shape for name, weight in weights.items()}:
+            raise OutputError(f"the checkpoint of {self.name} holds other weights; give another folder")
         with torch.no_grad():
             for name, weight in self.state().items():
                 weight.copy_(weights[name])

@@ -58,7 +58,7 @@ class Options(TypedDict, total=False):
     warmup: int
     stratified: bool
     antithetic: bool
-    noisier: float
+    timestep_bias: float
     average: float
 
 
