@@ -7,7 +7,7 @@ import random
 import sys
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,8 @@ LOG_EVERY = 50
 FLOOR = 0.02
 """The learning rate ends at this share of its peak (spike)."""
 CLIP_NORM = 1.0
+COOLING = 0.25
+"""Share of a trapezoid's steps in which the learning rate falls (our choice)."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,15 @@ def channels_last(model: Any, device: torch.device) -> Any:
 def cosine(step: int, steps: int, peak: float, warmup: int) -> float:
     """Learning rate: linear warm-up, then a cosine by step down to `FLOOR * peak`."""
     fall = 0.5 * (1 + math.cos(math.pi * step / steps))
+    return peak * min(1.0, (step + 1) / warmup) * (FLOOR + (1 - FLOOR) * fall)
+
+
+def trapezoid(step: int, steps: int, peak: float, warmup: int) -> float:
+    """Learning rate: warm-up, constant, then a straight fall to `FLOOR * peak` over the last `COOLING` of the steps.
+
+    Unlike a cosine's, a run of this schedule may be made longer or shorter until it cools (Hu et al., 2024: WSD).
+    """
+    fall = min(1.0, (1 - step / steps) / COOLING)
     return peak * min(1.0, (step + 1) / warmup) * (FLOOR + (1 - FLOOR) * fall)
 
 
@@ -113,6 +124,10 @@ def average_gradients(parameters: list[nn.Parameter]) -> None:
         gradient.copy_(mean.view_as(gradient))
 
 
+Schedule = Callable[[int, int, float, int], float]
+"""(step, steps, peak, warm-up) → learning rate."""
+
+
 class Training:
     """One resumable run: iterate over it for the steps still to do, call `update` with each step's loss.
 
@@ -134,13 +149,14 @@ class Training:
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.0,
         ema_decay: float | None = None,
+        schedule: Schedule = cosine,
     ) -> None:
         self.name, self.model, self.steps, self.peak, self.warmup = name, model, steps, peak, warmup
         self.path = options.work / f"{name}.checkpoint.pt"
         self.log = options.work / f"{name}.jsonl"
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimiser = torch.optim.AdamW(self.parameters, lr=peak, betas=betas, weight_decay=weight_decay, fused=True)
-        self.ema_decay = ema_decay
+        self.ema_decay, self.schedule = ema_decay, schedule
         self.ema = [p.detach().clone() for p in self.parameters] if ema_decay else []
         self.seed, self.world = seed, world_size()
         self.generator, self.rng = torch.Generator(), random.Random()
@@ -180,7 +196,7 @@ class Training:
         self.started, self.first = time.time(), self.step
         while self.step < self.steps:
             for group in self.optimiser.param_groups:
-                group["lr"] = cosine(self.step, self.steps, self.peak, self.warmup)
+                group["lr"] = self.schedule(self.step, self.steps, self.peak, self.warmup)
             key = f"{self.seed}/{self.step}/{rank()}"
             self.generator.manual_seed(zlib.crc32(key.encode()))
             self.rng.seed(key)

@@ -7,6 +7,8 @@ has to read colours and background from the caption. Numbers from the pocket spi
 """
 
 import copy
+import json
+import random
 from typing import Any
 
 import numpy as np
@@ -24,11 +26,22 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from promptplus.evaluation.judges import AttributeJudge
-from promptplus.pocket.world import MADE_UP, SIZE, caption
+from promptplus.generation import GUIDANCE, STEPS
+from promptplus.pocket.captions import full_caption
+from promptplus.pocket.world import MADE_UP, SIZE, caption, random_test_scene
 
 from . import data, judges
 from .clip import WIDTH, token_ids
-from .common import Options, Training, autocast, channels_last, first_rank, use_fast_attention, world_size
+from .common import (
+    Options,
+    Training,
+    autocast,
+    channels_last,
+    first_rank,
+    trapezoid,
+    use_fast_attention,
+    world_size,
+)
 from .vae import CHANNELS as VAE_CHANNELS
 from .vae import LATENT_CHANNELS, decode, encode
 
@@ -37,7 +50,7 @@ HEADS = 4
 NORM_GROUPS = 16
 LENGTHS = {"cpu": (16_000, 32), "cuda": (24_000, 256)}
 """Steps and batch on each kind of device."""
-PEAK, WARMUP, SEED = 8e-4, 100, 4
+PEAK, WARMUP, SEED = 6e-4, 100, 4
 WEIGHT_DECAY, EMA = 1e-3, 0.9985
 DROP = 0.1
 """Share of empty captions."""
@@ -57,6 +70,8 @@ CHECKED = 500
 COLOUR_GATE = 0.75
 """Least share of right colours over reconstructions: below it the autoencoder is not worth a U-Net (our choice)."""
 PREVIEW_EVERY = 500
+FOLLOW_EVERY, FOLLOWED, FOLLOW_SEED = 2000, 96, 600_000_000
+"""How often captions are tried, how many, and their seed: no other picture's, so that stopping may depend on them."""
 PREVIEWS = (
     "a red striped house on a white background",
     "a blue car with yellow wheels on a grass background, pixel art",
@@ -132,6 +147,21 @@ def preview(options: Options, pipeline: Any, step: int) -> None:
     sheet.resize((2 * sheet.width, 2 * sheet.height), Image.Resampling.NEAREST).save(folder / f"unet-{step:05}.png")
 
 
+def follow(options: Options, pipeline: Any, step: int) -> None:
+    """How well full captions are followed, into `unet-captions.jsonl`: to know when more steps do not help."""
+    scenes = [random_test_scene(random.Random(FOLLOW_SEED + i)) for i in range(FOLLOWED)]
+    pictures: list[Tensor] = []
+    for start in range(0, FOLLOWED, 16):
+        texts = [full_caption(scene) for scene in scenes[start : start + 16]]
+        generators = [torch.Generator().manual_seed(start + i) for i in range(len(texts))]
+        made = pipeline(texts, num_inference_steps=STEPS, guidance_scale=GUIDANCE, generator=generators).images
+        pictures += [torch.from_numpy(np.asarray(image).copy()) for image in made]
+    judge = AttributeJudge.load(options.work / "judge")
+    scores = judges.accuracy(judge, torch.stack(pictures), data.label_table(scenes))
+    with (options.work / "unet-captions.jsonl").open("a") as file:
+        file.write(json.dumps({"step": step, **scores}) + "\n")
+
+
 def run(options: Options) -> None:
     """Train, and write the averaged U-Net to the folder `unet`, the text encoder beside it to `text`."""
     torch.manual_seed(SEED)
@@ -161,6 +191,7 @@ def run(options: Options) -> None:
         seed=SEED,
         weight_decay=WEIGHT_DECAY,
         ema_decay=EMA,
+        schedule=trapezoid,
     )
     for _ in training:
         chosen = torch.randint(len(latents), (batch,), generator=training.generator)
@@ -178,7 +209,10 @@ def run(options: Options) -> None:
         training.update((errors * weights[times].to(device)).mean(), mse=errors.mean().item())
         if first_rank() and (training.step % PREVIEW_EVERY == 0 or training.step == training.steps):
             training.average_into(average)
-            preview(options, build_pipeline(vae, average["text"], tokenizer, average["unet"]), training.step)
+            pipeline = build_pipeline(vae, average["text"], tokenizer, average["unet"])
+            preview(options, pipeline, training.step)
+            if training.step % FOLLOW_EVERY == 0:
+                follow(options, pipeline, training.step)
     if not first_rank():
         return
     training.average_into(average)
