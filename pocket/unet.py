@@ -38,6 +38,7 @@ from .common import (
     autocast,
     channels_last,
     first_rank,
+    rank,
     trapezoid,
     use_fast_attention,
     world_size,
@@ -110,18 +111,31 @@ def build_pipeline(
 
 
 def latents_of(options: Options, vae: Any, pictures: Tensor) -> Tensor:
-    """Scaled latents of `pictures`, float16 [N, 8, 16, 16], kept in `latents.npy`."""
+    """Scaled latents of `pictures`, float16 [N, 8, 16, 16], kept in `latents.npy`; processes encode a part each."""
     path = options.work / "latents.npy"
-    if not first_rank():
-        torch.distributed.barrier()  # the first process encodes for all
-    if not path.exists():
-        scaled = encode(vae, pictures, options.device) * vae.config.scaling_factor
-        partial = path.with_suffix(".partial.npy")
+    parts = [path.with_name(f"latents-{number}.npy") for number in range(world_size())]
+    if not path.exists() and not parts[rank()].exists():
+        mine = pictures.tensor_split(world_size())[rank()]
+        scaled = encode(vae, mine, options.device) * vae.config.scaling_factor
+        partial = parts[rank()].with_suffix(".partial.npy")
         np.save(partial, scaled.half().numpy())
+        partial.replace(parts[rank()])
+    wait()
+    if first_rank() and not path.exists():
+        partial = path.with_suffix(".partial.npy")
+        np.save(partial, np.concatenate([np.load(part) for part in parts]))
         partial.replace(path)
-    if first_rank() and world_size() > 1:
-        torch.distributed.barrier()
+    wait()
+    if first_rank():
+        for part in parts:
+            part.unlink(missing_ok=True)
     return torch.from_numpy(np.load(path))
+
+
+def wait() -> None:
+    """Until all processes are here."""
+    if world_size() > 1:
+        torch.distributed.barrier()
 
 
 def check_colours(options: Options, vae: Any) -> None:
