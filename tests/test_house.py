@@ -24,6 +24,7 @@ ORDER = (
     ("density",),
     ("inversion", "mixing"),
     ("evaluation", "analysis"),
+    ("figures",),
     ("report",),
     ("recipes", "demo"),
     ("cli",),

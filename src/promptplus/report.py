@@ -9,6 +9,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from promptplus.figures import blank_canvas, finished
 from promptplus.inversion.dreambooth import DreamBoothRun
 from promptplus.inversion.images import WHITE, tile
 from promptplus.inversion.run import InversionRun
@@ -97,19 +98,14 @@ def stack(parts: Sequence[tuple[str, Image.Image]]) -> Image.Image:
 
 def loss_curve(losses: Sequence[float], window: int = 25) -> Image.Image:
     """The loss of each step, and its running mean over ``window`` steps."""
-    from matplotlib.figure import Figure as Canvas  # slow to import: only when a figure is drawn
-
-    canvas = Canvas(figsize=(6.4, 2.6), dpi=110, layout="constrained")
-    axes = canvas.subplots()
+    canvas, axes = blank_canvas(height=2.6)
     steps = range(1, len(losses) + 1)
     means = [sum(part := losses[max(0, s - window) : s]) / len(part) for s in steps]
     axes.plot(steps, losses, color="0.8", linewidth=0.8, label="each step")
     axes.plot(steps, means, color="C0", linewidth=1.6, label=f"mean of {window} steps")
     axes.set(xlabel="step", ylabel="loss (mean squared error)")
     axes.legend(frameon=False)
-    buffer = io.BytesIO()
-    canvas.savefig(buffer, format="png")
-    return Image.open(buffer).convert("RGB")
+    return finished(canvas)
 
 
 def run_page(run: InversionRun | DreamBoothRun) -> str:
