@@ -26,7 +26,7 @@ ORDER = (
     ("evaluation", "analysis"),
     ("figures",),
     ("report",),
-    ("recipes", "demo"),
+    ("recipes", "demo", "evidence"),
     ("cli",),
 )
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
