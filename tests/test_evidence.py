@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 import promptplus as pp
+from promptplus.analysis.attention import AskedPrompt
 from promptplus.analysis.attributes import by_classifier
 from promptplus.evaluation.judges import AttributeJudge
-from promptplus.evidence import attributes
+from promptplus.evidence import attention, attributes, tokens
 from promptplus.evidence.study import to_csv, to_markdown
+from tests.conftest import make_concept
 
 WORDS = {"colour": ("red", "blue"), "object": ("house", "car"), "style": ("sketch", "neon")}
 
@@ -37,6 +39,26 @@ def test_attributes(pplus: pp.PPlus, judge: AttributeJudge, tmp_path: Path, monk
         rows = list(csv.DictReader(file))
     assert [row["layer"] for row in rows] == list(pplus.layers.names)
     assert float(rows[3]["colour"]) == values["single_layers"]["colour"][pplus.layers.names[3]]
+
+
+def test_attention(pplus: pp.PPlus, tmp_path: Path) -> None:
+    prompts = [AskedPrompt("a red house", "house", ("red",)), AskedPrompt("a blue car, neon", "car", ("blue", "neon"))]
+    study = attention.study(pplus, prompts, [0], steps=2, guidance=3.0)
+    assert study.write(tmp_path).read_text().count("<img") == 3
+    values = json.loads((tmp_path / "attention.json").read_text())
+    for share in (values["of_all"], values["of_words"]):
+        assert [sum(column) for column in zip(*share.values(), strict=True)] == pytest.approx([1] * 16, abs=1e-3)
+
+
+def test_density(pplus: pp.PPlus, tmp_path: Path) -> None:
+    concepts = [make_concept(pplus, token, seed) for seed, token in enumerate(("<a>", "<b>"))]
+    study = tokens.study(pplus, {"TI": concepts[:1], "XTI": concepts[1:]})
+    html = study.write(tmp_path).read_text()
+    assert html.count("<img") == 1
+    assert "Nearest words of &lt;b&gt;" in html
+    values = json.loads((tmp_path / "density.json").read_text())
+    assert list(values["nearest"]) == ["<a>", "<b>"]
+    assert (tmp_path / "density-log-density.csv").read_text().startswith(",rows,median,")
 
 
 def test_tables() -> None:

@@ -40,8 +40,9 @@ def curves(
     ylabel: str,
     reference: Mapping[str, Sequence[float]] | None = None,
     reference_name: str = "paper",
+    slanted: bool = False,
 ) -> Image.Image:
-    """Measured curves with their bands; ``reference`` curves of the same names dashed beside them."""
+    """Measured curves with their bands; ``reference`` curves of the same names dashed; ``slanted`` tick labels."""
     canvas, axes = blank_canvas()
     for number, (name, curve) in enumerate(measured.items()):
         colour, positions = f"C{number}", range(len(curve.values))
@@ -53,8 +54,9 @@ def curves(
     if reference:
         axes.plot([], [], color="0.4", linestyle="--", linewidth=1, label=reference_name)
     axes.set(xlabel=xlabel, ylabel=ylabel)
-    axes.set_xticks(range(len(ticks)), ticks)
-    axes.legend(frameon=False)
+    slant: dict[str, Any] = {"rotation": 60, "ha": "right", "fontsize": 8} if slanted else {}
+    axes.set_xticks(range(len(ticks)), ticks, **slant)
+    axes.legend(frameon=False, fontsize=8)
     return finished(canvas)
 
 

@@ -1,0 +1,83 @@
+"""Where layers look: attention on the object's word and on the words of its looks, by layer (paper section 3.1)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from promptplus import figures
+from promptplus.analysis.attention import (
+    KINDS,
+    WORDS,
+    AskedPrompt,
+    attention_maps,
+    attention_shares,
+    of_words,
+    positions,
+)
+from promptplus.conditioning import PPlus
+from promptplus.evaluation.metrics import mean_interval
+from promptplus.evidence.study import Study, Table
+from promptplus.figures import Curve
+from promptplus.report import Figure, Section, labelled_grid
+
+LEAD = (
+    "Cross-attention mass, recomputed from queries and keys: the mean over heads, pixels, denoising steps and seeds. "
+    "Bands: 95 %, bootstrap over prompts."
+)
+
+
+def study(pplus: PPlus, prompts: Sequence[AskedPrompt], seeds: Sequence[int], **sampling: Any) -> Study:
+    """Shares by layer, of all tokens and of the words alone; maps of the first prompt's words over its picture."""
+    shares = attention_shares(pplus, prompts, seeds, **sampling)
+    words = of_words(shares)
+    layers = pplus.layers.names
+    whole, part = _curves(shares, KINDS), _curves(words, KINDS[:WORDS])
+    drawn = {
+        name: figures.curves(found, layers, xlabel="layer, forward order", ylabel=f"share of {name}", slanted=True)
+        for name, found in (("all attention", whole), ("the words' attention", part))
+    }
+    maps, words_shown = overlays(pplus, prompts[0], seeds[0], **sampling)
+    sections = [
+        Section("Of all tokens", "", [Figure(drawn["all attention"])]),
+        Section("Of the words alone", "", [Figure(drawn["the words' attention"])], _table(layers, part)),
+        Section("Maps", f"“{prompts[0].text}”: {', '.join(words_shown)}; each layer by itself.", [Figure(maps)]),
+    ]
+    values = {
+        "prompts": [prompt.text for prompt in prompts],
+        "seeds": list(seeds),
+        "of_all": {kind: [round(float(v), 5) for v in curve.values] for kind, curve in whole.items()},
+        "of_words": {kind: [round(float(v), 5) for v in curve.values] for kind, curve in part.items()},
+    }
+    tables: dict[str, Table] = {"of-all": _table(layers, whole), "of-words": _table(layers, part)}
+    return Study("attention", "Where layers look", LEAD, sections, values, tables)
+
+
+def overlays(pplus: PPlus, prompt: AskedPrompt, seed: int, **sampling: Any) -> tuple[Image.Image, list[str]]:
+    """A row for each word, a column for each layer: its attention over the picture. Also the rows' words."""
+    maps, (picture,) = attention_maps(pplus, prompt.text, [seed], **sampling)
+    text, words = pplus.tokenize(prompt.text), [prompt.object, *prompt.appearance]
+    rows = [[figures.overlay(picture, _map(layer, positions(text, word, pplus))) for layer in maps] for word in words]
+    grid = labelled_grid(
+        [[picture, *row] for row in rows], row_labels=words, column_labels=["picture", *pplus.layers.names], cell=72
+    )
+    return grid, words
+
+
+def _map(layer: Tensor, where: range) -> np.ndarray:
+    return layer[0, :, where.start : where.stop].sum(-1).numpy()
+
+
+def _curves(shares: Tensor, kinds: Sequence[str]) -> dict[str, Curve]:
+    """A curve over layers for each kind: ``[prompt, layer, kind]`` → means and bands."""
+    found = {}
+    for number, kind in enumerate(kinds):
+        ends = [mean_interval(shares[:, layer, number].tolist()) for layer in range(shares.shape[1])]
+        found[kind] = Curve([i.value for i in ends], [i.low for i in ends], [i.high for i in ends])
+    return found
+
+
+def _table(layers: Sequence[str], curves: dict[str, Curve]) -> Table:
+    return {"layer": layers, **{kind: [f"{v:.3f}" for v in curve.values] for kind, curve in curves.items()}}
