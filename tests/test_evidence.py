@@ -13,6 +13,7 @@ from promptplus.evaluation.judges import AttributeJudge
 from promptplus.evidence import attention, attributes, tokens
 from promptplus.evidence.study import to_csv, to_markdown
 from tests.conftest import make_concept
+from tests.test_cli import run
 
 WORDS = {"colour": ("red", "blue"), "object": ("house", "car"), "style": ("sketch", "neon")}
 
@@ -65,3 +66,23 @@ def test_tables() -> None:
     table = {"a": [1, 2], "b": ["x", "y,z"]}
     assert to_csv(table) == 'a,b\n1,x\n2,"y,z"\n'
     assert to_markdown(table) == "| a | b |\n|---|---|\n| 1 | x |\n| 2 | y,z |"
+
+
+def test_the_command_line_writes_each_study(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], pplus: pp.PPlus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attributes, "SHOWN", 1)
+    few = ("--colours", "red,blue", "--objects", "house, car", "--styles", "sketch,neon", "--steps", "1", "--json")
+    files = [str(make_concept(pplus, f"<{n}>", i).save(tmp_path / f"{n}.safetensors")) for i, n in enumerate("ab")]
+    calls = {
+        "attributes": ("--pairs", "2", *few),
+        "attention": ("--prompts", "2", "--seeds", "1", *few),
+        "density": (*files, "--json"),
+    }
+    for name, words in calls.items():
+        code, printed, _ = run("analyze", name, *words, "--out", str(tmp_path / name), "--device", "cpu", capsys=capsys)
+        assert code == 0
+        assert Path(json.loads(printed)["page"]).read_text().startswith("<!doctype html>")
+    code, _, said = run("analyze", "attributes", "--objects", "house", "--out", str(tmp_path / "x"), capsys=capsys)
+    assert code == 2
+    assert "object: two words or more" in said

@@ -1,6 +1,7 @@
 """The matrix of tasks: results are made once, survive deaths, and say what was asked of whom."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from promptplus.generation import generate
 from promptplus.inversion.checkpoint import locked
 from promptplus.inversion.images import load_pictures, read_picture
 from promptplus.pocket import CONCEPTS, PIPELINE
+from tests.test_cli import run
 
 CONCEPT = CONCEPTS / "robot"
 XTI = Method("xti", {"batch_size": 1}, steps=(1, 2))
@@ -139,6 +141,35 @@ def test_denoisers_are_scored_too(matrix: Matrix, monkeypatch: pytest.MonkeyPatc
     found: list[Result] = matrix.run([Task(CONCEPT, Method(method, options, (1, 2)), 0)], progress=False)
     assert [r.steps for r in found] == [1, 2]
     assert found[0].subject != found[1].subject
+
+
+def test_evaluate_compares_methods_and_scores_pictures(
+    scorer: Scorer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("promptplus.evidence.defaults.scorer_for", lambda *_: scorer)
+    for name in ("robot", "teapot"):
+        shutil.copytree(CONCEPTS / name, tmp_path / "concepts" / name)
+    out = tmp_path / "out"
+    call = ("evaluate", str(tmp_path / "concepts"), "--method", "word", "--method", "xti@1,2", "--device", "cpu")
+    call += ("--baseline", "xti@2", "--out", str(out), "--json")
+    code, _, said = run(*call, "--shard", "0/2", capsys=capsys)
+    assert code == 0
+    assert "2 of 4 tasks are left" in said
+    code, printed, _ = run(*call, capsys=capsys)
+    assert code == 0
+    rows = json.loads(printed)["methods"]
+    assert [(row["method"], row["steps"], row["concepts × seeds"]) for row in rows] == [
+        ("word", 0, "2 × 1"),
+        ("xti", 1, "2 × 1"),
+        ("xti", 2, "2 × 1"),
+    ]
+    assert [bool(row["subject gain"]) for row in rows] == [True, True, False]
+    assert (out / "evaluation.html").read_text().count("<img") == 3
+    score = ("evaluate", "--images", str(CONCEPTS / "robot"), "--concept", str(CONCEPTS / "robot"), "--json")
+    code, printed, _ = run(*score, capsys=capsys)
+    values = json.loads(printed)
+    assert (code, values["pictures"], values["text"]) == (0, 5, None)
+    assert 0.9 < values["subject"] <= 1.0001
 
 
 def test_prompts() -> None:

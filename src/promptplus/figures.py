@@ -103,6 +103,18 @@ def trade_off(spots: Mapping[str, Spot], *, xlabel: str, ylabel: str) -> Image.I
     return finished(canvas)
 
 
+def convergence(measured: Mapping[str, Sequence[tuple[int, float, float, float]]], *, ylabel: str) -> Image.Image:
+    """A score against optimiser steps, ``(steps, mean, low, high)`` for each point; steps on a logarithmic axis."""
+    canvas, axes = blank_canvas()
+    for number, (name, points) in enumerate(measured.items()):
+        steps, means, low, high = zip(*sorted(points), strict=True)
+        axes.plot(steps, means, color=f"C{number % 10}", marker="o", markersize=3, label=name)
+        axes.fill_between(steps, low, high, color=f"C{number % 10}", alpha=0.12, linewidth=0)
+    axes.set(xlabel="optimiser steps", ylabel=ylabel, xscale="log")
+    axes.legend(frameon=False, fontsize=8)
+    return finished(canvas)
+
+
 def overlay(picture: Image.Image, attention: np.ndarray) -> Image.Image:
     """A square attention map ``[pixels]`` over a picture, its own largest value the brightest."""
     import matplotlib  # slow to import: only when a figure is drawn

@@ -4,8 +4,9 @@ import sys
 
 import typer
 
-from promptplus.cli import concepts, pictures
+from promptplus.cli import analyze, concepts, pictures
 from promptplus.cli.common import complain
+from promptplus.cli.evaluate import evaluate
 from promptplus.cli.invert import invert
 from promptplus.errors import PromptPlusError
 
@@ -21,6 +22,8 @@ app.command("generate")(pictures.generate)
 app.command("invert")(invert)
 app.command("mix")(concepts.mix)
 app.command("info")(concepts.info)
+app.command("evaluate")(evaluate)
+app.add_typer(analyze.app, name="analyze")
 
 
 def main() -> None:

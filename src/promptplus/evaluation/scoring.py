@@ -25,6 +25,14 @@ class Scores:
     by_prompt: dict[str, tuple[float, float]]
 
 
+def score_images(
+    clip: ClipJudge, dino: DinoJudge, images: Sequence[Image.Image], prompts: Sequence[str], real: Sequence[Image.Image]
+) -> tuple[float, float | None]:
+    """Subject and text similarity of anybody's pictures; ``prompts``: one for each, or none (no text similarity)."""
+    subject = subject_similarity(dino.embed(real), dino.embed(images))
+    return subject, text_similarity(clip.embed(images), clip.embed_texts(prompts)) if prompts else None
+
+
 class Scorer:
     """Generates each prompt's pictures and asks two judges, which must be none of the generator's parts.
 

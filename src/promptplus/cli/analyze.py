@@ -1,0 +1,119 @@
+"""The verb that measures layers: analyze attributes, attention, density."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from promptplus.cli.common import Device, Dtype, Json, Model, open_model, say, spoken_warnings
+
+if TYPE_CHECKING:
+    from promptplus.evidence.study import Study
+
+app = typer.Typer(help="Measure what layers decide and where they look: a page, CSV and JSON.", no_args_is_help=True)
+
+Out = Annotated[Path | None, typer.Option(help="A folder, new or empty; default: runs/NAME.")]
+Listed = Annotated[str | None, typer.Option(help="Comma list; default: the model's own list.")]
+Steps = Annotated[int | None, typer.Option(min=1, help="Denoising steps; default: usual for the model.")]
+Guidance = Annotated[float | None, typer.Option(min=0.0, help="Guidance scale; default: usual for the model.")]
+
+
+@app.command("attributes")
+def attributes(
+    pairs: Annotated[int, typer.Option(min=2, help="Prompt pairs.")] = 64,
+    seeds: Annotated[int, typer.Option(min=1, help="Pictures of each.")] = 1,
+    judge: Annotated[
+        Literal["classifier", "clip"] | None, typer.Option(help="Default: the pocket's classifier, else clip.")
+    ] = None,
+    colours: Listed = None,
+    objects: Listed = None,
+    styles: Listed = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    out: Out = None,
+    model: Model = "pocket",
+    device: Device = None,
+    dtype: Dtype = None,
+    as_json: Json = False,
+) -> None:
+    """Which layer decides what: prompt 2 takes over layers, coarse to fine, or denoising steps."""
+    from promptplus.evidence import attributes as evidence
+    from promptplus.evidence.defaults import score_for, words_for
+
+    out = _folder(out, "attributes")
+    with spoken_warnings():
+        pplus = open_model(model, device, dtype)
+        words = words_for(pplus.pipe, _words(colours, objects, styles))
+        plan = evidence.Plan(words, score_for(pplus.pipe, judge), pairs, seeds)
+        study = evidence.study(pplus, plan, steps=steps, guidance=guidance)
+    halfway = study.values["halfway"]
+    words_said = "; ".join(f"{name} {value}" for name, value in halfway.items())
+    _finish(study, out, {"halfway": halfway}, f"halfway, in subsets: {words_said}", as_json)
+
+
+@app.command("attention")
+def attention(
+    prompts: Annotated[int, typer.Option(min=2, help="Prompts.")] = 32,
+    seeds: Annotated[int, typer.Option(min=1, help="Pictures of each.")] = 4,
+    colours: Listed = None,
+    objects: Listed = None,
+    styles: Listed = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    out: Out = None,
+    model: Model = "pocket",
+    device: Device = None,
+    dtype: Dtype = None,
+    as_json: Json = False,
+) -> None:
+    """Where layers look: attention on the object's word and on the words of its looks."""
+    from promptplus.evidence import attention as evidence
+    from promptplus.evidence.defaults import asked_prompts, words_for
+
+    out = _folder(out, "attention")
+    with spoken_warnings():
+        pplus = open_model(model, device, dtype)
+        asked = asked_prompts(words_for(pplus.pipe, _words(colours, objects, styles)), prompts)
+        study = evidence.study(pplus, asked, range(seeds), steps=steps, guidance=guidance)
+    share = study.values["of_words"]["object"]
+    _finish(study, out, {"object": share}, f"the object's share of the words' attention: {share}", as_json)
+
+
+@app.command("density")
+def density(
+    concept: Annotated[list[Path], typer.Argument(help="Concept files; those of TI and XTI are grouped.")],
+    out: Out = None,
+    model: Model = "pocket",
+    device: Device = None,
+    dtype: Dtype = None,
+    as_json: Json = False,
+) -> None:
+    """Where learned rows lie among words: log densities with controls, nearest words."""
+    from promptplus.evidence import tokens as evidence
+
+    out = _folder(out, "density")
+    with spoken_warnings():
+        pplus = open_model(model, device, dtype, concept)
+        groups: dict[str, list[Any]] = {}
+        for one in pplus.concepts.values():
+            groups.setdefault("TI rows" if one.tying == "all" else "XTI rows", []).append(one)
+        study = evidence.study(pplus, groups)
+    medians = {name: sorted(values)[len(values) // 2] for name, values in study.values["log_density"].items()}
+    said = "; ".join(f"{name} {value:.1f}" for name, value in medians.items())
+    _finish(study, out, {"median_log_density": medians}, f"median log density: {said}", as_json)
+
+
+def _folder(out: Path | None, name: str) -> Path:
+    from promptplus.files import check_folder, free_folder
+
+    return check_folder(out or free_folder(Path("runs") / name), new=True)
+
+
+def _words(colours: str | None, objects: str | None, styles: str | None) -> dict[str, list[str]]:
+    given = {"colour": colours, "object": objects, "style": styles}
+    return {name: [word.strip() for word in said.split(",") if word.strip()] for name, said in given.items() if said}
+
+
+def _finish(study: "Study", out: Path, values: dict[str, Any], sentence: str, as_json: bool) -> None:
+    page = study.write(out)
+    say({"page": str(page), **values}, f"{sentence}\nthe page: {page}", as_json)

@@ -1,0 +1,145 @@
+"""The verb that compares methods, or scores anybody's pictures: evaluate."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from promptplus.cli.common import Device, Dtype, Json, Model, complain, open_model, say, spoken_warnings
+from promptplus.errors import PictureError, SettingsError
+
+METHODS = "word, xti, ti, a preset, dreambooth or dreambooth-lora"
+
+
+def evaluate(
+    concepts: Annotated[
+        Path | None, typer.Argument(help="A folder with a folder of pictures for each concept, concept.json in it.")
+    ] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(help=f"{METHODS}; with its steps, as xti@50,500; repeatable.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each.")] = 1,
+    baseline: Annotated[str, typer.Option(help="What gains are over, as xti@500.")] = "xti@500",
+    per_prompt: Annotated[int, typer.Option(min=1, help="Pictures of each prompt.")] = 4,
+    prompts: Annotated[Path | None, typer.Option(help="A text file, a prompt with {} on each line.")] = None,
+    shard: Annotated[str, typer.Option(help="This process's part of the tasks, as 0/4.")] = "0/1",
+    images: Annotated[
+        Path | None, typer.Option(help="Score these pictures instead; prompts.json names their texts.")
+    ] = None,
+    concept: Annotated[Path | None, typer.Option(help="With --images: the concept's own pictures.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of results, new or to go on with.")] = Path("runs/evaluation"),
+    model: Model = "pocket",
+    device: Device = None,
+    dtype: Dtype = None,
+    as_json: Json = False,
+) -> None:
+    """Subject and text similarity of methods on concepts, or of pictures that are there.
+
+    Results that exist are reused; processes that name the same --out share the tasks.
+    """
+    with spoken_warnings():
+        if images or concept:
+            _score(images, concept, (model, device, dtype), as_json)
+            return
+        if concepts is None:
+            raise SettingsError("name a folder of concepts, or --images and --concept")
+        _compare(concepts, method or ["word", "xti@500", "ti@500"], seeds, baseline, per_prompt, prompts, shard, out,
+                 (model, device, dtype), as_json)  # fmt: skip
+
+
+def _compare(
+    concepts: Path,
+    methods: list[str],
+    seeds: int,
+    baseline: str,
+    per_prompt: int,
+    prompts: Path | None,
+    shard: str,
+    out: Path,
+    place: tuple[Any, ...],
+    as_json: bool,
+) -> None:
+    from promptplus.evaluation.matrix import Matrix, Task
+    from promptplus.evidence import evaluation
+    from promptplus.evidence.defaults import scorer_for
+    from promptplus.files import check_folder
+    from promptplus.inversion.images import concept_folders
+
+    wanted, folders = [_method(text) for text in methods], concept_folders(concepts)
+    base = _method(baseline)
+    lines = [line.strip() for line in prompts.read_text("utf-8").splitlines() if line.strip()] if prompts else []
+    if any(line.count("{}") != 1 for line in lines):
+        raise SettingsError(f"{prompts}: every prompt needs one {{}} for the concept's word")
+    tasks = [Task(folder, one, seed) for one in wanted for folder in folders for seed in range(seeds)]
+    check_folder(out)
+    pplus = open_model(*place)
+    matrix = Matrix(pplus, place[0], scorer_for(pplus.pipe, lines, per_prompt), out)
+    number, count = _shard(shard)
+    matrix.run(tasks[number::count])
+    results = [result for task in tasks for result in matrix.find(task) if result]
+    missing = sum(None in matrix.find(task) for task in tasks)
+    if missing:
+        complain(
+            f"note: {missing} of {len(tasks)} tasks are left to other processes; run this again when they are done"
+        )
+    study = evaluation.study(results, (base.name, base.steps[-1]))
+    page = study.write(out)
+    table = study.tables["methods"]
+    rows = [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
+    said = "\n".join(
+        f"{r['method']:<16} {r['steps']:>5}  {r['subject similarity']}  {r['text similarity']}" for r in rows
+    )
+    say({"page": str(page), "methods": rows}, f"{said}\nthe page: {page}", as_json)
+
+
+def _method(text: str) -> Any:
+    """``xti@50,500`` → a Method."""
+    from promptplus.evaluation.matrix import WORD, Method
+    from promptplus.inversion.presets import PRESETS
+
+    name, _, said = text.partition("@")
+    known: dict[str, dict[str, Any]] = {WORD: {}, **{n: {"method": n} for n in ("xti", "ti")}, **PRESETS}
+    known |= {n: {"method": n} for n in ("dreambooth", "dreambooth-lora")}
+    if name not in known:
+        raise SettingsError(f"no method {name!r}; use {METHODS}")
+    try:
+        steps = tuple(sorted(int(number) for number in said.split(","))) if said else (known[name].get("steps", 500),)
+    except ValueError as error:
+        raise SettingsError(f"{text!r} does not name steps, as xti@50,500") from error
+    options = {key: value for key, value in known[name].items() if key != "steps"}
+    return Method(name, options, (0,) if name == WORD else steps)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and int(number) < int(count)):
+        raise SettingsError(f"shard {text!r} is not a part such as 0/4")
+    return int(number), int(count)
+
+
+def _score(images: Path | None, concept: Path | None, place: tuple[Any, ...], as_json: bool) -> None:
+    from promptplus.evaluation.scoring import score_images
+    from promptplus.evidence.defaults import scorer_for
+    from promptplus.inversion.images import load_pictures, picture_files, read_picture
+
+    if not (images and concept):
+        raise SettingsError("--images and --concept go together: the pictures, and the concept's own")
+    real = load_pictures(concept)
+    texts = images / "prompts.json"
+    said: dict[str, str] = {}
+    if texts.is_file():
+        try:
+            said = dict(json.loads(texts.read_text("utf-8")))
+        except (ValueError, TypeError) as error:
+            raise PictureError(f"{texts} is no object of file names and prompts") from error
+    files = [path for path in picture_files(images) if path != texts]
+    if said and (silent := [path.name for path in files if path.name not in said]):
+        raise PictureError(f"{texts} names no prompt of {silent[0]}")
+    pictures = [read_picture(path) for path in files]
+    scorer = scorer_for(open_model(*place).pipe)
+    prompts = [said[path.name] for path in files] if said else []
+    subject, text = score_images(scorer.clip, scorer.dino, pictures, prompts, real)
+    values = {"pictures": len(pictures), "subject": subject, "text": text}
+    words = f"subject similarity {subject:.3f}" + (f", text similarity {text:.3f}" if text is not None else "")
+    say(values, f"{len(pictures)} pictures: {words}", as_json)

@@ -1,0 +1,68 @@
+"""What studies ask about by default: each attribute's words, on the pocket and on real models."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from promptplus.analysis.attention import AskedPrompt
+from promptplus.analysis.attributes import FORM, Score, by_classifier, by_clip, draw_pairs
+from promptplus.errors import SettingsError
+from promptplus.evaluation import prompts as lists
+from promptplus.evaluation.judges import AttributeJudge, ClipJudge, DinoJudge
+from promptplus.evaluation.scoring import PER_PROMPT, Scorer
+from promptplus.models import POCKET, base_model
+from promptplus.pocket.world import COLOURS, OBJECTS, STYLES
+
+Words = Mapping[str, Sequence[str]]
+
+POCKET_WORDS: Words = {"colour": tuple(COLOURS), "object": OBJECTS, "style": STYLES}
+REAL_WORDS: Words = {
+    "colour": ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "white", "black"),
+    "object": (
+        *("car", "house", "cat", "dog", "horse", "bird", "flower", "tree", "chair", "boat", "bicycle", "teapot"),
+        *("lizard", "cube", "guitar", "mushroom"),
+    ),
+    "style": ("watercolor", "oil painting", "pencil sketch", "comic", "pixel art", "origami", "photo", "stained glass"),
+}
+"""Our choice, after the paper's "{colour} {object}, {style}"; its lists are not known."""
+PHRASES = {"colour": "a {} object", "object": "a photo of a {}", "style": "an object, {}"}
+"""What CLIP compares a picture with, for each attribute."""
+CLIP, DINO = "openai/clip-vit-base-patch32", "facebook/dino-vits16"
+"""The judges of real models (paper section 4); the pocket has its own."""
+
+
+def is_pocket(pipe: Any) -> bool:
+    """Whether a pipeline is the bundled one."""
+    return base_model(pipe) == POCKET
+
+
+def words_for(pipe: Any, given: Words) -> Words:
+    """Each attribute's words: the given ones, else the model's defaults."""
+    usual = POCKET_WORDS if is_pocket(pipe) else REAL_WORDS
+    return {name: given.get(name) or usual[name] for name in usual}
+
+
+def score_for(pipe: Any, judge: str | None) -> Score:
+    """How pictures are judged: ``classifier`` (the pocket's ground truth, its default) or ``clip``."""
+    own = is_pocket(pipe)
+    if judge == "classifier" and not own:
+        raise SettingsError("judge classifier knows the pocket's drawn world only; use clip")
+    if judge == "clip" or not own:
+        clip = ClipJudge.load() if own else ClipJudge.load(CLIP, str(pipe.unet.device))
+        return by_clip(clip, PHRASES)
+    return by_classifier(AttributeJudge.load())
+
+
+def scorer_for(pipe: Any, prompts: Sequence[str] = (), per_prompt: int = PER_PROMPT) -> Scorer:
+    """The two judges, and the given prompts or the model's defaults."""
+    if is_pocket(pipe):
+        return Scorer(ClipJudge.load(), DinoJudge.load(), prompts or lists.POCKET, per_prompt)
+    device = str(pipe.unet.device)
+    return Scorer(ClipJudge.load(CLIP, device), DinoJudge.load(DINO, device), prompts or lists.REAL, per_prompt)
+
+
+def asked_prompts(words: Words, count: int, seed: int = 0) -> list[AskedPrompt]:
+    """Prompts of the paper's form, whose object and looks are known."""
+    drawn = [pair.first for pair in draw_pairs(words, count, seed)]
+    return [
+        AskedPrompt(FORM.format(**values), values["object"], (values["colour"], values["style"])) for values in drawn
+    ]

@@ -1,0 +1,86 @@
+"""Methods compared: subject and text similarity together, their trade-off, and how fast each converges (paper 4)."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from PIL import Image
+
+from promptplus import figures
+from promptplus.evaluation.comparison import Row, compare
+from promptplus.evaluation.matrix import Result
+from promptplus.evidence.study import Study, Table
+from promptplus.figures import Spot
+from promptplus.report import Figure, Section
+
+LEAD = (
+    "Subject similarity: mean pairwise cosine of the judge DINO's features, generated against real. Text similarity: "
+    "cosine of picture and prompt in the judge CLIP, the class word in the concept's place. Means over concepts of the "
+    "means over seeds; 95 % intervals by bootstrap over concepts; gains are paired by concept."
+)
+
+
+def study(results: Sequence[Result], baseline: tuple[str, int]) -> Study:
+    """A table, the trade-off of each method's last step count, and both similarities against steps."""
+    rows = compare(results, baseline)
+    table = _table(rows)
+    last = {row.method: row for row in sorted(rows, key=lambda row: row.steps)}
+    spots = {f"{row.method} ({row.steps})": _spot(row) for row in last.values()}
+    drawn = figures.trade_off(spots, xlabel="text similarity", ylabel="subject similarity")
+    sections = [
+        Section("Methods", f"Gains are over {baseline[0]} at {baseline[1]} steps.", table=table),
+        Section("Trade-off", figures=[Figure(drawn)]),
+    ]
+    if curves := _convergence(rows):
+        sections.append(Section("Convergence", figures=[Figure(curve) for curve in curves]))
+    sections.append(Section("Concept by concept", table=_by_concept(results, last)))
+    values = {"baseline": list(baseline), "runs": [vars(result) for result in results]}
+    return Study("evaluation", "Methods compared", LEAD, sections, values, {"methods": table})
+
+
+def _table(rows: Sequence[Row]) -> Table:
+    return {
+        "method": [row.method for row in rows],
+        "steps": [row.steps for row in rows],
+        "subject similarity": [str(row.subject) for row in rows],
+        "text similarity": [str(row.text) for row in rows],
+        "subject gain": [str(row.subject_gain or "") for row in rows],
+        "text gain": [str(row.text_gain or "") for row in rows],
+        "seconds": [f"{row.seconds:.0f}" for row in rows],
+        "concepts × seeds": [f"{row.concepts} × {row.runs / row.concepts:g}" for row in rows],
+    }
+
+
+def _spot(row: Row) -> Spot:
+    text, subject = row.text, row.subject
+    return Spot(text.value, subject.value, (text.low, text.high), (subject.low, subject.high))
+
+
+def _convergence(rows: Sequence[Row]) -> list[Image.Image]:
+    methods: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        methods[row.method].append(row)
+    several = {name: found for name, found in methods.items() if len(found) > 1}
+    if not several:
+        return []
+    pictures = []
+    for name in ("subject", "text"):
+        points = {
+            method: [(row.steps, i.value, i.low, i.high) for row in found if (i := getattr(row, name))]
+            for method, found in several.items()
+        }
+        pictures.append(figures.convergence(points, ylabel=f"{name} similarity"))
+    return pictures
+
+
+def _by_concept(results: Sequence[Result], last: dict[str, Row]) -> Table:
+    """Subject / text of each concept, means over seeds, at each method's last step count."""
+    concepts = list(dict.fromkeys(result.concept for result in results))
+    table: dict[str, list[str]] = {"concept": concepts}
+    for method, row in last.items():
+        column = []
+        for concept in concepts:
+            found = [r for r in results if (r.concept, r.method, r.steps) == (concept, method, row.steps)]
+            means = [sum(getattr(r, name) for r in found) / len(found) for name in ("subject", "text")] if found else []
+            column.append(" / ".join(f"{mean:.3f}" for mean in means))
+        table[method] = column
+    return table
