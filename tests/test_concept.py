@@ -2,6 +2,7 @@ import json
 import os
 import stat
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 import promptplus as pp
 from promptplus.concept import token_table_hash
 from promptplus.errors import ConceptError, OutputError
+from promptplus.mixing import interpolate
 from tests.conftest import make_concept
 from tests.test_layers import SD1
 
@@ -213,3 +215,30 @@ def test_mix_refuses_what_does_not_fit(pplus: pp.PPlus) -> None:
     pp.mix(here, one, "<ab>")  # an unknown table fits any
     with pytest.raises(pp.PromptPlusError, match="no layer 'corse'"):
         pp.mix(one, one, "<ab>", "corse")
+
+
+# ---- interpolation
+
+
+def test_interpolation_goes_from_one_to_the_other(pplus: pp.PPlus) -> None:
+    a, b = make_concept(pplus, "<a>", 1), make_concept(pplus, "<b>", 2)
+    for spherical in (False, True):
+        ends = [interpolate(a, b, "<m>", share, spherical=spherical).rows for share in (0.0, 1.0)]
+        torch.testing.assert_close(ends[0], a.rows)
+        torch.testing.assert_close(ends[1], b.rows)
+    torch.testing.assert_close(interpolate(a, b, "<m>", 0.25).rows, 0.75 * a.rows + 0.25 * b.rows)
+    arc = interpolate(a, b, "<m>", 0.5, spherical=True).rows
+    torch.testing.assert_close(arc.norm(dim=-1), (a.rows.norm(dim=-1) + b.rows.norm(dim=-1)) / 2)
+    middle = torch.nn.functional.normalize(arc, dim=-1)
+    to_ends = [(middle * torch.nn.functional.normalize(end.rows, dim=-1)).sum(-1) for end in (a, b)]
+    torch.testing.assert_close(*to_ends)
+    same = interpolate(a, replace(a, token="<c>"), "<m>", 0.3, spherical=True)
+    torch.testing.assert_close(same.rows, a.rows)
+
+
+def test_interpolation_keeps_what_it_came_from(pplus: pp.PPlus, tmp_path: Path) -> None:
+    a, b = make_concept(pplus, "<a>", 1), make_concept(pplus, "<b>", 2)
+    loaded = pp.Concept.load(interpolate(a, b, "<m>", 0.25).save(tmp_path / "m.safetensors"))
+    assert loaded.provenance == {"between": ["<a>", "<b>"], "share": 0.25, "spherical": False}
+    with pytest.raises(ConceptError, match="different layers"):
+        interpolate(a, make_concept(pplus, "<c>", 3, vectors=2), "<m>", 0.5)

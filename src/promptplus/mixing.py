@@ -1,9 +1,14 @@
-"""One concept's shape with another's style: coarse layers from the first, all the rest from the second."""
+"""Two concepts → one: the shape of the first with the style of the second, or a place between them."""
+
+from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from promptplus.concept import Concept
 from promptplus.errors import ConceptError
+
+FLAT = 1e-4  # sine below which an arc is a line, in float32
 
 
 def mix(shape: Concept, style: Concept, token: str, shape_layers: str = "coarse") -> Concept:
@@ -17,14 +22,7 @@ def mix(shape: Concept, style: Concept, token: str, shape_layers: str = "coarse"
 
     Raises ConceptError where the two were learned on different models or with different numbers of vectors.
     """
-    if shape.layers != style.layers or shape.rows.shape != style.rows.shape:
-        raise ConceptError(
-            f"{shape.token} (rows {list(shape.rows.shape)}, {shape.base_model}) and {style.token} "
-            f"(rows {list(style.rows.shape)}, {style.base_model}) have different layers, vectors or width; "
-            "mix concepts learned on one model with the same number of vectors"
-        )
-    if shape.token_table and style.token_table and shape.token_table != style.token_table:
-        raise ConceptError(f"{shape.token} and {style.token} were learned on different text encoders; they cannot mix")
+    _check(shape, style)
     chosen = shape.layers.select(shape_layers)
     from_shape = torch.zeros(len(shape.layers), 1, 1, dtype=torch.bool)
     from_shape[list(chosen)] = True
@@ -43,3 +41,43 @@ def mix(shape: Concept, style: Concept, token: str, shape_layers: str = "coarse"
             "supplied_by": supplied,
         },
     )
+
+
+def interpolate(first: Concept, second: Concept, token: str, share: float, *, spherical: bool = False) -> Concept:
+    """A concept part of the way from ``first`` (0) to ``second`` (1), layer by layer (our choice).
+
+    Args:
+        spherical: along the arc between the rows' directions, their norms in proportion; else along the straight line.
+
+    Raises ConceptError as ``mix`` does.
+    """
+    _check(first, second)
+    rows = _arc(first.rows, second.rows, share) if spherical else torch.lerp(first.rows, second.rows, share)
+    return replace(
+        first,
+        token=token,
+        rows=rows,
+        tying=first.tying if first.tying == second.tying else "layer",
+        provenance={"between": [first.token, second.token], "share": share, "spherical": spherical},
+    )
+
+
+def _arc(a: Tensor, b: Tensor, share: float) -> Tensor:
+    """Spherical interpolation of ``[…, width]`` rows; straight where the directions are the same or opposite."""
+    norms = torch.lerp(a.norm(dim=-1, keepdim=True), b.norm(dim=-1, keepdim=True), share)
+    u, v = (torch.nn.functional.normalize(rows, dim=-1) for rows in (a, b))
+    angle = (u * v).sum(-1, keepdim=True).clamp(-1, 1).acos()
+    sine = angle.sin()
+    turned = (((1 - share) * angle).sin() * u + (share * angle).sin() * v) / sine.clamp(min=FLAT)
+    return norms * torch.where(sine < FLAT, torch.lerp(u, v, share), turned)
+
+
+def _check(first: Concept, second: Concept) -> None:
+    if first.layers != second.layers or first.rows.shape != second.rows.shape:
+        raise ConceptError(
+            f"{first.token} (rows {list(first.rows.shape)}, {first.base_model}) and {second.token} "
+            f"(rows {list(second.rows.shape)}, {second.base_model}) have different layers, vectors or width; "
+            "mix concepts learned on one model with the same number of vectors"
+        )
+    if first.token_table and second.token_table and first.token_table != second.token_table:
+        raise ConceptError(f"{first.token} and {second.token} were learned on different text encoders; they cannot mix")

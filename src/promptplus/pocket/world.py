@@ -5,6 +5,7 @@ its seed. `UNSEEN` concepts are drawn for inversion alone: no training picture s
 """
 
 import random
+from dataclasses import replace
 
 from PIL import Image
 
@@ -49,6 +50,7 @@ __all__ = [
     "random_scene",
     "random_test_scene",
     "render",
+    "render_mixture",
     "render_object_concept",
     "render_style_concept",
 ]
@@ -68,6 +70,13 @@ def render(scene: Scene, seed: int) -> Image.Image:
 def render_object_concept(name: str, background: str, seed: int) -> Image.Image:
     """Draw one of `UNSEEN_OBJECTS` in its own two tones, 64 x 64."""
     return paint([UNSEEN_OBJECTS[name]], background, NO_STYLE, random.Random(seed))
+
+
+def render_mixture(shape: str, looks: str, background: str, seed: int) -> Image.Image:
+    """Draw one of `UNSEEN_OBJECTS` in another's tones and texture, 64 x 64."""
+    own = UNSEEN_OBJECTS[looks]
+    mixed = replace(UNSEEN_OBJECTS[shape], body=own.body, trim=own.trim, texture=own.texture)
+    return paint([mixed], background, NO_STYLE, random.Random(seed))
 
 
 def render_style_concept(style: str, seed: int) -> Image.Image:
