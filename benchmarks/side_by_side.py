@@ -1,0 +1,76 @@
+"""Several concepts in shared batches: seconds per concept and step, against one alone.
+
+``python -m benchmarks.side_by_side [--counts 1 4 16] [--rounds 5] [--micro 16]``. Contestants take turns in one run.
+All train at batch 8 per concept. ``--micro``: pictures that go through the denoiser at once, the same for all.
+"""
+
+import argparse
+import random
+import statistics
+from dataclasses import replace
+from typing import get_args
+
+import promptplus as pp
+from benchmarks.xti_step import timed
+from promptplus.concept import Concept
+from promptplus.inversion.draws import LatentCache
+from promptplus.inversion.images import load_pictures, to_pixels
+from promptplus.inversion.rows import RowTrainee, initial_rows
+from promptplus.inversion.run import InversionSettings, Templates
+from promptplus.inversion.steps import RowTrainer
+from promptplus.inversion.trainee import frozen, training_scheduler
+from promptplus.models import picture_size
+from promptplus.pocket import CONCEPTS
+
+WORD = "house"
+
+
+def trainer_of(pplus: pp.PPlus, count: int, templates: Templates, micro: int) -> RowTrainer:
+    """``count`` concepts that learn side by side; the bundled ones take turns."""
+    settings = InversionSettings(templates=templates, micro_batch=micro)
+    schedule = training_scheduler(pplus.pipe)
+    folders = sorted(path for path in CONCEPTS.iterdir() if path.is_dir())
+    size = picture_size(pplus.pipe)
+    caches = [LatentCache.encode(pplus.pipe.vae, to_pixels(load_pictures(f), size)) for f in folders[:count]]
+    rows = initial_rows(pplus, WORD, settings).expand(len(pplus.layers), -1, -1)
+    blank = Concept(token="<x>", rows=rows, layers=pplus.layers)
+    trainees = [
+        RowTrainee(
+            pplus,
+            replace(blank, token=f"<x{number}>"),
+            caches[number % len(caches)],
+            settings,
+            schedule.config.num_train_timesteps,
+        )
+        for number in range(count)
+    ]
+    return RowTrainer(pplus, trainees, schedule, settings)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--counts", type=int, nargs="+", default=[1, 4, 16])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--micro", type=int, default=16)
+    options = parser.parse_args()
+    with pp.PPlus(pp.load("pocket")) as pplus, frozen(pplus.pipe.unet, pplus.pipe.text_encoder, pplus.pipe.vae):
+        for templates in get_args(Templates):
+            calls = {n: trainer_of(pplus, n, templates, options.micro).advance for n in options.counts}
+            times: dict[int, list[float]] = {n: [] for n in calls}
+            order = random.Random(0)
+            for call in calls.values():
+                timed(call)
+            for _ in range(options.rounds):
+                for count in order.sample(options.counts, len(options.counts)):
+                    times[count].append(timed(calls[count]) / count)
+            medians = {n: statistics.median(found) for n, found in times.items()}
+            alone = medians[options.counts[0]]
+            for count, seconds in medians.items():
+                print(
+                    f"{templates:<8} {count:>3} concepts   {seconds:.3f} s per concept   {seconds / alone:.2f} of one"
+                )
+
+
+if __name__ == "__main__":
+    main()
