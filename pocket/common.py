@@ -124,6 +124,11 @@ def average_gradients(parameters: list[nn.Parameter]) -> None:
         gradient.copy_(mean.view_as(gradient))
 
 
+def adamw(parameters: list[nn.Parameter], **values: Any) -> torch.optim.Optimizer:
+    """AdamW, the usual one."""
+    return torch.optim.AdamW(parameters, fused=True, **values)
+
+
 Schedule = Callable[[int, int, float, int], float]
 """(step, steps, peak, warm-up) → learning rate."""
 
@@ -150,12 +155,14 @@ class Training:
         weight_decay: float = 0.0,
         ema_decay: float | None = None,
         schedule: Schedule = cosine,
+        optimiser: Callable[..., Any] | None = None,
     ) -> None:
         self.name, self.model, self.steps, self.peak, self.warmup = name, model, steps, peak, warmup
         self.path = options.work / f"{name}.checkpoint.pt"
         self.log = options.work / f"{name}.jsonl"
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.optimiser = torch.optim.AdamW(self.parameters, lr=peak, betas=betas, weight_decay=weight_decay, fused=True)
+        values: dict[str, Any] = {"lr": peak, "betas": betas, "weight_decay": weight_decay}
+        self.optimiser = optimiser(model, **values) if optimiser else adamw(self.parameters, **values)
         self.ema_decay, self.schedule = ema_decay, schedule
         self.ema = [p.detach().clone() for p in self.parameters] if ema_decay else []
         self.seed, self.world = seed, world_size()

@@ -43,13 +43,14 @@ from .common import (
     use_fast_attention,
     world_size,
 )
+from .muon import Both
 from .vae import CHANNELS as VAE_CHANNELS
 from .vae import LATENT_CHANNELS, decode, encode
 
 CHANNELS = (48, 64, 96, 96)
 HEADS = 4
 NORM_GROUPS = 16
-LENGTHS = {"cpu": (16_000, 32), "cuda": (24_000, 256)}
+LENGTHS = {"cpu": (12_000, 32), "cuda": (24_000, 256)}
 """Steps and batch on each kind of device."""
 PEAK, WARMUP, SEED = 6e-4, 100, 4
 WEIGHT_DECAY, EMA = 1e-3, 0.9985
@@ -206,6 +207,7 @@ def run(options: Options) -> None:
         weight_decay=WEIGHT_DECAY,
         ema_decay=EMA,
         schedule=trapezoid,
+        optimiser=Both,
     )
     for _ in training:
         chosen = torch.randint(len(latents), (batch,), generator=training.generator)
