@@ -20,13 +20,13 @@ import promptplus as pp
 from promptplus import pocket as package
 from promptplus.analysis.attributes import Pair, by_classifier, measure, pictures, subset_takeovers
 from promptplus.analysis.curves import intervals, relative
+from promptplus.analysis.mixing import in_words
 from promptplus.evaluation.judges import AttributeJudge, ClipJudge, DinoJudge
 from promptplus.evaluation.metrics import frechet_distance, recovered, share, subject_similarity
 from promptplus.generation import generate
 from promptplus.inversion.images import load_pictures, read_note
 from promptplus.inversion.trainer import run_inversion
 from promptplus.pocket import CONCEPTS
-from promptplus.pocket.captions import with_article
 from promptplus.pocket.concepts import DEV, REPORT
 from promptplus.pocket.painting import paint
 from promptplus.pocket.scenes import figures
@@ -34,7 +34,6 @@ from promptplus.pocket.world import (
     ATTRIBUTES,
     BACKGROUNDS,
     CLASSES,
-    COLOURS,
     MADE_UP,
     NO_STYLE,
     OBJECTS,
@@ -180,27 +179,15 @@ def novelty(pplus: pp.PPlus, _sheets: Path, name: str) -> dict[str, Any]:
     """r of the best caption in words, and of the made-up noun whose figure the judge finds nearest."""
     scorer = ConceptScorer(pplus, name)
     floor, _ = scorer.prompt(f"a photo of a {read_note(CONCEPTS / name).class_word}")
-    tried = {noun: described(name, noun) for noun in nearest(scorer, OBJECTS)[:TRIED]}
+    tried = {noun: in_words(UNSEEN_OBJECTS[name], noun) for noun in nearest(scorer, OBJECTS)[:TRIED]}
     scores = {noun: scorer.prompt(text)[0] for noun, text in tried.items()}
     best, noun = max(scores, key=scores.__getitem__), nearest(scorer, MADE_UP)[0]
     return {
         "caption": tried[best],
         "noun": noun,
         "r_words": round(recovered(scores[best], floor, scorer.ceiling), 3),
-        "r_noun": round(recovered(scorer.prompt(described(name, noun))[0], floor, scorer.ceiling), 3),
+        "r_noun": round(recovered(scorer.prompt(in_words(UNSEEN_OBJECTS[name], noun))[0], floor, scorer.ceiling), 3),
     }
-
-
-def described(name: str, noun: str) -> str:
-    """A concept's colours and texture in the nearest words there are, said of `noun`."""
-    look, part = UNSEEN_OBJECTS[name], figures()[noun].trim
-    body = nearest_colour(look.body)
-    trim = f" with {nearest_colour(look.trim)} {part}" if part and look.trim else ""
-    return with_article(f"{body} {look.texture} {noun}") + trim
-
-
-def nearest_colour(rgb: tuple[int, int, int]) -> str:
-    return min(COLOURS, key=lambda word: sum((a - b) ** 2 for a, b in zip(COLOURS[word], rgb, strict=True)))
 
 
 def nearest(scorer: ConceptScorer, nouns: tuple[str, ...]) -> list[str]:

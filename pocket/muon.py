@@ -37,7 +37,7 @@ class Muon(torch.optim.Optimizer):
         self.mine = share(batches, [parameters[batch[0]].flatten(1).shape for batch in batches])
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> Any:
         """Move each weight once."""
         (group,) = self.param_groups
         weights, gradients = group["params"], [weight.grad for weight in group["params"]]

@@ -7,9 +7,23 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessorPil,
+    CLIPModel,
+    CLIPTokenizer,
+    ViTConfig,
+    ViTImageProcessorPil,
+    ViTModel,
+)
 
 import promptplus as pp
-from promptplus.pocket import CONCEPTS
+from promptplus.evaluation.judges import ClipJudge, DinoJudge
+from promptplus.evaluation.scoring import Scorer
+from promptplus.pocket import CONCEPTS, PIPELINE
+
+JUDGE = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+PICTURE = {"image_size": 32, "patch_size": 16}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -54,6 +68,23 @@ def pictures() -> list[Image.Image]:
     """Five pictures of a bundled concept."""
     folder = sorted(p for p in CONCEPTS.iterdir() if p.is_dir())[0]
     return [Image.open(path).convert("RGB") for path in sorted(folder.glob("*.png"))]
+
+
+@pytest.fixture(scope="session")
+def random_scorer() -> Scorer:
+    """Judges with random weights: what they think does not matter."""
+    torch.manual_seed(0)
+    tokenizer = CLIPTokenizer.from_pretrained(PIPELINE / "tokenizer")
+    text = {**JUDGE, "vocab_size": len(tokenizer), "max_position_embeddings": tokenizer.model_max_length}
+    text |= {"eos_token_id": tokenizer.eos_token_id}
+    config = CLIPConfig(text_config=text, vision_config={**JUDGE, **PICTURE}, projection_dim=8)
+    side = {"size": {"height": 32, "width": 32}}
+    cut = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+    clip = ClipJudge(CLIPModel(config).eval(), CLIPImageProcessorPil(**cut), tokenizer)
+    dino = DinoJudge(
+        ViTModel(ViTConfig(**JUDGE, **PICTURE), add_pooling_layer=False).eval(), ViTImageProcessorPil(**side)
+    )
+    return Scorer(clip, dino, ("a photo of a {}", "a red {}"), per_prompt=1)
 
 
 def latents(pipe: Any, seed: int = 0, **kwargs: Any) -> torch.Tensor:

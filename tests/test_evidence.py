@@ -31,7 +31,7 @@ def test_attributes(pplus: pp.PPlus, judge: AttributeJudge, tmp_path: Path, monk
     html = page.read_text()
     assert html.startswith("<!doctype html>")
     assert html.count("<img") == 1 + 1 + 1 + 1 + 3
-    values = json.loads((tmp_path / "attributes.json").read_text())
+    values = json.loads((tmp_path / "attributes.json").read_text())["values"]
     assert set(values["subsets"]) == set(WORDS)
     assert all(len(values["subsets"][name]["relative"]) == 8 for name in WORDS)
     assert set(values["halfway"]) == {*WORDS, "object < style", "style < colour", "object < colour"}
@@ -46,7 +46,7 @@ def test_attention(pplus: pp.PPlus, tmp_path: Path) -> None:
     prompts = [AskedPrompt("a red house", "house", ("red",)), AskedPrompt("a blue car, neon", "car", ("blue", "neon"))]
     study = attention.study(pplus, prompts, [0], steps=2, guidance=3.0)
     assert study.write(tmp_path).read_text().count("<img") == 3
-    values = json.loads((tmp_path / "attention.json").read_text())
+    values = json.loads((tmp_path / "attention.json").read_text())["values"]
     for share in (values["of_all"], values["of_words"]):
         assert [sum(column) for column in zip(*share.values(), strict=True)] == pytest.approx([1] * 16, abs=1e-3)
 
@@ -57,7 +57,7 @@ def test_density(pplus: pp.PPlus, tmp_path: Path) -> None:
     html = study.write(tmp_path).read_text()
     assert html.count("<img") == 1
     assert "Nearest words of &lt;b&gt;" in html
-    values = json.loads((tmp_path / "density.json").read_text())
+    values = json.loads((tmp_path / "density.json").read_text())["values"]
     assert list(values["nearest"]) == ["<a>", "<b>"]
     assert (tmp_path / "density-log-density.csv").read_text().startswith(",rows,median,")
 

@@ -6,20 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from transformers import (
-    CLIPConfig,
-    CLIPImageProcessorPil,
-    CLIPModel,
-    CLIPTokenizer,
-    ViTConfig,
-    ViTImageProcessorPil,
-    ViTModel,
-)
+from transformers import CLIPTokenizer
 
 import promptplus as pp
 from promptplus.evaluation import matrix as module
-from promptplus.evaluation.judges import ClipJudge, DinoJudge
 from promptplus.evaluation.matrix import WORD, Matrix, Method, Result, Task
 from promptplus.evaluation.prompts import POCKET, POCKET_HARD, REAL
 from promptplus.evaluation.scoring import Scorer
@@ -31,25 +21,11 @@ from tests.test_cli import run
 
 CONCEPT = CONCEPTS / "robot"
 XTI = Method("xti", {"batch_size": 1}, steps=(1, 2))
-SIZE = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-PICTURE = {"image_size": 32, "patch_size": 16}
 
 
-@pytest.fixture(scope="module")
-def scorer() -> Scorer:
-    """Judges with random weights: the matrix does not depend on what they think."""
-    torch.manual_seed(0)
-    tokenizer = CLIPTokenizer.from_pretrained(PIPELINE / "tokenizer")
-    text = {**SIZE, "vocab_size": len(tokenizer), "max_position_embeddings": tokenizer.model_max_length}
-    text |= {"eos_token_id": tokenizer.eos_token_id}
-    config = CLIPConfig(text_config=text, vision_config={**SIZE, **PICTURE}, projection_dim=8)
-    side = {"size": {"height": 32, "width": 32}}
-    cut = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
-    clip = ClipJudge(CLIPModel(config).eval(), CLIPImageProcessorPil(**cut), tokenizer)
-    dino = DinoJudge(
-        ViTModel(ViTConfig(**SIZE, **PICTURE), add_pooling_layer=False).eval(), ViTImageProcessorPil(**side)
-    )
-    return Scorer(clip, dino, ("a photo of a {}", "a red {}"), per_prompt=1)
+@pytest.fixture
+def scorer(random_scorer: Scorer) -> Scorer:
+    return random_scorer
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,11 @@ from promptplus.concept import Concept
 from promptplus.evaluation.judges import DinoJudge
 from promptplus.layers import LayerMap
 from promptplus.mixing import mix
-from promptplus.pocket.world import BACKGROUNDS, render_mixture
+from promptplus.pocket.captions import with_article
+from promptplus.pocket.painting import Look
+from promptplus.pocket.scenes import figures
+from promptplus.pocket.shapes import RGB
+from promptplus.pocket.world import BACKGROUNDS, COLOURS, render_mixture
 
 DRAWN = 16  # renders of each combination; our choice
 SEED = 800_000_000  # of the first: no training, bundled or report picture has it
@@ -38,6 +42,18 @@ class MixJudge:
 
 def _renders(shape: str, looks: str) -> list[Image.Image]:
     return [render_mixture(shape, looks, BACKGROUNDS[i % len(BACKGROUNDS)], SEED + i) for i in range(DRAWN)]
+
+
+def in_words(look: Look, noun: str) -> str:
+    """A look's colours and texture in the nearest words there are, said of a noun, with its article."""
+    part = figures()[noun].trim if noun in figures() else None
+    trim = f" with {nearest_colour(look.trim)} {part}" if part and look.trim else ""
+    return with_article(f"{nearest_colour(look.body)} {look.texture} {noun}") + trim
+
+
+def nearest_colour(rgb: RGB) -> str:
+    """The named colour that is nearest in RGB."""
+    return min(COLOURS, key=lambda word: sum((a - b) ** 2 for a, b in zip(COLOURS[word], rgb, strict=True)))
 
 
 def splits(layers: LayerMap) -> list[tuple[int, ...]]:

@@ -8,6 +8,7 @@ from promptplus.cli import analyze, concepts, pictures
 from promptplus.cli.common import complain
 from promptplus.cli.evaluate import evaluate
 from promptplus.cli.invert import invert
+from promptplus.cli.reproduce import reproduce
 from promptplus.errors import PromptPlusError
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ app.command("invert")(invert)
 app.command("mix")(concepts.mix)
 app.command("info")(concepts.info)
 app.command("evaluate")(evaluate)
+app.command("reproduce")(reproduce)
 app.add_typer(analyze.app, name="analyze")
 
 

@@ -47,7 +47,7 @@ def attributes(
         plan = evidence.Plan(words, score_for(pplus.pipe, judge), pairs, seeds)
         study = evidence.study(pplus, plan, steps=steps, guidance=guidance)
     halfway = study.values["halfway"]
-    words_said = "; ".join(f"{name} {value}" for name, value in halfway.items())
+    words_said = "; ".join(f"{name} {v:.2f} [{low:.2f}, {high:.2f}]" for name, (v, low, high) in halfway.items())
     _finish(study, out, {"halfway": halfway}, f"halfway, in subsets: {words_said}", as_json)
 
 
@@ -101,6 +101,41 @@ def density(
     medians = {name: sorted(values)[len(values) // 2] for name, values in study.values["log_density"].items()}
     said = "; ".join(f"{name} {value:.1f}" for name, value in medians.items())
     _finish(study, out, {"median_log_density": medians}, f"median log density: {said}", as_json)
+
+
+@app.command("mixing")
+def mixing(
+    concept: Annotated[list[Path], typer.Argument(help="Two or more concept files; each lends the next its shape.")],
+    seeds: Annotated[int, typer.Option(min=1, help="Pictures of each mix.")] = 4,
+    out: Out = None,
+    model: Model = "pocket",
+    device: Device = None,
+    dtype: Dtype = None,
+    as_json: Json = False,
+) -> None:
+    """One concept's shape with another's looks, at every split; judged where the pocket knows the truth."""
+    from promptplus import Concept
+    from promptplus.errors import ConceptError
+    from promptplus.evidence import mixing as evidence
+    from promptplus.evidence.defaults import is_pocket
+    from promptplus.pocket.world import UNSEEN_OBJECTS
+
+    out = _folder(out, "mixing")
+    loaded = {one.token.strip("<>"): one for one in map(Concept.load, concept)}
+    if len(loaded) < 2:
+        raise ConceptError("give two or more concepts with different tokens to mix")
+    names = list(loaded)
+    pairs = [evidence.Pair(a, b) for a, b in zip(names, names[1:] + names[:1], strict=True)]
+    with spoken_warnings():
+        pplus = open_model(model, device, dtype)
+        known = is_pocket(pplus.pipe) and all(name in UNSEEN_OBJECTS for name in names)
+        if known:
+            study = evidence.study(pplus, {"XTI": loaded}, pairs, range(seeds), {})
+        else:
+            study = evidence.unjudged(pplus, loaded, pairs, range(seeds))
+    success = study.values.get("success", {})
+    said = "; ".join(f"{way}: {sum(shares) / len(shares):.0%}" for way, shares in success.items())
+    _finish(study, out, {"success": success}, said or "not judged: there is no ground truth for these", as_json)
 
 
 def _folder(out: Path | None, name: str) -> Path:

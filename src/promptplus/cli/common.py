@@ -22,6 +22,7 @@ Model = Annotated[str, typer.Option(help="pocket, a folder, a .safetensors file 
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the best there is.")]
 Dtype = Annotated[str | None, typer.Option(help="float32, float16 or bfloat16.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**62, help="The run's seed.")]
+Ray = Annotated[str | None, typer.Option(help="Share tasks among Ray's workers: local, or a cluster's address.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of words.")]
 
 
@@ -69,3 +70,13 @@ def _quiet_libraries() -> None:
     for library in (diffusers_logging, transformers_logging):
         library.set_verbosity_error()
         library.disable_progress_bar()
+
+
+def on_ray(address: str, told: tuple[Any, ...], tasks: Sequence[Any]) -> None:
+    """Do a matrix's tasks on Ray; ``told``: what ``open_matrix`` takes, its folder absolute."""
+    from functools import partial
+
+    from promptplus.evaluation.pool import run_on_ray
+    from promptplus.evidence.defaults import open_matrix
+
+    run_on_ray(partial(open_matrix, *told), tasks, address=None if address == "local" else address)

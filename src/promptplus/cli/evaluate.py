@@ -1,12 +1,13 @@
 """The verb that compares methods, or scores anybody's pictures: evaluate."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from promptplus.cli.common import Device, Dtype, Json, Model, complain, open_model, say, spoken_warnings
+from promptplus.cli.common import Device, Dtype, Json, Model, Ray, complain, on_ray, open_model, say, spoken_warnings
 from promptplus.errors import PictureError, SettingsError
 
 METHODS = "word, xti, ti, a preset, dreambooth or dreambooth-lora"
@@ -24,6 +25,7 @@ def evaluate(
     per_prompt: Annotated[int, typer.Option(min=1, help="Pictures of each prompt.")] = 4,
     prompts: Annotated[Path | None, typer.Option(help="A text file, a prompt with {} on each line.")] = None,
     shard: Annotated[str, typer.Option(help="This process's part of the tasks, as 0/4.")] = "0/1",
+    ray: Ray = None,
     images: Annotated[
         Path | None, typer.Option(help="Score these pictures instead; prompts.json names their texts.")
     ] = None,
@@ -44,21 +46,29 @@ def evaluate(
             return
         if concepts is None:
             raise SettingsError("name a folder of concepts, or --images and --concept")
-        _compare(concepts, method or ["word", "xti@500", "ti@500"], seeds, baseline, per_prompt, prompts, shard, out,
-                 (model, device, dtype), as_json)  # fmt: skip
+        asked = _Asked(
+            [_method(text) for text in method or ("word", "xti@500", "ti@500")],
+            _method(baseline),
+            _lines(prompts) if prompts else [],
+            per_prompt,
+            _shard(shard),
+        )
+        _compare(asked, concepts, seeds, ray, out, (model, device, dtype), as_json)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The words of the command, read."""
+
+    methods: list[Any]
+    baseline: Any
+    prompts: list[str]
+    per_prompt: int
+    shard: tuple[int, int]
 
 
 def _compare(
-    concepts: Path,
-    methods: list[str],
-    seeds: int,
-    baseline: str,
-    per_prompt: int,
-    prompts: Path | None,
-    shard: str,
-    out: Path,
-    place: tuple[Any, ...],
-    as_json: bool,
+    asked: _Asked, concepts: Path, seeds: int, ray: str | None, out: Path, place: tuple[Any, ...], as_json: bool
 ) -> None:
     from promptplus.evaluation.matrix import Matrix, Task
     from promptplus.evidence import evaluation
@@ -66,24 +76,22 @@ def _compare(
     from promptplus.files import check_folder
     from promptplus.inversion.images import concept_folders
 
-    wanted, folders = [_method(text) for text in methods], concept_folders(concepts)
-    base = _method(baseline)
-    lines = [line.strip() for line in prompts.read_text("utf-8").splitlines() if line.strip()] if prompts else []
-    if any(line.count("{}") != 1 for line in lines):
-        raise SettingsError(f"{prompts}: every prompt needs one {{}} for the concept's word")
-    tasks = [Task(folder, one, seed) for one in wanted for folder in folders for seed in range(seeds)]
+    folders = concept_folders(concepts)
+    tasks = [Task(folder, one, seed) for one in asked.methods for folder in folders for seed in range(seeds)]
+    number, count = asked.shard
     check_folder(out)
+    if ray:
+        on_ray(ray, (*place, asked.prompts, asked.per_prompt, out.absolute()), tasks[number::count])
     pplus = open_model(*place)
-    matrix = Matrix(pplus, place[0], scorer_for(pplus.pipe, lines, per_prompt), out)
-    number, count = _shard(shard)
+    matrix = Matrix(pplus, place[0], scorer_for(pplus.pipe, asked.prompts, asked.per_prompt), out)
     matrix.run(tasks[number::count])
-    results = [result for task in tasks for result in matrix.find(task) if result]
-    missing = sum(None in matrix.find(task) for task in tasks)
-    if missing:
+    found = [matrix.find(task) for task in tasks]
+    if missing := sum(None in results for results in found):
         complain(
             f"note: {missing} of {len(tasks)} tasks are left to other processes; run this again when they are done"
         )
-    study = evaluation.study(results, (base.name, base.steps[-1]))
+    results = [result for several in found for result in several if result]
+    study = evaluation.study(results, (asked.baseline.name, asked.baseline.steps[-1]))
     page = study.write(out)
     table = study.tables["methods"]
     rows = [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
@@ -91,6 +99,13 @@ def _compare(
         f"{r['method']:<16} {r['steps']:>5}  {r['subject similarity']}  {r['text similarity']}" for r in rows
     )
     say({"page": str(page), "methods": rows}, f"{said}\nthe page: {page}", as_json)
+
+
+def _lines(path: Path) -> list[str]:
+    lines = [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
+    if any(line.count("{}") != 1 for line in lines):
+        raise SettingsError(f"{path}: every prompt needs one {{}} for the concept's word")
+    return lines
 
 
 def _method(text: str) -> Any:

@@ -17,6 +17,7 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
+from promptplus.concept import Concept
 from promptplus.conditioning import PPlus
 from promptplus.errors import BusyError, ConceptError
 from promptplus.evaluation.scoring import Scorer
@@ -40,11 +41,13 @@ class Method:
         name: what tables call it; results do not depend on it.
         options: for ``run_inversion``, or for ``dreambooth`` where ``options["method"]`` says so; no steps, no seed.
         steps: where it is scored; more than one are snapshots of one run.
+        pictures: train on the first so many alone; 0: on all. It is scored against all.
     """
 
     name: str
     options: dict[str, Any] = field(default_factory=dict)
     steps: tuple[int, ...] = (500,)
+    pictures: int = 0
 
     @property
     def is_dreambooth(self) -> bool:
@@ -79,14 +82,14 @@ class Result:
 
 
 class Matrix:
-    """Runs tasks on a pipeline; all it writes is under ``folder``.
+    """Runs tasks on a pipeline; all it writes is under ``folder``: scores, sheets of pictures, learned concepts.
 
     Args:
         source: the name the pipeline was loaded by.
     """
 
     def __init__(self, pplus: PPlus, source: str, scorer: Scorer, folder: Path) -> None:
-        self.pplus, self.source, self.scorer = pplus, source, scorer
+        self.pplus, self.source, self.scorer, self.folder = pplus, source, scorer, folder
         self.results, self.runs = (make_folder(folder / name) for name in ("results", "runs"))
         parts = {"clip": scorer.clip.model, "dino": scorer.dino.model, "denoiser": pplus.pipe.unet}
         self.same = {name: weights_hash(part) for name, part in parts.items()}
@@ -141,22 +144,30 @@ class Matrix:
         record = {**asdict(found), "by_prompt": scores.by_prompt, "options": task.method.options}
         write_atomically(path, (json.dumps(record, indent=2) + "\n").encode())
 
+    def concept(self, task: Task, steps: int) -> Concept:
+        """What a finished task of ``xti`` or ``ti`` had learned after so many steps."""
+        return Concept.load(self._path(task, steps).with_suffix(".safetensors"))
+
     @contextmanager
     def _learned(self, task: Task, steps: int, training: Path, class_word: str) -> Iterator[tuple[PPlus, str, float]]:
         """While inside, a pipeline that knows the concept, and by which word; and the training's seconds."""
+        note = read_note(task.concept)
         call: dict[str, Any] = {"out": training, "steps": steps, "seed": task.seed, "preview_every": 0}
+        call |= {"progress": False, "kind": note.kind, **task.method.options}
+        pictures = load_pictures(task.concept)[: task.method.pictures or None]
         if task.method.name == WORD:
             yield self.pplus, class_word, 0.0
         elif task.method.is_dreambooth:
-            run = dreambooth(self.pplus, task.concept, class_word, progress=False, **call, **task.method.options)
+            run = dreambooth(self.pplus, pictures, class_word, **call)
             lora = run.product.name == LORA_FILE
             pipe = load(self.source if lora else run.product, device=str(self.pplus.pipe.unet.device))
             add_loras(pipe, [run.product] if lora else [])
             with PPlus(pipe) as tuned:
                 yield tuned, run.name, run.seconds
         else:
-            learned = run_inversion(self.pplus, task.concept, progress=False, **call, **task.method.options)
+            learned = run_inversion(self.pplus, pictures, note.token, note.initializer, class_word=class_word, **call)
             self.pplus.add(learned.concept)
+            learned.concept.save(self._path(task, steps).with_suffix(".safetensors"))
             try:
                 yield self.pplus, learned.concept.token, learned.seconds
             finally:
@@ -165,7 +176,10 @@ class Matrix:
     def _id(self, task: Task, steps: int | None = None) -> str:
         pixels = to_pixels(load_pictures(task.concept), picture_size(self.pplus.pipe))
         told = {"pictures": pixels_hash(pixels), "note": read_note(task.concept).model_dump(), "seed": task.seed}
-        learns = {} if task.method.name == WORD else {"options": task.method.options, "steps": steps}
+        learns: dict[str, Any] = {}
+        if task.method.name != WORD:
+            learns = {"options": task.method.options, "steps": steps}
+            learns |= {"first": task.method.pictures} if task.method.pictures else {}
         return sha256(json.dumps({**told, **learns, **self.same}, sort_keys=True).encode()).hexdigest()[:24]
 
     def _path(self, task: Task, steps: int) -> Path:

@@ -50,9 +50,17 @@ def study(pplus: PPlus, prompts: Sequence[AskedPrompt], seeds: Sequence[int], **
         "seeds": list(seeds),
         "of_all": {kind: [round(float(v), 5) for v in curve.values] for kind, curve in whole.items()},
         "of_words": {kind: [round(float(v), 5) for v in curve.values] for kind, curve in part.items()},
+        "object_coarse_less_fine": _coarse_less_fine(words, pplus),
     }
     tables: dict[str, Table] = {"of-all": _table(layers, whole), "of-words": _table(layers, part)}
     return Study("attention", "Where layers look", LEAD, sections, values, tables)
+
+
+def _coarse_less_fine(words: Tensor, pplus: PPlus) -> list[float]:
+    """How much larger the object's share is in coarse layers than in fine ones, with its interval over prompts."""
+    coarse, fine = (words[:, list(pplus.layers.group(name)), 0].mean(1) for name in ("coarse", "fine"))
+    found = mean_interval((coarse - fine).tolist())
+    return [found.value, found.low, found.high]
 
 
 def overlays(pplus: PPlus, prompt: AskedPrompt, seed: int, **sampling: Any) -> tuple[Image.Image, list[str]]:

@@ -39,64 +39,58 @@ WINDOWS = 4  # parts of the denoising in the layer × step map
 ORDERS = [("object", "style"), ("style", "colour"), ("object", "colour")]
 
 
+PARTS = ("subsets", "steps", "single", "windows")
+
+
 @dataclass(frozen=True)
 class Plan:
-    """What to measure: pairs of prompts out of each attribute's words, seeds, and the judge."""
+    """What to measure: pairs of prompts out of each attribute's words, seeds, the judge, and which of ``PARTS``."""
 
     words: Mapping[str, Sequence[str]]
     score: Score
     pairs: int = 64
     seeds: int = 1
     form: str = FORM
+    parts: Sequence[str] = PARTS
 
 
 def study(pplus: PPlus, plan: Plan, *, progress: bool = True, **sampling: Any) -> Study:
     """Subset curves, takeover by steps, each layer alone, groups by windows, and a grid of pictures."""
-    pairs, seeds, layers = draw_pairs(plan.words, plan.pairs), range(plan.seeds), pplus.layers
+    pairs, layers = draw_pairs(plan.words, plan.pairs), pplus.layers
+    sections: list[Section] = []
+    values: dict[str, Any] = {"pairs": plan.pairs, "seeds": plan.seeds, "form": plan.form}
+    tables: dict[str, Table] = {}
 
     def scores(takeovers: Sequence[Takeover]) -> dict[str, np.ndarray]:
-        return measure(pplus, pairs, takeovers, seeds, plan.score, form=plan.form, progress=progress, **sampling)
+        return measure(
+            pplus, pairs, takeovers, range(plan.seeds), plan.score, form=plan.form, progress=progress, **sampling
+        )
 
-    subsets, steps = scores(subset_takeovers(layers)), scores(step_takeovers(layers))
-    singles, windows = scores(single_takeovers(layers)), scores(window_takeovers(layers, WINDOWS))
-    sizes = [str(len(t.layers)) for t in subset_takeovers(layers)]
-    orders = [order for order in ORDERS if set(order) <= set(subsets)]
-    halfway = {name: str(interval) for name, interval in intervals(subsets, orders).items()}
-    by_steps = {name: str(interval) for name, interval in intervals(steps, orders).items()}
-    alone = {name: [float(v) for v in relative(table)[1:-1]] for name, table in singles.items()}
-    grid = picture_grid(pplus, pairs[:SHOWN], plan.form, **sampling)
-    curve_figure = _curves(subsets, sizes, "layers that take prompt 2, coarse to fine", PAPER)
-    step_ticks = [f"{1 - t.start:.0%}" for t in step_takeovers(layers)]
-    step_figure = _curves(steps, step_ticks, "last denoising steps that take prompt 2", None)
-    heat = figures.heat_map(
-        np.array(list(alone.values())),
-        list(alone),
-        layers.names,
-        xlabel="the only layer with prompt 2",
-        ylabel="attribute",
-        unit="share of prompt 2",
-    )
-    sections = [
-        Section("From coarse to fine", _reading(halfway), [Figure(curve_figure)], table=_table(halfway)),
-        Section("The same pictures", "Prompt 2 takes over from the left to the right.", [Figure(grid)]),
-        Section("Layers or steps?", "All layers, from a denoising step on.", [Figure(step_figure)], _table(by_steps)),
-        Section("Each layer by itself", "", [Figure(heat)]),
-        Section("Layer groups in windows of the steps", "", [Figure(f) for f in _windows(windows)]),
-    ]
-    values = {
-        "pairs": plan.pairs,
-        "seeds": plan.seeds,
-        "form": plan.form,
-        "subsets": {name: _curve(table) for name, table in subsets.items()},
-        "steps": {name: _curve(table) for name, table in steps.items()},
-        "single_layers": {name: dict(zip(layers.names, row, strict=True)) for name, row in alone.items()},
-        "halfway": halfway,
-        "halfway_by_steps": by_steps,
-    }
-    tables: dict[str, Table] = {
-        "subsets": {"layers": sizes, **{name: _curve(table)["relative"] for name, table in subsets.items()}},
-        "single": {"layer": layers.names, **alone},
-    }
+    if "subsets" in plan.parts:
+        found, sizes = scores(subset_takeovers(layers)), [str(len(subset)) for subset in layers.subsets()]
+        figure = _curves(found, sizes, "layers that take prompt 2, coarse to fine", PAPER)
+        sections.append(_crossing_section("From coarse to fine", READING, figure, found, values, "halfway"))
+        grid = picture_grid(pplus, pairs[:SHOWN], plan.form, **sampling)
+        sections.append(Section("The same pictures", "Prompt 2 takes over from the left to the right.", [Figure(grid)]))
+        values["subsets"] = {name: _curve(table) for name, table in found.items()}
+        tables["subsets"] = {"layers": sizes, **{name: _curve(table)["relative"] for name, table in found.items()}}
+    if "steps" in plan.parts:
+        takeovers = step_takeovers(layers)
+        found, ticks = scores(takeovers), [f"{1 - takeover.start:.0%}" for takeover in takeovers]
+        figure = _curves(found, ticks, "last denoising steps that take prompt 2", None)
+        text = "All layers, from a denoising step on."
+        sections.append(_crossing_section("Layers or steps?", text, figure, found, values, "halfway_by_steps"))
+        values["steps"] = {name: _curve(table) for name, table in found.items()}
+    if "single" in plan.parts:
+        found = scores(single_takeovers(layers))
+        alone = {name: [float(v) for v in relative(table)[1:-1]] for name, table in found.items()}
+        sections.append(Section("Each layer by itself", "", [Figure(_heat(alone, layers))]))
+        values["single_layers"] = {name: dict(zip(layers.names, row, strict=True)) for name, row in alone.items()}
+        tables["single"] = {"layer": layers.names, **alone}
+    if "windows" in plan.parts:
+        found = scores(window_takeovers(layers, WINDOWS))
+        title = "Layer groups in windows of the steps"
+        sections.append(Section(title, "", [Figure(drawn) for drawn in _windows(found)]))
     return Study("attributes", "Which layer decides what", LEAD, sections, values, tables)
 
 
@@ -151,9 +145,21 @@ def _windows(scores: Mapping[str, np.ndarray]) -> list[Image.Image]:
     ]
 
 
-def _table(found: Mapping[str, str]) -> Table:
-    return {"halfway, in subsets": list(found), "value [95 %]": list(found.values())}
+def _crossing_section(
+    title: str, text: str, figure: Image.Image, scores: Mapping[str, np.ndarray], values: dict[str, Any], key: str
+) -> Section:
+    """Curves and where they are halfway; the intervals go into ``values`` too."""
+    found = intervals(scores, [order for order in ORDERS if set(order) <= set(scores)])
+    values[key] = {name: [one.value, one.low, one.high] for name, one in found.items()}
+    table = {"halfway, in subsets": list(found), "value [95 %]": [str(one) for one in found.values()]}
+    return Section(title, text, [Figure(figure)], table)
 
 
-def _reading(found: Mapping[str, str]) -> str:
-    return "Where each curve is halfway, counted in subsets; “a < b” is how much later b is than a."
+def _heat(alone: Mapping[str, Sequence[float]], layers: LayerMap) -> Image.Image:
+    labels: dict[str, str] = {"xlabel": "the only layer with prompt 2", "ylabel": "attribute"}
+    return figures.heat_map(
+        np.array(list(alone.values())), list(alone), layers.names, unit="share of prompt 2", **labels
+    )
+
+
+READING = "Where each curve is halfway, counted in subsets; “a < b” is how much later b is than a."

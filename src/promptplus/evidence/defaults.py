@@ -1,15 +1,18 @@
 """What studies ask about by default: each attribute's words, on the pocket and on real models."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from promptplus.analysis.attention import AskedPrompt
 from promptplus.analysis.attributes import FORM, Score, by_classifier, by_clip, draw_pairs
+from promptplus.conditioning import PPlus
 from promptplus.errors import SettingsError
 from promptplus.evaluation import prompts as lists
 from promptplus.evaluation.judges import AttributeJudge, ClipJudge, DinoJudge
+from promptplus.evaluation.matrix import Matrix
 from promptplus.evaluation.scoring import PER_PROMPT, Scorer
-from promptplus.models import POCKET, base_model
+from promptplus.models import POCKET, base_model, load
 from promptplus.pocket.world import COLOURS, OBJECTS, STYLES
 
 Words = Mapping[str, Sequence[str]]
@@ -58,6 +61,14 @@ def scorer_for(pipe: Any, prompts: Sequence[str] = (), per_prompt: int = PER_PRO
         return Scorer(ClipJudge.load(), DinoJudge.load(), prompts or lists.POCKET, per_prompt)
     device = str(pipe.unet.device)
     return Scorer(ClipJudge.load(CLIP, device), DinoJudge.load(DINO, device), prompts or lists.REAL, per_prompt)
+
+
+def open_matrix(
+    model: str, device: str | None, dtype: str | None, prompts: Sequence[str], per_prompt: int, folder: Path
+) -> Matrix:
+    """A model, its judges and a folder of results; what a worker of its own begins with."""
+    pplus = PPlus(load(model, device=device, dtype=dtype))
+    return Matrix(pplus, model, scorer_for(pplus.pipe, prompts, per_prompt), folder)
 
 
 def asked_prompts(words: Words, count: int, seed: int = 0) -> list[AskedPrompt]:

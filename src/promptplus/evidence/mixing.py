@@ -1,13 +1,12 @@
 """One concept's shape with another's looks: where the split should be, and how often it works (paper section 5)."""
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from PIL import Image
 
 from promptplus import figures
-from promptplus.analysis.mixing import MixJudge, mixed, splits
+from promptplus.analysis.mixing import MixJudge, in_words, mixed, splits
 from promptplus.concept import Concept
 from promptplus.conditioning import PPlus
 from promptplus.evaluation.judges import DinoJudge
@@ -15,6 +14,7 @@ from promptplus.evaluation.metrics import mean_interval
 from promptplus.evidence.study import Study, Table
 from promptplus.figures import Curve
 from promptplus.generation import generate
+from promptplus.pocket.world import UNSEEN_OBJECTS
 from promptplus.report import Figure, Section, labelled_grid
 
 LEAD = (
@@ -22,16 +22,18 @@ LEAD = (
     "renders it is nearest to, in the judge DINO's eyes. Success: the first one's shape in the second one's looks. "
     "95 % intervals by bootstrap over pairs."
 )
-PROMPT = "a photo of a {}"
+PROMPT, STYLED = "a photo of a {}", "a photo of a {} in the style of {}"
 TOKEN = "<mix>"
 
+Concepts = Mapping[str, Concept]
+"""Learned concepts by the name of what they show."""
 Drawer = Callable[[str, str, Sequence[int]], list[Image.Image]]
 """Pictures of a pair of concepts, by name: (shape, looks, seeds)."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two concepts of unseen objects, by their objects' names."""
+    """Two concepts by name: whose shape, whose looks."""
 
     shape: str
     looks: str
@@ -39,7 +41,7 @@ class Pair:
 
 def study(
     pplus: PPlus,
-    concepts: Mapping[str, Concept],
+    learned: Mapping[str, Concepts],
     pairs: Sequence[Pair],
     seeds: Sequence[int],
     rivals: Mapping[str, Drawer],
@@ -47,30 +49,24 @@ def study(
     """The sweep over splits, the success of the default split and of its rivals, and a grid of mixes.
 
     Args:
-        concepts: learned concepts by their object's name.
+        learned: the same concepts, trained in one way or another; the first way's are swept and shown.
         rivals: other ways to ask for the same, by name.
     """
     judges = {pair: MixJudge(DinoJudge.load(), pair.shape, pair.looks) for pair in pairs}
-    names = [str(len(split)) for split in splits(pplus.layers)]
-    shapes, looks = ([[0.0] * len(names) for _ in pairs] for _ in range(2))
-    shown: dict[Pair, list[Image.Image]] = defaultdict(list)
-    for row, pair in enumerate(pairs):
-        for column, split in enumerate(splits(pplus.layers)):
-            images = mix_pictures(pplus, concepts[pair.shape], concepts[pair.looks], split, seeds)
-            seen = judges[pair].seen(images)
-            shapes[row][column] = sum(shape == pair.shape for shape, _ in seen) / len(seen)
-            looks[row][column] = sum(look == pair.looks for _, look in seen) / len(seen)
-            shown[pair].append(images[0])
-    success = {"XTI mix, coarse layers": _success(pplus, concepts, judges, pplus.layers.group("coarse"), seeds)}
+    swept = next(iter(learned.values()))
+    coarse = pplus.layers.group("coarse")
+    success = {
+        f"{way} mix, coarse layers": _success(pplus, found, judges, coarse, seeds) for way, found in learned.items()
+    }
     for name, draw in rivals.items():
         success[name] = [_share(judges[p].seen(draw(p.shape, p.looks, seeds)), p) for p in pairs]
-    sweep = {"the first one's shape": _curve(shapes), "the second one's looks": _curve(looks)}
-    drawn = figures.curves(sweep, names, xlabel="layers that the shape decides, coarse to fine", ylabel="share")
-    grid = labelled_grid(
-        list(shown.values()),
-        row_labels=[f"{pair.shape} in {pair.looks}" for pair in pairs],
-        column_labels=[f"{name} layers" for name in names],
-        cell=96,
+    sweep, shown = _sweep(pplus, swept, judges, seeds)
+    names = [str(len(split)) for split in splits(pplus.layers)]
+    drawn = figures.curves(
+        {name: _curve(shares) for name, shares in sweep.items()},
+        names,
+        xlabel="layers that the shape decides, coarse to fine",
+        ylabel="share of pictures",
     )
     table: Table = {
         "way": list(success),
@@ -80,17 +76,79 @@ def study(
     sections = [
         Section("Where shape hands over to looks", figures=[Figure(drawn)]),
         Section("Success", table=table),
-        Section("Mixes", "From all looks to all shape.", [Figure(grid)]),
+        Section("Mixes", "From all looks to all shape.", [Figure(grid(pplus, pairs, shown))]),
     ]
     values = {
         "pairs": [vars(pair) for pair in pairs],
         "seeds": list(seeds),
         "splits": names,
-        "shape": shapes,
-        "looks": looks,
+        "sweep": sweep,
         "success": success,
     }
     return Study("mixing", "One's shape, another's looks", LEAD, sections, values, {"success": table})
+
+
+def _sweep(
+    pplus: PPlus, concepts: Concepts, judges: Mapping[Pair, MixJudge], seeds: Sequence[int]
+) -> tuple[dict[str, list[list[float]]], list[list[Image.Image]]]:
+    """Shares ``[pair][split]`` of pictures with the one's shape and with the other's looks; a picture of each."""
+    shapes: list[list[float]] = []
+    looks: list[list[float]] = []
+    shown: list[list[Image.Image]] = []
+    for pair, judge in judges.items():
+        drawn = sweep_pictures(pplus, concepts[pair.shape], concepts[pair.looks], seeds)
+        seen = [judge.seen(images) for images in drawn]
+        shapes.append([sum(shape == pair.shape for shape, _ in found) / len(found) for found in seen])
+        looks.append([sum(look == pair.looks for _, look in found) / len(found) for found in seen])
+        shown.append([images[0] for images in drawn])
+    return {"the first one's shape": shapes, "the second one's looks": looks}, shown
+
+
+def sweep_pictures(pplus: PPlus, shape: Concept, looks: Concept, seeds: Sequence[int]) -> list[list[Image.Image]]:
+    """Pictures of the mix at every split, from all looks to all shape."""
+    return [mix_pictures(pplus, shape, looks, split, seeds) for split in splits(pplus.layers)]
+
+
+def grid(pplus: PPlus, pairs: Sequence[Pair], rows: Sequence[Sequence[Image.Image]]) -> Image.Image:
+    """A row for each pair, a column for each split."""
+    return labelled_grid(
+        rows,
+        row_labels=[f"{pair.shape} in {pair.looks}" for pair in pairs],
+        column_labels=[f"{len(split)} layers" for split in splits(pplus.layers)],
+        cell=96,
+    )
+
+
+def unjudged(pplus: PPlus, concepts: Concepts, pairs: Sequence[Pair], seeds: Sequence[int]) -> Study:
+    """The grids alone, where nobody can say what a mix should look like."""
+    drawn = [sweep_pictures(pplus, concepts[pair.shape], concepts[pair.looks], seeds) for pair in pairs]
+    shown = [Figure(grid(pplus, pairs, [[images[i] for images in row] for row in drawn])) for i in range(len(seeds))]
+    sections = [Section("Mixes", "From all looks to all shape; a grid for each seed.", shown)]
+    values = {"pairs": [vars(pair) for pair in pairs], "seeds": list(seeds)}
+    return Study("mixing", "One's shape, another's looks", "Not judged: there is no ground truth.", sections, values)
+
+
+def rivals(pplus: PPlus, tied: Concepts) -> dict[str, Drawer]:
+    """Other ways to ask: textual inversions in one prompt, and plain words, the ceiling of what words can say.
+
+    ``tied``: concepts learned by TI.
+    """
+
+    def inversions(shape: str, looks: str, seeds: Sequence[int]) -> list[Image.Image]:
+        both = [tied[shape], tied[looks]]
+        for concept in both:
+            pplus.add(concept)
+        try:
+            return generate(pplus, [STYLED.format(both[0].token, both[1].token)] * len(seeds), seeds)
+        finally:
+            for concept in both:
+                pplus.forget(concept.token)
+
+    def words(shape: str, looks: str, seeds: Sequence[int]) -> list[Image.Image]:
+        text = in_words(UNSEEN_OBJECTS[looks], tied[shape].class_word)
+        return generate(pplus, [f"a photo of {text}"] * len(seeds), seeds)
+
+    return {"TI, “S1 in the style of S2”": inversions, "plain words": words}
 
 
 def mix_pictures(
@@ -106,7 +164,7 @@ def mix_pictures(
 
 def _success(
     pplus: PPlus,
-    concepts: Mapping[str, Concept],
+    concepts: Concepts,
     judges: Mapping[Pair, MixJudge],
     split: Sequence[int],
     seeds: Sequence[int],

@@ -1,0 +1,91 @@
+"""Tasks of a Matrix on Ray: one actor on each device holds the model; a death loses no result that was finished."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from promptplus.errors import ModelError, TrainingError
+from promptplus.evaluation.matrix import Matrix, Task
+from promptplus.models import first_line
+
+DEATHS = 3  # of a task's workers, before it is the task's own fault (our choice)
+
+
+def run_on_ray(
+    make: Callable[[], Matrix],
+    tasks: Sequence[Task],
+    *,
+    address: str | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+) -> None:
+    """Do what is left of the tasks.
+
+    Args:
+        make: opens the model and the folder of results, in each worker; the folder must be the same for all.
+        address: a cluster's, as ``auto`` or ``ray://host:10001``; default: this machine.
+        workers: default: one for each GPU, or one.
+
+    A worker that dies is replaced and its task done again, from where it was saved. Raises TrainingError where a task
+    kills its workers again and again, ModelError where Ray is not installed; a task's own error is raised as it is.
+    """
+    ray = _ray()
+    ray.init(address=address or "local", log_to_driver=False, include_dashboard=False, logging_level="ERROR")
+    try:
+        gpus, cores = (int(ray.cluster_resources().get(kind, 0)) for kind in ("GPU", "CPU"))
+        count = min(workers or gpus or 1, len(tasks))
+        share = {"num_gpus": 1 if gpus else 0, "num_cpus": max(1, cores // max(count, 1))}
+        actor = ray.remote(**share)(Worker)
+        with tqdm(total=len(tasks), desc="tasks", disable=not progress) as bar:
+            _share_out(ray, lambda: actor.remote(make, share["num_cpus"]), tasks, count, bar)
+    finally:
+        ray.shutdown()
+
+
+class Worker:
+    """Holds the model and does one task after the other."""
+
+    def __init__(self, make: Callable[[], Matrix], threads: int) -> None:
+        torch.set_num_threads(threads)
+        self.matrix = make()
+
+    def do(self, task: Task) -> bool:
+        """Whether there was anything to do."""
+        if None not in self.matrix.find(task):
+            return False
+        return self.matrix.do(task)
+
+
+def _share_out(ray: Any, hire: Callable[[], Any], tasks: Sequence[Task], count: int, bar: Any) -> None:
+    idle, waiting = [hire() for _ in range(count)], deque(range(len(tasks)))
+    running: dict[Any, tuple[Any, int]] = {}
+    deaths = [0] * len(tasks)
+    while waiting or running:
+        while idle and waiting:
+            worker, number = idle.pop(), waiting.popleft()
+            running[worker.do.remote(tasks[number])] = (worker, number)
+        (done,), _ = ray.wait(list(running), num_returns=1)
+        worker, number = running.pop(done)
+        try:
+            ray.get(done)
+        except ray.exceptions.RayActorError as error:
+            deaths[number] += 1
+            if deaths[number] == DEATHS:
+                raise TrainingError(f"{tasks[number]}: {DEATHS} workers died of it; {first_line(error)}") from error
+            waiting.append(number)
+            worker = hire()
+        else:
+            bar.update()
+        idle.append(worker)
+
+
+def _ray() -> Any:
+    try:
+        import ray
+        import ray.exceptions
+    except ImportError as error:
+        raise ModelError("several workers need Ray: pip install 'promptplus[ray]'") from error
+    return ray

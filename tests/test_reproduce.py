@@ -1,0 +1,197 @@
+"""The whole evidence at tiny sizes: studies are read again, mixes are drawn, claims follow from numbers."""
+
+import html
+import json
+import os
+import signal
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import promptplus as pp
+from promptplus.errors import OutputError, SettingsError, TrainingError
+from promptplus.evaluation.matrix import Matrix, Method, Result, Task
+from promptplus.evaluation.metrics import Interval
+from promptplus.evaluation.pool import run_on_ray
+from promptplus.evaluation.scoring import Scorer
+from promptplus.evidence import claims, mixing
+from promptplus.evidence.reproduce import QUICK, Reproduction
+from promptplus.evidence.study import Study
+from promptplus.pocket import CONCEPTS
+from tests.conftest import make_concept
+from tests.test_cli import run
+
+TINY = replace(
+    QUICK,
+    pairs=2,
+    prompts=2,
+    concepts=2,
+    methods=(
+        Method("xti", {"batch_size": 1}, (1,)),
+        Method("ti", {"method": "ti", "batch_size": 1}, (1,)),
+    ),
+    ours=("xti", 1),
+    rival=("ti", 1),
+    per_prompt=1,
+    mixes=1,
+    mix_seeds=1,
+)
+FOLDERS = [CONCEPTS / "robot", CONCEPTS / "teapot"]
+
+
+@pytest.fixture(autouse=True)
+def two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("promptplus.generation.STEPS", 2)
+
+
+@pytest.fixture
+def small_judges(random_scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Judges with random weights wherever one is asked for."""
+    monkeypatch.setattr("promptplus.evidence.reproduce.scorer_for", lambda *_, **__: random_scorer)
+    monkeypatch.setattr("promptplus.evidence.mixing.DinoJudge.load", lambda: random_scorer.dino)
+
+
+@pytest.mark.usefixtures("small_judges")
+def test_everything_once_and_then_nothing(pplus: pp.PPlus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    work = Reproduction(pplus, "pocket", TINY, FOLDERS, tmp_path, said.append)
+    report = work.run()
+    page = report.write(tmp_path).read_text()
+    assert [study.name for study in report.studies] == ["attributes", "attention", "evaluation", "density", "mixing"]
+    assert said == [f"{study.name} …" for study in report.studies]
+    for study in report.studies:
+        assert html.escape(study.title) in page
+        assert (tmp_path / f"{study.name}.html").exists()
+    told = json.loads((tmp_path / "report.json").read_text())
+    assert [row["says"] for row in told["claims"]] == [claim.says for claim in report.claims]
+    assert {row["holds"] for row in told["claims"]} <= {"yes", "no", "undecided", "not measured"}
+    assert "needs people" in told["claims"][-1]["measured"]
+    assert (tmp_path / "report.csv").read_text().count("\n") == len(report.claims) + 1
+    for part in ("attributes", "attention", "mixing"):
+        monkeypatch.setattr(f"promptplus.evidence.{part}.study", lambda *_, **__: pytest.fail("measured again"))
+    monkeypatch.setattr(Matrix, "do", lambda *_: pytest.fail("trained again"))
+    again = Reproduction(pplus, "pocket", TINY, FOLDERS, tmp_path, said.append).run()
+    assert again.claims == report.claims
+    assert again.write(tmp_path).read_text() == page
+    with pytest.raises(SettingsError, match="needs 2 concepts"):
+        Reproduction(pplus, "pocket", TINY, FOLDERS[:1], tmp_path, said.append)
+
+
+@pytest.mark.usefixtures("small_judges")
+def test_another_question_is_measured_again(pplus: pp.PPlus, tmp_path: Path) -> None:
+    def made(seconds: int) -> str:
+        work = Reproduction(pplus, "pocket", replace(TINY, pairs=seconds), FOLDERS, tmp_path, lambda _: None)
+        return work.study("x", lambda: Study("x", str(seconds), "", [], {})).title
+
+    assert [made(2), made(2), made(3), made(2)] == ["2", "2", "3", "2"]
+
+
+def test_the_estimate_counts_what_is_done(pplus: pp.PPlus) -> None:
+    pictures, steps = QUICK.work(len(pplus.layers.subsets()), len(pplus.layers))
+    assert steps == 4 * 100 * 2
+    assert pictures == 64 * 8 + 32 + 2 * 4 * (8 + 3) + 3 * 4 * 2 * 16
+
+
+def test_a_study_is_read_as_it_was_written(pplus: pp.PPlus, tmp_path: Path) -> None:
+    concepts = {name: make_concept(pplus, f"<{name}>", i) for i, name in enumerate(("a", "b"))}
+    study = mixing.unjudged(pplus, concepts, [mixing.Pair("a", "b")], [0])
+    page = study.write(tmp_path).read_text()
+    found = Study.read(tmp_path, "mixing")
+    assert found is not None
+    assert found.write(tmp_path / "again").read_text() == page
+    assert Study.read(tmp_path, "nothing") is None
+    (tmp_path / "mixing.json").write_text("{}")
+    with pytest.raises(OutputError, match="is no study"):
+        Study.read(tmp_path, "mixing")
+
+
+def test_mixing_is_judged_against_renders(pplus: pp.PPlus, random_scorer: Scorer, tmp_path: Path,
+                                          monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    monkeypatch.setattr("promptplus.evidence.mixing.DinoJudge.load", lambda: random_scorer.dino)
+    concepts = {name: make_concept(pplus, f"<{name}>", i) for i, name in enumerate(("robot", "teapot"))}
+    pair = mixing.Pair("robot", "teapot")
+    study = mixing.study(pplus, {"XTI": concepts}, [pair], [0, 1], mixing.rivals(pplus, concepts))
+    assert list(study.values["success"]) == ["XTI mix, coarse layers", "TI, “S1 in the style of S2”", "plain words"]
+    assert all(0 <= share <= 1 for (share,) in study.values["success"].values())
+    assert [len(rows[0]) for rows in study.values["sweep"].values()] == [8, 8]
+    assert study.write(tmp_path).read_text().count("<img") == 2
+    assert not pplus.concepts
+
+
+def test_the_command_line(tmp_path: Path, pplus: pp.PPlus, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [str(make_concept(pplus, f"<{n}>", i).save(tmp_path / f"{n}.safetensors")) for i, n in enumerate("ab")]
+    call = ("analyze", "mixing", *files, "--seeds", "1", "--device", "cpu", "--out", str(tmp_path / "mixing"))
+    code, printed, _ = run(*call, capsys=capsys)
+    assert code == 0
+    assert "not judged" in printed
+    code, _, said = run("analyze", "mixing", files[0], "--out", str(tmp_path / "one"), capsys=capsys)
+    assert (code, "two or more concepts" in said) == (2, True)
+    code, _, said = run("reproduce", capsys=capsys)
+    assert (code, "--quick or --full" in said) == (2, True)
+
+
+RUNS = [("a", 1, 0.5, 0.5), ("b", 1, 0.6, 0.6), ("c", 1, 0.4, 0.5)]
+
+
+def results(method: str, steps: int, subject: float, text: float) -> list[Result]:
+    return [Result(c, method, 0, steps, s + subject, t + text, 1.0, {}) for c, _, s, t in RUNS]
+
+
+def test_claims_follow_from_numbers() -> None:
+    base = results("ti", 10, 0, 0)
+    told = ("says", "yes", ("xti", 1), ("ti", 10))
+    assert claims.better(*told, base + results("xti", 1, 0.1, 0.1)).holds == "yes"
+    assert claims.better(*told, base + results("xti", 1, 0.1, -0.1)).holds == "no"
+    assert claims.better(*told, base + results("xti", 1, 0.1, 0.0)).holds == "undecided"
+    assert claims.better(*told, base).holds == "not measured"
+    assert "+0.100" in claims.better(*told, base + results("xti", 1, 0.1, 0.1)).measured
+    assert claims.verdict(Interval(1, -1, 2)) == "undecided"
+    halfway = {"object < style": [1, 0.5, 2], "style < colour": [-1, -2, -0.5], "object < colour": [3, 2, 4]}
+    study = Study("attributes", "", "", [], {"halfway": halfway, "halfway_by_steps": {"object < colour": [0, -1, 1]}})
+    assert [claim.holds for claim in claims.layers(study)] == ["yes", "no", "yes", "yes"]
+    assert claims.layers(Study("", "", "", [], {"halfway": halfway}))[-1].holds == "not measured"
+    rows = {"words": [0.0, 1, 2], "TI rows": [-90.0, -95], "XTI rows": [-50.0, -51, -52]}
+    assert [claim.holds for claim in claims.density(Study("", "", "", [], {"log_density": rows}))] == ["yes", "yes"]
+    success = {"XTI mix": [0.9, 0.8, 0.9], "plain words": [0.95, 0.9, 1.0]}
+    assert [claim.holds for claim in claims.mixing(Study("", "", "", [], {"success": success}))] == ["no"]
+
+
+class Stub:
+    """A matrix whose work is a file for each task; the first worker on `dies` is killed."""
+
+    def __init__(self, folder: Path, dies: str) -> None:
+        self.folder, self.dies = folder, dies
+
+    def find(self, task: Task) -> list[Any]:
+        return [True if (self.folder / str(task.seed)).exists() else None]
+
+    def do(self, task: Task) -> bool:
+        marker = self.folder / "died"
+        if self.dies == "always" or (task.seed == 2 and self.dies == "once" and not marker.exists()):
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        with (self.folder / str(task.seed)).open("a") as file:
+            file.write("done\n")
+        return True
+
+
+def make_stub(folder: Path, dies: str) -> Any:
+    return Stub(folder, dies)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Ray's own
+def test_workers_may_die(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    tasks = [Task(CONCEPTS / "robot", Method("xti"), seed) for seed in range(5)]
+    for _ in range(2):  # the second time there is nothing to do
+        run_on_ray(partial(make_stub, tmp_path, "once"), tasks, workers=2, progress=False)
+        assert (tmp_path / "died").exists()
+        assert [(tmp_path / str(seed)).read_text() for seed in range(5)] == ["done\n"] * 5
+    other = tmp_path / "other"
+    other.mkdir()
+    with pytest.raises(TrainingError, match="3 workers died of it"):
+        run_on_ray(partial(make_stub, other, "always"), tasks[:1], workers=1, progress=False)
