@@ -4,6 +4,7 @@ import html
 import json
 import os
 import signal
+import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 import promptplus as pp
-from promptplus.errors import OutputError, SettingsError, TrainingError
+from promptplus.errors import ModelError, OutputError, SettingsError, TrainingError
 from promptplus.evaluation.matrix import Matrix, Method, Result, Task
 from promptplus.evaluation.metrics import Interval
 from promptplus.evaluation.pool import run_on_ray
@@ -182,10 +183,15 @@ def make_stub(folder: Path, dies: str) -> Any:
     return Stub(folder, dies)
 
 
+def no_model() -> Any:
+    raise OSError("no such model")
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Ray's own
 def test_workers_may_die(tmp_path: Path) -> None:
-    pytest.importorskip("ray")
+    ray = pytest.importorskip("ray")
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not find the tests
     tasks = [Task(CONCEPTS / "robot", Method("xti"), seed) for seed in range(5)]
     for _ in range(2):  # the second time there is nothing to do
         run_on_ray(partial(make_stub, tmp_path, "once"), tasks, workers=2, progress=False)
@@ -195,3 +201,5 @@ def test_workers_may_die(tmp_path: Path) -> None:
     other.mkdir()
     with pytest.raises(TrainingError, match="3 workers died of it"):
         run_on_ray(partial(make_stub, other, "always"), tasks[:1], workers=1, progress=False)
+    with pytest.raises(ModelError, match=r"could not begin: .*no such model"):
+        run_on_ray(no_model, tasks[:1], workers=1, progress=False)

@@ -40,7 +40,7 @@ def run_on_ray(
         share = {"num_gpus": 1 if gpus else 0, "num_cpus": max(1, cores // max(count, 1))}
         actor = ray.remote(**share)(Worker)
         with tqdm(total=len(tasks), desc="tasks", disable=not progress) as bar:
-            _share_out(ray, lambda: actor.remote(make, share["num_cpus"]), tasks, count, bar)
+            _share_out(ray, lambda: _hired(ray, actor.remote(make, share["num_cpus"])), tasks, count, bar)
     finally:
         ray.shutdown()
 
@@ -52,11 +52,14 @@ class Worker:
         torch.set_num_threads(threads)
         self.matrix = make()
 
-    def do(self, task: Task) -> bool:
-        """Whether there was anything to do."""
-        if None not in self.matrix.find(task):
-            return False
-        return self.matrix.do(task)
+    def ready(self) -> bool:
+        """Once the model is there."""
+        return True
+
+    def do(self, task: Task) -> None:
+        """See that the task is done; another process that holds it does it, too."""
+        if None in self.matrix.find(task):
+            self.matrix.do(task)
 
 
 def _share_out(ray: Any, hire: Callable[[], Any], tasks: Sequence[Task], count: int, bar: Any) -> None:
@@ -80,6 +83,14 @@ def _share_out(ray: Any, hire: Callable[[], Any], tasks: Sequence[Task], count: 
         else:
             bar.update()
         idle.append(worker)
+
+
+def _hired(ray: Any, worker: Any) -> Any:
+    try:
+        ray.get(worker.ready.remote())
+    except ray.exceptions.RayActorError as error:
+        raise ModelError(f"a worker could not begin: {str(error).splitlines()[-1]}") from error
+    return worker
 
 
 def _ray() -> Any:
