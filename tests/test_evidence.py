@@ -58,7 +58,7 @@ def test_density(pplus: pp.PPlus, tmp_path: Path) -> None:
     assert html.count("<img") == 1
     assert "Nearest words of &lt;b&gt;" in html
     values = json.loads((tmp_path / "density.json").read_text())["values"]
-    assert list(values["nearest"]) == ["<a>", "<b>"]
+    assert list(values["nearest"]) == ["<a>, TI", "<b>, XTI"]
     assert (tmp_path / "density-log-density.csv").read_text().startswith(",rows,median,")
 
 

@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 
 import promptplus as pp
-from promptplus.errors import ModelError, OutputError, SettingsError, TrainingError
+from promptplus.errors import BusyError, ModelError, OutputError, SettingsError, TrainingError
 from promptplus.evaluation.matrix import Matrix, Method, Result, Task
 from promptplus.evaluation.metrics import Interval
 from promptplus.evaluation.pool import run_on_ray
 from promptplus.evaluation.scoring import Scorer
 from promptplus.evidence import claims, mixing
-from promptplus.evidence.reproduce import QUICK, Reproduction
+from promptplus.evidence.reproduce import Reproduction
+from promptplus.evidence.sizes import QUICK
 from promptplus.evidence.study import Study
 from promptplus.pocket import CONCEPTS
 from tests.conftest import make_concept
@@ -83,11 +84,33 @@ def test_everything_once_and_then_nothing(pplus: pp.PPlus, tmp_path: Path, monke
 
 @pytest.mark.usefixtures("small_judges")
 def test_another_question_is_measured_again(pplus: pp.PPlus, tmp_path: Path) -> None:
-    def made(seconds: int) -> str:
-        work = Reproduction(pplus, "pocket", replace(TINY, pairs=seconds), FOLDERS, tmp_path, lambda _: None)
-        return work.study("x", lambda: Study("x", str(seconds), "", [], {})).title
+    work = Reproduction(pplus, "pocket", TINY, FOLDERS, tmp_path, lambda _: None)
+    counter = iter("abcd")
 
-    assert [made(2), made(2), made(3), made(2)] == ["2", "2", "3", "2"]
+    def made(asked: dict[str, int] | None) -> str:
+        return work.study("x", asked, lambda: Study("x", next(counter), "", [], {})).title
+
+    assert [made({"pairs": 2}), made({"pairs": 2}), made({"pairs": 3}), made(None)] == ["a", "a", "b", "c"]
+
+
+@pytest.mark.usefixtures("small_judges")
+def test_long_trainings_stand_for_short_ones(pplus: pp.PPlus, tmp_path: Path) -> None:
+    long = Method("ti", TINY.methods[1].options, (1, 2))
+    size = replace(TINY, runs=2, long=(long,), long_concepts=1)
+    tasks = Reproduction(pplus, "pocket", size, FOLDERS, tmp_path, lambda _: None).tasks
+    tied = [(task.concept.name, task.seed, task.method.steps) for task in tasks if task.method.name == "ti"]
+    assert tied == [("robot", 0, (1, 2)), ("robot", 1, (1,)), ("teapot", 0, (1,)), ("teapot", 1, (1,))]
+    _, steps = size.work(8, 16)
+    assert steps == sum(task.method.steps[-1] for task in tasks)
+
+
+@pytest.mark.usefixtures("small_judges")
+def test_tasks_of_others_are_waited_for(pplus: pp.PPlus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = Reproduction(pplus, "pocket", TINY, FOLDERS, tmp_path, lambda _: None)
+    monkeypatch.setattr(work, "study", lambda *_: Study("", "", "", [], {}))
+    monkeypatch.setattr(Matrix, "do", lambda *_: False)
+    with pytest.raises(BusyError, match="4 tasks are being done by other processes"):
+        work.run()
 
 
 def test_the_estimate_counts_what_is_done(pplus: pp.PPlus) -> None:
@@ -117,6 +140,7 @@ def test_mixing_is_judged_against_renders(pplus: pp.PPlus, random_scorer: Scorer
     study = mixing.study(pplus, {"XTI": concepts}, [pair], [0, 1], mixing.rivals(pplus, concepts))
     assert list(study.values["success"]) == ["XTI mix, coarse layers", "TI, “S1 in the style of S2”", "plain words"]
     assert all(0 <= share <= 1 for (share,) in study.values["success"].values())
+    assert list(study.values["roles"].values()) == ["ours", "rival", "ceiling"]
     assert [len(rows[0]) for rows in study.values["sweep"].values()] == [8, 8]
     assert study.write(tmp_path).read_text().count("<img") == 2
     assert not pplus.concepts
@@ -134,11 +158,9 @@ def test_the_command_line(tmp_path: Path, pplus: pp.PPlus, capsys: pytest.Captur
     assert (code, "--quick or --full" in said) == (2, True)
 
 
-RUNS = [("a", 1, 0.5, 0.5), ("b", 1, 0.6, 0.6), ("c", 1, 0.4, 0.5)]
-
-
-def results(method: str, steps: int, subject: float, text: float) -> list[Result]:
-    return [Result(c, method, 0, steps, s + subject, t + text, 1.0, {}) for c, _, s, t in RUNS]
+def results(method: str, steps: int, subject: float, text: float, concepts: int = 6) -> list[Result]:
+    """Of concepts that differ more from each other than methods do."""
+    return [Result(str(c), method, 0, steps, c + subject, c + text, 1.0, {}) for c in range(concepts)]
 
 
 def test_claims_follow_from_numbers() -> None:
@@ -148,16 +170,35 @@ def test_claims_follow_from_numbers() -> None:
     assert claims.better(*told, base + results("xti", 1, 0.1, -0.1)).holds == "no"
     assert claims.better(*told, base + results("xti", 1, 0.1, 0.0)).holds == "undecided"
     assert claims.better(*told, base).holds == "not measured"
+    few = claims.better(*told, base + results("xti", 1, 0.1, 0.1, concepts=5))
+    assert (few.holds, few.measured[-10:]) == ("undecided", "5 concepts")
     assert "+0.100" in claims.better(*told, base + results("xti", 1, 0.1, 0.1)).measured
-    assert claims.verdict(Interval(1, -1, 2)) == "undecided"
+    assert claims.verdict(Interval(1, -1, 2), units=99) == "undecided"
+
+
+def test_claims_of_studies() -> None:
     halfway = {"object < style": [1, 0.5, 2], "style < colour": [-1, -2, -0.5], "object < colour": [3, 2, 4]}
-    study = Study("attributes", "", "", [], {"halfway": halfway, "halfway_by_steps": {"object < colour": [0, -1, 1]}})
-    assert [claim.holds for claim in claims.layers(study)] == ["yes", "no", "yes", "yes"]
-    assert claims.layers(Study("", "", "", [], {"halfway": halfway}))[-1].holds == "not measured"
-    rows = {"words": [0.0, 1, 2], "TI rows": [-90.0, -95], "XTI rows": [-50.0, -51, -52]}
-    assert [claim.holds for claim in claims.density(Study("", "", "", [], {"log_density": rows}))] == ["yes", "yes"]
-    success = {"XTI mix": [0.9, 0.8, 0.9], "plain words": [0.95, 0.9, 1.0]}
-    assert [claim.holds for claim in claims.mixing(Study("", "", "", [], {"success": success}))] == ["no"]
+    values = {"halfway": halfway, "pairs": 64}
+    assert [claim.holds for claim in claims.layers(told(values))] == ["yes", "no", "yes", "not measured"]
+    for steps, holds in (([0, -1, 1], "yes"), ([-3, -3.5, -2.5], "undecided"), ([-5, -6, -4.5], "no")):
+        found = claims.layers(told({**values, "halfway_by_steps": {"object < colour": steps}}))
+        assert found[-1].holds == holds
+    names = "abcdef"
+    rows = {"TI rows": dict.fromkeys(names, -90.0), "XTI rows": {name: -50.0 - i for i, name in enumerate(names)}}
+    dense = {"log_density": {"words": [0.0, 1, 2]}, "by_concept": rows}
+    assert [claim.holds for claim in claims.density(told(dense))] == ["yes", "yes"]
+    rows["TI rows"]["a"] = 400.0
+    assert [claim.holds for claim in claims.density(told(dense))] == ["undecided", "undecided"]
+    ways = {"XTI mix": ("ours", 0.5), "density": ("regularised", 0.7), "TI": ("rival", 0.1), "words": ("ceiling", 0.9)}
+    values = {"success": {w: [s] * 6 for w, (_, s) in ways.items()}, "roles": {w: r for w, (r, _) in ways.items()}}
+    found = claims.mixing(told(values))
+    assert [claim.holds for claim in found] == ["yes", "yes", "no"]
+    assert found[0].says == "“density” succeeds more often than “XTI mix”"
+    assert found[1].says == "“XTI mix” succeeds more often than “TI”"
+
+
+def told(values: dict[str, Any]) -> Study:
+    return Study("", "", "", [], values)
 
 
 class Stub:

@@ -41,10 +41,15 @@ def log_densities(pipe: Any, concepts: Mapping[str, Sequence[Concept]], seed: in
         "random directions": density.log_density(_at(directions, norm)),
     }
     for name, group in concepts.items():
-        rows = torch.cat([torch.unique(c.rows.flatten(0, 1), dim=0) for c in group]).double().to(words.device)
+        rows = torch.cat([rows_of(concept) for concept in group]).to(words.device)
         found[name] = density.log_density(rows)
         found[f"{name}, at word norm"] = density.log_density(_at(rows, norm))
     return {name: values.cpu() for name, values in found.items()}
+
+
+def rows_of(concept: Concept) -> Tensor:
+    """A concept's rows ``[row, width]`` in float64; those that layers share once."""
+    return torch.unique(concept.rows.flatten(0, 1), dim=0).double()
 
 
 def nearest_words(pipe: Any, concept: Concept, count: int = 3) -> list[Nearest]:

@@ -89,13 +89,15 @@ def density(
     as_json: Json = False,
 ) -> None:
     """Where learned rows lie among words: log densities with controls, nearest words."""
+    from promptplus import Concept
     from promptplus.evidence import tokens as evidence
 
     out = _folder(out, "density")
     with spoken_warnings():
-        pplus = open_model(model, device, dtype, concept)
+        loaded = [Concept.load(path) for path in concept]
+        pplus = open_model(model, device, dtype)
         groups: dict[str, list[Any]] = {}
-        for one in pplus.concepts.values():
+        for one in loaded:
             groups.setdefault("TI rows" if one.tying == "all" else "XTI rows", []).append(one)
         study = evidence.study(pplus, groups)
     medians = {name: sorted(values)[len(values) // 2] for name, values in study.values["log_density"].items()}

@@ -73,10 +73,17 @@ def _quiet_libraries() -> None:
 
 
 def on_ray(address: str, told: tuple[Any, ...], tasks: Sequence[Any]) -> None:
-    """Do a matrix's tasks on Ray; ``told``: what ``open_matrix`` takes, its folder absolute."""
+    """Do a matrix's tasks on Ray; ``told``: what ``open_matrix`` takes. Workers have no working folder of ours."""
+    from dataclasses import replace
     from functools import partial
 
     from promptplus.evaluation.pool import run_on_ray
     from promptplus.evidence.defaults import open_matrix
+    from promptplus.models import POCKET
 
-    run_on_ray(partial(open_matrix, *told), tasks, address=None if address == "local" else address)
+    model, device, dtype, prompts, per_prompt, folder = told
+    model = str(Path(model).absolute()) if model != POCKET and Path(model).exists() else model
+    device = "cuda" if device and device.startswith("cuda") else device  # each worker sees its own GPU alone
+    make = partial(open_matrix, model, device, dtype, prompts, per_prompt, folder.absolute())
+    absolute = [replace(task, concept=task.concept.absolute()) for task in tasks]
+    run_on_ray(make, absolute, address=None if address == "local" else address)

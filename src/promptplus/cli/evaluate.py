@@ -81,7 +81,7 @@ def _compare(
     number, count = asked.shard
     check_folder(out)
     if ray:
-        on_ray(ray, (*place, asked.prompts, asked.per_prompt, out.absolute()), tasks[number::count])
+        on_ray(ray, (*place, asked.prompts, asked.per_prompt, out), tasks[number::count])
     pplus = open_model(*place)
     matrix = Matrix(pplus, place[0], scorer_for(pplus.pipe, asked.prompts, asked.per_prompt), out)
     matrix.run(tasks[number::count])

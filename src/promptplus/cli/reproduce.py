@@ -16,8 +16,10 @@ def reproduce(
         Path | None, typer.Option(help="Concepts' folders, a concept.json in each; default: the pocket's.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of results, new or to go on with.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps of the studies.")] = None,
-    guidance: Annotated[float | None, typer.Option(min=0.0, help="Guidance scale of the studies.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Denoising steps of the studies of layers and attention.")
+    ] = None,
+    guidance: Annotated[float | None, typer.Option(min=0.0, help="Guidance scale of these two.")] = None,
     ray: Ray = None,
     model: Model = "pocket",
     device: Device = None,
@@ -32,7 +34,8 @@ def reproduce(
         raise SettingsError("give --quick or --full")
     from promptplus.evidence.claims import table
     from promptplus.evidence.defaults import is_pocket
-    from promptplus.evidence.reproduce import FULL, QUICK, Reproduction
+    from promptplus.evidence.reproduce import Reproduction
+    from promptplus.evidence.sizes import FULL, QUICK
     from promptplus.files import check_folder
     from promptplus.inversion.images import concept_folders
     from promptplus.pocket import CONCEPTS
@@ -50,7 +53,7 @@ def reproduce(
         if full:
             complain(work.estimate())
         if ray:
-            on_ray(ray, (model, device, dtype, (), size.per_prompt, work.matrix.folder.absolute()), work.tasks)
+            on_ray(ray, (model, device, dtype, (), size.per_prompt, work.matrix.folder), work.tasks)
         report = work.run()
     page = report.write(out)
     found = table(report.claims)

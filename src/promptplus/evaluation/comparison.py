@@ -16,7 +16,7 @@ class Row:
     Attributes:
         concepts, runs: how many it was measured on.
         subject, text: similarities, means over concepts of the means over seeds, with intervals over concepts.
-        subject_gain, text_gain: over the baseline, paired by concept; on the concepts that both were measured on.
+        subject_gain, text_gain: over the baseline, paired by concept; on the ``paired`` concepts that both have.
         seconds: median of a training's.
     """
 
@@ -28,6 +28,7 @@ class Row:
     text: Interval
     subject_gain: Interval | None
     text_gain: Interval | None
+    paired: int
     seconds: float
 
 
@@ -52,6 +53,7 @@ def compare(results: Sequence[Result], baseline: tuple[str, int]) -> list[Row]:
                 mean_interval(list(scores["text"].values())),
                 None if same else mean_interval(gains["subject"]),
                 None if same else mean_interval(gains["text"]),
+                len(gains["subject"]),
                 median(result.seconds for result in found),
             )
         )

@@ -22,6 +22,7 @@ from promptplus.conditioning import PPlus
 from promptplus.errors import BusyError, ConceptError
 from promptplus.evaluation.scoring import Scorer
 from promptplus.files import make_folder, write_atomically
+from promptplus.generation import usual_sampling
 from promptplus.inversion.checkpoint import locked
 from promptplus.inversion.dreambooth import LORA_FILE, dreambooth
 from promptplus.inversion.images import load_pictures, read_note, tile, to_pixels
@@ -91,9 +92,12 @@ class Matrix:
     def __init__(self, pplus: PPlus, source: str, scorer: Scorer, folder: Path) -> None:
         self.pplus, self.source, self.scorer, self.folder = pplus, source, scorer, folder
         self.results, self.runs = (make_folder(folder / name) for name in ("results", "runs"))
-        parts = {"clip": scorer.clip.model, "dino": scorer.dino.model, "denoiser": pplus.pipe.unet}
-        self.same = {name: weights_hash(part) for name, part in parts.items()}
-        self.same |= {"model": base_model(pplus.pipe), "prompts": scorer.prompts, "per_prompt": scorer.per_prompt}
+        pipe = pplus.pipe
+        parts = {"clip": scorer.clip.model, "dino": scorer.dino.model, "denoiser": pipe.unet}
+        parts |= {"text_encoder": pipe.text_encoder, "vae": pipe.vae}
+        self.same: dict[str, Any] = {name: weights_hash(part) for name, part in parts.items()}
+        self.same |= {"model": base_model(pipe), "dtype": str(pipe.unet.dtype), "sampling": usual_sampling(pipe)}
+        self.asked = {"prompts": scorer.prompts, "per_prompt": scorer.per_prompt}
 
     def run(self, tasks: Sequence[Task], *, progress: bool = True) -> list[Result]:
         """Do what is left; returns all results there are, in the tasks' order.
@@ -160,7 +164,8 @@ class Matrix:
         elif task.method.is_dreambooth:
             run = dreambooth(self.pplus, pictures, class_word, **call)
             lora = run.product.name == LORA_FILE
-            pipe = load(self.source if lora else run.product, device=str(self.pplus.pipe.unet.device))
+            here: dict[str, Any] = {"device": str(self.pplus.pipe.unet.device), "dtype": self.pplus.pipe.unet.dtype}
+            pipe = load(self.source if lora else run.product, **here)
             add_loras(pipe, [run.product] if lora else [])
             with PPlus(pipe) as tuned:
                 yield tuned, run.name, run.seconds
@@ -180,7 +185,9 @@ class Matrix:
         if task.method.name != WORD:
             learns = {"options": task.method.options, "steps": steps}
             learns |= {"first": task.method.pictures} if task.method.pictures else {}
-        return sha256(json.dumps({**told, **learns, **self.same}, sort_keys=True).encode()).hexdigest()[:24]
+        return sha256(json.dumps({**told, **learns, **self.same, **self.asked}, sort_keys=True).encode()).hexdigest()[
+            :24
+        ]
 
     def _path(self, task: Task, steps: int) -> Path:
         return self.results / f"{self._id(task, steps)}.json"

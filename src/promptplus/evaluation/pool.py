@@ -11,6 +11,7 @@ from promptplus.errors import ModelError, TrainingError
 from promptplus.evaluation.matrix import Matrix, Task
 from promptplus.models import first_line
 
+PATIENCE = 900  # seconds for a worker to begin, a model's download among them (our choice)
 DEATHS = 3  # of a task's workers, before it is the task's own fault (our choice)
 
 
@@ -27,7 +28,7 @@ def run_on_ray(
     Args:
         make: opens the model and the folder of results, in each worker; the folder must be the same for all.
         address: a cluster's, as ``auto`` or ``ray://host:10001``; default: this machine.
-        workers: default: one for each GPU, or one.
+        workers: default, and at most: one for each GPU; without GPUs by default one for each machine.
 
     A worker that dies is replaced and its task done again, from where it was saved. Raises TrainingError where a task
     kills its workers again and again, ModelError where Ray is not installed; a task's own error is raised as it is.
@@ -35,12 +36,14 @@ def run_on_ray(
     ray = _ray()
     ray.init(address=address or "local", log_to_driver=False, include_dashboard=False, logging_level="ERROR")
     try:
-        gpus, cores = (int(ray.cluster_resources().get(kind, 0)) for kind in ("GPU", "CPU"))
-        count = min(workers or gpus or 1, len(tasks))
-        share = {"num_gpus": 1 if gpus else 0, "num_cpus": max(1, cores // max(count, 1))}
-        actor = ray.remote(**share)(Worker)
+        machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        gpus = sum(int(machine.get("GPU", 0)) for machine in machines)
+        count = min(workers or gpus or len(machines), gpus or len(tasks), len(tasks))
+        on_each = -(-count // len(machines))
+        cores = max(1, min(int(machine.get("CPU", 1)) for machine in machines) // max(on_each, 1))
+        actor = ray.remote(num_gpus=1 if gpus else 0, num_cpus=cores)(Worker)
         with tqdm(total=len(tasks), desc="tasks", disable=not progress) as bar:
-            _share_out(ray, lambda: _hired(ray, actor.remote(make, share["num_cpus"])), tasks, count, bar)
+            _share_out(ray, lambda: _hired(ray, actor.remote(make, cores)), tasks, count, bar)
     finally:
         ray.shutdown()
 
@@ -74,6 +77,8 @@ def _share_out(ray: Any, hire: Callable[[], Any], tasks: Sequence[Task], count: 
         worker, number = running.pop(done)
         try:
             ray.get(done)
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from None
         except ray.exceptions.RayActorError as error:
             deaths[number] += 1
             if deaths[number] == DEATHS:
@@ -87,7 +92,9 @@ def _share_out(ray: Any, hire: Callable[[], Any], tasks: Sequence[Task], count: 
 
 def _hired(ray: Any, worker: Any) -> Any:
     try:
-        ray.get(worker.ready.remote())
+        ray.get(worker.ready.remote(), timeout=PATIENCE)
+    except ray.exceptions.GetTimeoutError as error:
+        raise ModelError(f"no worker began in {PATIENCE} s: has the cluster room for it?") from error
     except ray.exceptions.RayActorError as error:
         raise ModelError(f"a worker could not begin: {str(error).splitlines()[-1]}") from error
     return worker

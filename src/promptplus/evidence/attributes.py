@@ -151,7 +151,7 @@ def _crossing_section(
     """Curves and where they are halfway; the intervals go into ``values`` too."""
     found = intervals(scores, [order for order in ORDERS if set(order) <= set(scores)])
     values[key] = {name: [one.value, one.low, one.high] for name, one in found.items()}
-    table = {"halfway, in subsets": list(found), "value [95 %]": [str(one) for one in found.values()]}
+    table = {"halfway, in columns of the figure": list(found), "value [95 %]": [str(one) for one in found.values()]}
     return Section(title, text, [Figure(figure)], table)
 
 
@@ -162,4 +162,4 @@ def _heat(alone: Mapping[str, Sequence[float]], layers: LayerMap) -> Image.Image
     )
 
 
-READING = "Where each curve is halfway, counted in subsets; “a < b” is how much later b is than a."
+READING = "Where each curve is halfway, counted in columns from the left; “a < b” is how much later b is than a."

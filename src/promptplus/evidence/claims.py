@@ -9,10 +9,11 @@ import numpy as np
 from promptplus.analysis.curves import crossing
 from promptplus.evaluation.comparison import compare
 from promptplus.evaluation.matrix import Result
-from promptplus.evaluation.metrics import RESAMPLES, Interval
+from promptplus.evaluation.metrics import Interval, mean_interval
 from promptplus.evidence.attributes import PAPER
 from promptplus.evidence.study import Study, Table
 
+LEAST = 6  # units that an interval may decide by: six of one sign come by chance once in 32 (two-sided)
 Verdict = Literal["yes", "no", "undecided", "not measured"]
 
 
@@ -38,8 +39,13 @@ def table(claims: Sequence[Claim]) -> Table:
     return {title: [getattr(claim, name) for claim in claims] for name, title in names.items()}
 
 
-def verdict(*differences: Interval) -> Verdict:
-    """Whether all differences are above zero, as far as their intervals tell."""
+def verdict(*differences: Interval, units: int) -> Verdict:
+    """Whether all differences are above zero, as far as their intervals tell; ``units``: what they are resampled over.
+
+    A bootstrap of few units says what their signs say: below ``LEAST`` nothing is decided.
+    """
+    if units < LEAST:
+        return "undecided"
     if any(found.high < 0 for found in differences):
         return "no"
     return "yes" if all(found.low > 0 for found in differences) else "undecided"
@@ -52,30 +58,37 @@ def not_measured(says: str, paper: str, needs: str) -> Claim:
 
 def layers(study: Study) -> list[Claim]:
     """Object before style before colour; and whether denoising steps tell them apart as well as layers do."""
-    claims = []
+    claims, pairs = [], study.values["pairs"]
     for early, late in (("object", "style"), ("style", "colour"), ("object", "colour")):
         says = f"Coarse to fine, layers decide the {early} before the {late}"
         later = crossing(np.array(PAPER[late])) - crossing(np.array(PAPER[early]))
-        found = _interval(study.values["halfway"].get(f"{early} < {late}"))
-        if found:
-            measured = f"{_short(found)} subsets later"
-            claims.append(Claim(says, f"{later:.1f} subsets later", measured, verdict(found)))
-    says = "Layers tell object from colour, denoising steps do not (asked by its reviewers)"
-    by_layers = _interval(study.values["halfway"].get("object < colour"))
-    by_steps = _interval(study.values.get("halfway_by_steps", {}).get("object < colour"))
-    if by_layers and by_steps:
-        apart = Interval(by_layers.value - by_steps.value, by_layers.low - by_steps.high, by_layers.high - by_steps.low)
-        measured = f"by layers {_short(by_layers)} subsets apart, by steps {_short(by_steps)}"
-        return [*claims, Claim(says, "not known", measured, verdict(apart))]
-    return [*claims, not_measured(says, "not known", "--full")]
+        if found := _interval(study.values["halfway"].get(f"{early} < {late}")):
+            measured = f"{_short(found)} subsets later; {pairs} pairs"
+            claims.append(Claim(says, f"{later:.1f} subsets later", measured, verdict(found, units=pairs)))
+    return [*claims, _layers_or_steps(study, pairs)]
+
+
+def _layers_or_steps(study: Study, pairs: int) -> Claim:
+    says = "Layers tell object from colour better than denoising steps do (asked by the reviewers)"
+    by_layers, by_steps = (
+        _interval(study.values.get(name, {}).get("object < colour")) for name in ("halfway", "halfway_by_steps")
+    )
+    if by_layers is None or by_steps is None:
+        return not_measured(says, "not known", "--full")
+    near, far = sorted(map(abs, (by_steps.low, by_steps.high)))
+    near = 0.0 if by_steps.low < 0 < by_steps.high else near
+    better = Interval(by_layers.value - abs(by_steps.value), by_layers.low - far, by_layers.high - near)
+    measured = f"apart by {_short(by_layers)} of 7 subsets, by {_short(by_steps)} of 7 parts of the steps"
+    return Claim(says, "not known", f"{measured}; {pairs} pairs", verdict(better, units=pairs))
 
 
 def attention(study: Study) -> list[Claim]:
     """Coarse layers look at the object's word more than fine ones do."""
-    found = _interval(study.values["object_coarse_less_fine"])
+    found, prompts = _interval(study.values["object_coarse_less_fine"]), len(study.values["prompts"])
     assert found is not None
     says = "Coarse layers look at the object's word more than fine layers do"
-    return [Claim(says, "yes (figure)", f"share of the words' attention {_short(found)} larger", verdict(found))]
+    measured = f"share of the words' attention {_short(found)} larger; {prompts} prompts"
+    return [Claim(says, "yes (figure)", measured, verdict(found, units=prompts))]
 
 
 At = tuple[str, int]
@@ -90,50 +103,56 @@ def better(says: str, paper: str, method: At, baseline: At, results: Sequence[Re
     if row is None or row.subject_gain is None or row.text_gain is None:
         return not_measured(says, paper, f"{method[0]} at {method[1]} steps and {over}; see --full")
     gains = f"subject {_short(row.subject_gain, '+.3f')}, text {_short(row.text_gain, '+.3f')}"
-    measured = f"{method[0]} at {method[1]} over {over}: {gains}; {row.concepts} concepts"
-    return Claim(says, paper, measured, verdict(row.subject_gain, row.text_gain))
+    measured = f"{method[0]} at {method[1]} over {over}: {gains}; {row.paired} concepts"
+    return Claim(says, paper, measured, verdict(row.subject_gain, row.text_gain, units=row.paired))
 
 
 def density(study: Study) -> list[Claim]:
-    """Learned rows lie where words are sparse; XTI's less so than TI's."""
-    found = study.values["log_density"]
-    words, ti, xti = (found.get(name) for name in ("words", "TI rows", "XTI rows"))
-    learned = "Learned rows lie at lower density than words"
-    less = "XTI's rows lie at higher density than TI's"
-    if not (ti and xti):
-        return [
-            not_measured(learned, "yes (figure)", "rows of both"),
-            not_measured(less, "yes (figure)", "rows of both"),
-        ]
-    lower, higher = _difference(words, [*ti, *xti]), _difference(xti, ti)
+    """Learned rows lie where words are sparse; XTI's less so than TI's. A concept is one number: its rows' mean."""
+    found, words = study.values["by_concept"], float(np.mean(study.values["log_density"]["words"]))
+    ti, xti = found.get("TI rows", {}), found.get("XTI rows", {})
+    lower, less = "Learned rows lie at lower density than words", "XTI's rows lie at higher density than TI's"
+    both = [token for token in xti if token in ti]
+    if not both:
+        return [not_measured(says, "yes (figure)", "rows of XTI and of TI") for says in (lower, less)]
+    below = {
+        name: mean_interval([words - group[token] for token in both]) for name, group in (("TI", ti), ("XTI", xti))
+    }
+    higher = mean_interval([xti[token] - ti[token] for token in both])
+    told = ", ".join(f"{name} {_short(interval, '.1f')}" for name, interval in below.items())
+    count = f"{len(both)} concepts"
     return [
-        Claim(learned, "yes (figure)", f"mean log density {_short(lower)} lower", verdict(lower)),
-        Claim(less, "yes (figure)", f"mean log density {_short(higher)} higher", verdict(higher)),
+        Claim(
+            lower, "yes (figure)", f"log density lower by: {told}; {count}", verdict(*below.values(), units=len(both))
+        ),
+        Claim(less, "yes (figure)", f"{_short(higher, '.1f')} higher; {count}", verdict(higher, units=len(both))),
     ]
 
 
+MIXING = {
+    "regularised": ("“{}” succeeds more often than “{}”", "yes (the density term helps)"),
+    "rival": ("“{1}” succeeds more often than “{0}”", "shown in figures"),
+    "ceiling": ("“{1}” succeeds more often than “{0}”, the most that words can say", "not in the paper"),
+}
+"""By role: what is claimed of (the other, plain XTI), and what the paper says."""
+
+
 def mixing(study: Study) -> list[Claim]:
-    """A mix has one concept's shape and the other's looks; with the regulariser more often."""
+    """Whether mixes of XTI, with and without the regulariser, have one's shape and the other's looks."""
     success: dict[str, list[float]] = study.values["success"]
-    ours, *others = success
+    roles: dict[str, str] = study.values["roles"]
+    (ours,) = (way for way, role in roles.items() if role == "ours")
     claims = []
-    for rival in others:
-        better_than = _difference(success[ours], success[rival], paired=True)
-        says = f"“{ours}” gives the shape of one in the looks of the other more often than “{rival}”"
-        means = f"{np.mean(success[ours]):.0%} against {np.mean(success[rival]):.0%}, {_short(better_than, '+.2f')}"
-        claims.append(Claim(says, "shown in figures", means, verdict(better_than)))
+    for way, role in roles.items():
+        if role == "ours":
+            continue
+        says, paper = MIXING[role]
+        first, second = (way, ours) if role == "regularised" else (ours, way)
+        gain = mean_interval([a - b for a, b in zip(success[first], success[second], strict=True)])
+        shares = f"{np.mean(success[first]):.0%} against {np.mean(success[second]):.0%}"
+        measured = f"{shares}: {_short(gain, '+.2f')}; {len(success[ours])} pairs"
+        claims.append(Claim(says.format(way, ours), paper, measured, verdict(gain, units=len(success[ours]))))
     return claims
-
-
-def _difference(first: Sequence[float], second: Sequence[float], paired: bool = False) -> Interval:
-    """Mean of the first less that of the second, with a bootstrap interval."""
-    a, b = np.asarray(first, float), np.asarray(second, float)
-    rng = np.random.default_rng(0)
-    if paired:
-        a, b = a - b, np.zeros(1)
-    drawn = [rng.choice(a, len(a)).mean() - rng.choice(b, len(b)).mean() for _ in range(RESAMPLES)]
-    low, high = np.percentile(drawn, (2.5, 97.5))
-    return Interval(float(a.mean() - b.mean()), float(low), float(high))
 
 
 def _interval(numbers: Any) -> Interval | None:

@@ -30,8 +30,9 @@ def study(results: Sequence[Result], baseline: tuple[str, int]) -> Study:
         Section("Methods", f"Gains are over {baseline[0]} at {baseline[1]} steps.", table=table),
         Section("Trade-off", figures=[Figure(drawn)]),
     ]
-    if curves := _convergence(rows):
-        sections.append(Section("Convergence", figures=[Figure(curve) for curve in curves]))
+    if curves := _convergence(compare(complete(results), baseline)):
+        text = "Each curve is over the same trainings at all its steps."
+        sections.append(Section("Convergence", text, [Figure(curve) for curve in curves]))
     sections.append(Section("Concept by concept", table=_by_concept(results, last)))
     values = {"baseline": list(baseline), "runs": [vars(result) for result in results]}
     return Study("evaluation", "Methods compared", LEAD, sections, values, {"methods": table})
@@ -70,6 +71,16 @@ def _convergence(rows: Sequence[Row]) -> list[Image.Image]:
         }
         pictures.append(figures.convergence(points, ylabel=f"{name} similarity"))
     return pictures
+
+
+def complete(results: Sequence[Result]) -> list[Result]:
+    """Those of trainings that were scored at every step count of their method."""
+    steps: dict[str, set[int]] = defaultdict(set)
+    scored: dict[tuple[str, str, int], set[int]] = defaultdict(set)
+    for one in results:
+        steps[one.method].add(one.steps)
+        scored[one.method, one.concept, one.seed].add(one.steps)
+    return [one for one in results if scored[one.method, one.concept, one.seed] == steps[one.method]]
 
 
 def _by_concept(results: Sequence[Result], last: dict[str, Row]) -> Table:

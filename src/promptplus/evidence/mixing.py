@@ -23,7 +23,7 @@ LEAD = (
     "95 % intervals by bootstrap over pairs."
 )
 PROMPT, STYLED = "a photo of a {}", "a photo of a {} in the style of {}"
-TOKEN = "<mix>"
+TOKEN, PLAIN = "<mix>", "plain words"
 
 Concepts = Mapping[str, Concept]
 """Learned concepts by the name of what they show."""
@@ -49,8 +49,9 @@ def study(
     """The sweep over splits, the success of the default split and of its rivals, and a grid of mixes.
 
     Args:
-        learned: the same concepts, trained in one way or another; the first way's are swept and shown.
-        rivals: other ways to ask for the same, by name.
+        learned: the same concepts, trained in one way or another; the first way's are swept and shown, the others
+            are regularised.
+        rivals: other ways to ask for the same, by name; ``PLAIN`` is the ceiling.
     """
     judges = {pair: MixJudge(DinoJudge.load(), pair.shape, pair.looks) for pair in pairs}
     swept = next(iter(learned.values()))
@@ -60,6 +61,7 @@ def study(
     }
     for name, draw in rivals.items():
         success[name] = [_share(judges[p].seen(draw(p.shape, p.looks, seeds)), p) for p in pairs]
+    others = ["ceiling" if name == PLAIN else "rival" for name in rivals]
     sweep, shown = _sweep(pplus, swept, judges, seeds)
     names = [str(len(split)) for split in splits(pplus.layers)]
     drawn = figures.curves(
@@ -84,6 +86,7 @@ def study(
         "splits": names,
         "sweep": sweep,
         "success": success,
+        "roles": dict(zip(success, ["ours", *["regularised"] * (len(learned) - 1), *others], strict=True)),
     }
     return Study("mixing", "One's shape, another's looks", LEAD, sections, values, {"success": table})
 
@@ -148,7 +151,7 @@ def rivals(pplus: PPlus, tied: Concepts) -> dict[str, Drawer]:
         text = in_words(UNSEEN_OBJECTS[looks], tied[shape].class_word)
         return generate(pplus, [f"a photo of {text}"] * len(seeds), seeds)
 
-    return {"TI, “S1 in the style of S2”": inversions, "plain words": words}
+    return {"TI, “S1 in the style of S2”": inversions, PLAIN: words}
 
 
 def mix_pictures(

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from promptplus import figures
-from promptplus.analysis.tokens import Nearest, log_densities, nearest_words
+from promptplus.analysis.tokens import Nearest, log_densities, nearest_words, rows_of
 from promptplus.concept import Concept
 from promptplus.conditioning import PPlus
 from promptplus.density import TokenDensity
@@ -21,22 +21,29 @@ LEAD = (
 def study(pplus: PPlus, groups: Mapping[str, Sequence[Concept]]) -> Study:
     """Densities of words, controls and groups of concepts; the nearest words of every concept's rows."""
     found = log_densities(pplus.pipe, groups)
-    near = {c.token: nearest_words(pplus.pipe, c) for group in groups.values() for c in group}
+    near = {f"{c.token}, {name}": nearest_words(pplus.pipe, c) for name, group in groups.items() for c in group}
     drawn = figures.histogram(
         {name: values.tolist() for name, values in found.items()}, xlabel="log density (natural logarithm)"
     )
     table = _table(found)
     sections = [
         Section("Log density", "", [Figure(drawn)], table),
-        *(Section(f"Nearest words of {token}", table=_words(rows)) for token, rows in near.items()),
+        *(Section(f"Nearest words of {whose}", table=_words(rows)) for whose, rows in near.items()),
     ]
-    bandwidth = TokenDensity.over_words(pplus.pipe).bandwidth
+    density = TokenDensity.over_words(pplus.pipe)
     values = {
-        "bandwidth": bandwidth,
+        "bandwidth": density.bandwidth,
         "log_density": {name: [round(v, 3) for v in numbers.tolist()] for name, numbers in found.items()},
-        "nearest": {token: {row.layer: dict(row.words) for row in rows} for token, rows in near.items()},
+        "by_concept": {name: _by_concept(density, group) for name, group in groups.items()},
+        "nearest": {whose: {row.layer: dict(row.words) for row in rows} for whose, rows in near.items()},
     }
     return Study("density", "How densely words lie around", LEAD, sections, values, {"log-density": table})
+
+
+def _by_concept(density: TokenDensity, group: Sequence[Concept]) -> dict[str, float]:
+    """Each concept's mean log density, which is what intervals are over: its rows share a training."""
+    device = density.points.device
+    return {c.token: float(density.log_density(rows_of(c).to(device)).mean()) for c in group}
 
 
 def _table(found: Mapping[str, Tensor]) -> Table:

@@ -1,0 +1,133 @@
+"""How much `reproduce` measures: of the whole evidence, or of what fits into twenty minutes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from promptplus.evaluation.matrix import WORD, Method, Task
+from promptplus.evidence import attributes, claims
+from promptplus.inversion.presets import PRESETS
+
+PROMPTS = 16  # about as many as the lists of prompts.py have
+DENSITIES = (0.002, 0.02)  # a peer's weight of the regulariser, and ten times that (our choice)
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured.
+
+    Attributes:
+        pairs, pair_seeds, parts: of the attribute study; ``prompts``, ``prompt_seeds``: of the attention study.
+        concepts, runs: how many concepts, and trainings of each method on each.
+        methods: compared; ``long``: for the first ``long_concepts`` the method of the same name, trained for longer.
+        ours, rival: (method, steps) whose rows are looked at and mixed.
+        regularised: ways to train that are mixed too, to see what the density term does.
+        per_prompt: pictures of each prompt in the evaluation.
+        mixes, mix_seeds: pairs of concepts that are mixed, and pictures of each.
+    """
+
+    name: str
+    pairs: int
+    pair_seeds: int
+    parts: tuple[str, ...]
+    prompts: int
+    prompt_seeds: int
+    concepts: int
+    runs: int
+    methods: tuple[Method, ...]
+    ours: tuple[str, int]
+    rival: tuple[str, int]
+    per_prompt: int
+    mixes: int
+    mix_seeds: int
+    long: tuple[Method, ...] = ()
+    long_concepts: int = 0
+    regularised: tuple[Method, ...] = ()
+
+    def tasks(self, concepts: Sequence[Path]) -> list[Task]:
+        """What is trained. The first concepts' first training of a long method stands for its short one."""
+        long = {method.name: method for method in self.long}
+        tasks = []
+        for method in (*self.methods, *self.regularised):
+            for number, concept in enumerate(concepts):
+                for seed in range(1 if method in self.regularised else self.runs):
+                    longer = number < self.long_concepts and seed == 0
+                    tasks.append(Task(concept, long.get(method.name, method) if longer else method, seed))
+        return tasks
+
+    def work(self, subsets: int, layers: int) -> tuple[int, int]:
+        """Pictures drawn and training steps taken, roughly."""
+        columns = {"subsets": subsets, "steps": subsets, "single": layers + 2, "windows": 3 * attributes.WINDOWS + 2}
+        pictures = self.pairs * self.pair_seeds * sum(columns[part] for part in self.parts)
+        pictures += self.prompts * self.prompt_seeds + self.mixes * self.mix_seeds * (
+            subsets + 3 + len(self.regularised)
+        )
+        tasks = [task.method.steps for task in self.tasks([Path(str(number)) for number in range(self.concepts)])]
+        steps = sum(counts[-1] for counts in tasks)
+        pictures += sum(len(counts) for counts in tasks) * self.per_prompt * PROMPTS
+        return pictures, steps
+
+
+def preset(name: str, *steps: int) -> Method:
+    """A preset as a method, scored at these steps."""
+    options: Mapping[str, Any] = {key: value for key, value in PRESETS[name].items() if key != "steps"}  # type: ignore[index]
+    return Method(name, dict(options), steps)
+
+
+NOTHING = Method(WORD, steps=(0,))
+QUICK = Size(
+    name="quick",
+    pairs=64,
+    pair_seeds=1,
+    parts=("subsets",),
+    prompts=32,
+    prompt_seeds=1,
+    concepts=4,
+    runs=1,
+    methods=(
+        NOTHING,
+        Method("xti", {"templates": "batch"}, (100,)),
+        Method("ti", {"method": "ti", "templates": "batch"}, (100,)),
+    ),
+    ours=("xti", 100),
+    rival=("ti", 100),
+    per_prompt=2,
+    mixes=2,
+    mix_seeds=4,
+)
+"""At most 20 minutes of the pocket on two cores."""
+FULL = Size(
+    name="full",
+    pairs=64,
+    pair_seeds=4,
+    parts=attributes.PARTS,
+    prompts=64,
+    prompt_seeds=4,
+    concepts=12,
+    runs=1,
+    methods=(NOTHING, preset("paper-xti", 50, 100, 250, 500), preset("paper-ti", 500, 1000)),
+    ours=("paper-xti", 500),
+    rival=("paper-ti", 500),
+    per_prompt=4,
+    mixes=6,
+    mix_seeds=8,
+    long=(preset("paper-ti", 500, 1000, 2500, 5000),),
+    long_concepts=4,
+    regularised=tuple(
+        Method(f"XTI, density {weight:g}", {**PRESETS["paper-xti"], "density": weight}, (500,)) for weight in DENSITIES
+    ),
+)
+SIZES = {size.name: size for size in (QUICK, FULL)}
+EQUAL, TENTH = "At equal steps XTI beats TI in subject and text similarity", "XTI at 500 steps beats TI at 5000 in both"
+COMPARISONS: dict[str, list[tuple[str, str, claims.At, claims.At]]] = {
+    "quick": [
+        (EQUAL, "yes", QUICK.ours, QUICK.rival),
+        (TENTH, "yes, ten times faster", ("paper-xti", 500), ("paper-ti", 5000)),
+    ],
+    "full": [
+        (EQUAL, "yes", ("paper-xti", 500), ("paper-ti", 500)),
+        (TENTH, "yes, ten times faster", ("paper-xti", 500), ("paper-ti", 5000)),
+    ],
+}
+"""(claim, what the paper says, who, over whom)."""
