@@ -50,7 +50,7 @@ from .vae import LATENT_CHANNELS, decode, encode
 CHANNELS = (48, 64, 96, 96)
 HEADS = 4
 NORM_GROUPS = 16
-LENGTHS = {"cpu": (12_000, 32), "cuda": (24_000, 256)}
+LENGTHS = {"cpu": (9_000, 32), "cuda": (24_000, 256)}
 """Steps and batch on each kind of device."""
 PEAK, WARMUP, SEED = 6e-4, 100, 4
 WEIGHT_DECAY, EMA = 1e-3, 0.9985
