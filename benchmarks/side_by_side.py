@@ -5,13 +5,11 @@ All train at batch 8 per concept. ``--micro``: pictures that go through the deno
 """
 
 import argparse
-import random
-import statistics
 from dataclasses import replace
 from typing import get_args
 
 import promptplus as pp
-from benchmarks.xti_step import timed
+from benchmarks.xti_step import WORD, in_turns
 from promptplus.concept import Concept
 from promptplus.inversion.draws import LatentCache
 from promptplus.inversion.images import load_pictures, to_pixels
@@ -21,8 +19,6 @@ from promptplus.inversion.steps import RowTrainer
 from promptplus.inversion.trainee import frozen, training_scheduler
 from promptplus.models import picture_size
 from promptplus.pocket import CONCEPTS
-
-WORD = "house"
 
 
 def trainer_of(pplus: pp.PPlus, count: int, templates: Templates, micro: int) -> RowTrainer:
@@ -57,14 +53,7 @@ def main() -> None:
     with pp.PPlus(pp.load("pocket")) as pplus, frozen(pplus.pipe.unet, pplus.pipe.text_encoder, pplus.pipe.vae):
         for templates in get_args(Templates):
             calls = {n: trainer_of(pplus, n, templates, options.micro).advance for n in options.counts}
-            times: dict[int, list[float]] = {n: [] for n in calls}
-            order = random.Random(0)
-            for call in calls.values():
-                timed(call)
-            for _ in range(options.rounds):
-                for count in order.sample(options.counts, len(options.counts)):
-                    times[count].append(timed(calls[count]) / count)
-            medians = {n: statistics.median(found) for n, found in times.items()}
+            medians = {n: seconds / n for n, seconds in in_turns(calls, options.rounds).items()}
             alone = medians[options.counts[0]]
             for count, seconds in medians.items():
                 print(

@@ -21,9 +21,9 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -42,6 +42,7 @@ from promptplus.pocket import CONCEPTS
 from promptplus.templates import captions
 
 WORD, TOKEN = "house", "<x>"
+L = TypeVar("L")
 LEARNING_RATE = 0.005
 TEMPLATES: tuple[Templates, ...] = ("batch", "picture")
 CONTESTANTS = ("floor, batch", "ours, batch", "floor, picture", "ours, picture", "published")
@@ -191,13 +192,17 @@ def timed(call: Callable[[], Any]) -> float:
 
 def measure(bench: Bench, rounds: int) -> dict[str, float]:
     """Median seconds per step of each contestant."""
-    calls = {label: bench.contestant(label) for label in CONTESTANTS}
-    times: dict[str, list[float]] = {label: [] for label in CONTESTANTS}
+    return in_turns({label: bench.contestant(label) for label in CONTESTANTS}, rounds)
+
+
+def in_turns(calls: Mapping[L, Callable[[], Any]], rounds: int) -> dict[L, float]:
+    """Median seconds of each call; they take turns, in an order that changes every round."""
+    times: dict[L, list[float]] = {label: [] for label in calls}
     order = random.Random(0)
     for call in calls.values():
         timed(call)
     for _ in range(rounds):
-        for label in order.sample(CONTESTANTS, len(CONTESTANTS)):
+        for label in order.sample(list(calls), len(calls)):
             times[label].append(timed(calls[label]))
     return {label: statistics.median(values) for label, values in times.items()}
 

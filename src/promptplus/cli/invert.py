@@ -187,12 +187,11 @@ def _dreambooth(
     as_json: bool,
 ) -> None:
     from promptplus.errors import ConceptError
-    from promptplus.files import free_folder, write_atomically
+    from promptplus.files import free_folder
     from promptplus.inversion.dreambooth import dreambooth
     from promptplus.inversion.images import load_pictures, read_note
     from promptplus.inversion.processes import Processes
     from promptplus.inversion.run import check_run_folder
-    from promptplus.report import run_page
 
     note = read_note(pictures)
     named = {"class_word": told.class_word or note.class_word or note.initializer, "kind": told.kind or note.kind}
@@ -203,12 +202,12 @@ def _dreambooth(
     first = Processes().first
     if first:
         check_run_folder(out)
-    for folder in filter(None, (pictures, class_pictures)):
-        load_pictures(folder)  # a bad folder is found before the model loads
-    run = dreambooth(open_model(*place), pictures, **named, class_pictures=class_pictures, out=out, **call)
+    loaded = load_pictures(pictures)  # a bad folder is found before the model loads
+    others = load_pictures(class_pictures) if class_pictures else None
+    run = dreambooth(open_model(*place), loaded, **named, class_pictures=others, out=out, **call)
     if not first:
         return
-    page = write_atomically(out / "run.html", run_page(run).encode())
+    page = _page(run, out)
     done = "was trained before; it lies" if run.resumed == run.settings.steps else "is"
     use = "--lora" if run.product.is_file() else "--model"
     sentence = (
@@ -273,13 +272,18 @@ def _each(
     say({"concepts": [values for values, _ in results]}, "\n".join(sentence for _, sentence in results), as_json)
 
 
-def _result(run: InversionRun) -> tuple[dict[str, Any], str]:
-    """Draw the run's page; what to print, as values and as a sentence."""
+def _page(run: Any, folder: Path) -> Path:
+    """Draw a run's page into its folder."""
     from promptplus.files import write_atomically
     from promptplus.report import run_page
 
+    return write_atomically(folder / "run.html", run_page(run).encode())
+
+
+def _result(run: InversionRun) -> tuple[dict[str, Any], str]:
+    """Draw the run's page; what to print, as values and as a sentence."""
     assert run.folder is not None
-    page = write_atomically(run.folder / "run.html", run_page(run).encode())
+    page = _page(run, run.folder)
     concept = run.folder / "concept.safetensors"
     done = "was learned before and lies" if run.resumed == run.settings.steps else "is"
     least, most = min(run.share_moved), max(run.share_moved)
