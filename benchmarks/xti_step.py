@@ -36,6 +36,7 @@ from promptplus.inversion.images import load_pictures, to_pixels
 from promptplus.inversion.objective import denoising_loss
 from promptplus.inversion.rows import initial_rows
 from promptplus.inversion.run import InversionSettings, Templates
+from promptplus.inversion.speed import Speed
 from promptplus.inversion.steps import RowTrainer
 from promptplus.inversion.trainee import frozen, training_scheduler
 from promptplus.pocket import CONCEPTS
@@ -61,13 +62,16 @@ class Case:
 CASES = {"pocket": Case(64, 8, 8), "sd": Case(256, 1, 1), "sd-accumulated": Case(256, 8, 1)}
 
 
+def pipeline_of(name: str) -> Any:
+    """A case's pipeline, float32, on the CPU."""
+    return pp.load("pocket", device="cpu") if name == "pocket" else stable_diffusion()
+
+
 class Bench:
     """One case's pictures and pipeline, and its contestants."""
 
-    def __init__(self, name: str, device: str, dtype: torch.dtype) -> None:
-        self.case = CASES[name]
-        self.pipe: Any = pp.load("pocket", device=device, dtype=dtype) if name == "pocket" else stable_diffusion()
-        self.pipe.to(device, dtype)
+    def __init__(self, case: Case, pipe: Any, device: str, dtype: torch.dtype) -> None:
+        self.case, self.pipe = case, pipe.to(device, dtype)
         self.pixels = to_pixels(load_pictures(sorted((CONCEPTS / "robot").glob("*.png"))), self.case.pixels)
         self.pplus = pp.PPlus(self.pipe)
         self.cache = LatentCache.encode(self.pipe.vae, self.pixels)
@@ -85,8 +89,10 @@ class Bench:
         rule = DrawRule(self.case.batch, timesteps=1000, templates=27, one_template=templates == "batch")
         return Draws.of(f"0/{TOKEN}", step, self.cache, rule).to(self.pipe.unet.device)
 
-    def ours(self, templates: Templates) -> Callable[[], Any]:
-        settings = InversionSettings(batch_size=self.case.batch, micro_batch=self.case.micro, templates=templates)
+    def ours(self, templates: Templates, speed: Speed = "plain") -> Callable[[], Any]:
+        settings = InversionSettings(
+            batch_size=self.case.batch, micro_batch=self.case.micro, templates=templates, speed=speed
+        )
         return RowTrainer.alone(self.pplus, self.concept, self.cache, settings).advance
 
     def floor(self, templates: Templates) -> Callable[[], None]:
@@ -247,7 +253,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--only", choices=CONTESTANTS, help="print one contestant's peak memory and stop")
     options = parser.parse_args(arguments)
     for name in options.cases:
-        bench = Bench(name, options.device, getattr(torch, options.dtype))
+        bench = Bench(CASES[name], pipeline_of(name), options.device, getattr(torch, options.dtype))
         with bench.pplus, frozen(bench.pipe.unet, bench.pipe.vae, bench.pipe.text_encoder):
             if options.only:
                 print(f"{only(bench, options.only):.2f}")

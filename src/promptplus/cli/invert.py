@@ -12,6 +12,7 @@ from promptplus.errors import SettingsError
 from promptplus.inversion.geometry import Constraint
 from promptplus.inversion.presets import Preset
 from promptplus.inversion.run import AnyMethod, InversionRun, Schedule, Templates
+from promptplus.inversion.speed import Speed
 
 WHAT, HOW, BOOTH = "What is learned", "How", "DreamBooth"  # panels of the help
 
@@ -92,6 +93,9 @@ def invert(
     timestep_bias: Annotated[
         float | None, typer.Option(help="Above 1: more of the noisy timesteps; default 1.", rich_help_panel=HOW)
     ] = None,
+    speed: Annotated[
+        Speed | None, typer.Option(help="How the denoiser runs; default: plain.", rich_help_panel=HOW)
+    ] = None,
     identifier: Annotated[
         str | None, typer.Option(help="dreambooth: what names the subject; default sks.", rich_help_panel=BOOTH)
     ] = None,
@@ -145,6 +149,7 @@ def invert(
         "stratified": stratified,
         "antithetic": antithetic,
         "timestep_bias": timestep_bias,
+        "speed": speed,
         "identifier": identifier,
         "class_count": class_count,
         "prior_weight": prior_weight,

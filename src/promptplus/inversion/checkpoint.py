@@ -25,7 +25,7 @@ from promptplus.files import whole_file
 NAME = "checkpoint.safetensors"
 ROWS_BYTES = 512 * 2**20  # SDXL's 70 layers with 64 rows of 2048 numbers, three times in float32, take 110 MB
 LOCK = ".lock"
-FREE = ("steps", "device", "threads", "micro_batch")
+FREE = ("steps", "device", "threads", "micro_batch", "speed")
 """Settings that may differ when a run goes on: steps may grow, the others may be anything."""
 HASHES = {
     "pictures": "pictures",

@@ -19,6 +19,7 @@ from promptplus.inversion import checkpoint
 from promptplus.inversion.checkpoint import LOCK
 from promptplus.inversion.geometry import Constraint
 from promptplus.inversion.images import GAP, tile
+from promptplus.inversion.speed import Speed
 
 LOG, PREVIEWS = "log.jsonl", "previews"
 WITHOUT = "without.png"
@@ -100,6 +101,7 @@ class InversionSettings(TrainingSettings):
         density: weight of the rows' mean log density among words, which is added to what is maximised (the paper mixes
             with such a term, its formula is not known; ours is ``density.TokenDensity``).
         average: decay of the moving average of the rows, which is what is learned; 0: the last rows are (paper).
+        speed: how the denoiser runs, see ``speed.faster``; what is learned is the same but for rounding.
     """
 
     method: Method = "xti"
@@ -112,6 +114,7 @@ class InversionSettings(TrainingSettings):
     constraint: Constraint = "none"
     density: float = Field(default=0.0, ge=0)
     average: float = Field(default=0.0, ge=0, lt=1)
+    speed: Speed = "plain"
 
 
 @dataclass(frozen=True)

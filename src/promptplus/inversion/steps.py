@@ -19,6 +19,7 @@ from promptplus.inversion.objective import denoising_losses
 from promptplus.inversion.processes import Processes
 from promptplus.inversion.rows import RowTrainee
 from promptplus.inversion.run import InversionSettings, TrainingSettings
+from promptplus.inversion.speed import faster
 from promptplus.inversion.trainee import Trainee, training_scheduler
 from promptplus.templates import captions
 from promptplus.text import send
@@ -130,7 +131,7 @@ class RowTrainer(Trainer[RowTrainee]):
     def __init__(
         self, pplus: PPlus, trainees: Sequence[RowTrainee], scheduler: Any, settings: InversionSettings
     ) -> None:
-        super().__init__(pplus.pipe.unet, trainees, scheduler, settings)
+        super().__init__(faster(pplus.pipe.unet, settings.speed), trainees, scheduler, settings)
         self.pplus, self.settings = pplus, settings
         self.density = TokenDensity.over_words(pplus.pipe) if settings.density else None
 

@@ -29,6 +29,7 @@ from promptplus.inversion.run import (
 )
 from promptplus.inversion.seat import RowSeat
 from promptplus.inversion.sitting import Sitting
+from promptplus.inversion.speed import Speed
 from promptplus.inversion.steps import RowTrainer
 from promptplus.models import base_model, picture_size
 from promptplus.templates import TEMPLATES
@@ -47,6 +48,7 @@ class Options(TrainingOptions, total=False):
     constraint: Constraint
     density: float
     average: float
+    speed: Speed
 
 
 def invert(
