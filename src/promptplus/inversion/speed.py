@@ -61,8 +61,8 @@ class Graphs:
         return run(noisy, timestep, context)
 
     def _record(self, noisy: Tensor, timestep: Tensor, context: Tensor) -> None:
-        self.shapes = (noisy.shape, context.shape)
         like = (noisy.clone(), timestep.clone(), context.detach().clone().requires_grad_())
         # the function, not the module, which may have no hooks: ours are meant, and recorded with the rest
         record: Any = torch.cuda.make_graphed_callables
         self.recorded = record(self.plain, like)
+        self.shapes = (noisy.shape, context.shape)  # last: recording may run out of memory
