@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, get_args
+from unittest.mock import patch
 
 import diffusers
 import torch
@@ -30,8 +31,8 @@ from transformers.utils.logging import disable_progress_bar
 import promptplus as pp
 from benchmarks import hooks
 from benchmarks.architectures import stable_diffusion
-from benchmarks.side_by_side import trainer_of
-from benchmarks.xti_step import CONTESTANTS, TEMPLATES, WORD, Bench, Case, in_turns
+from benchmarks.side_by_side import print_per_concept
+from benchmarks.xti_step import CONTESTANTS, TEMPLATES, WORD, Bench, Case, in_turns, only
 from promptplus.inversion.images import load_pictures
 from promptplus.inversion.speed import Speed
 from promptplus.inversion.trainee import frozen
@@ -73,7 +74,7 @@ def step(plan: Plan) -> None:
     """Milliseconds per step, and the ratios."""
     for name, dtype in DTYPES.items():
         bench = plan.bench(dtype)
-        with bench.pplus, frozen(bench.pipe.unet, bench.pipe.vae, bench.pipe.text_encoder):
+        with bench.ready():
             calls = {label: bench.contestant(label) for label in CONTESTANTS}
             for speed in plan.speeds[1:]:
                 calls[f"ours, batch, {speed}"] = bench.ours("batch", speed)
@@ -106,15 +107,8 @@ def run(plan: Plan) -> None:
 def nothing_compiled() -> Iterator[None]:
     """While inside, the compiler remembers nothing of before, not on the disk either."""
     torch.compiler.reset()
-    with tempfile.TemporaryDirectory() as folder:
-        before = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
-        try:
-            yield
-        finally:
-            os.environ.pop("TORCHINDUCTOR_CACHE_DIR")
-            if before is not None:
-                os.environ["TORCHINDUCTOR_CACHE_DIR"] = before
+    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, TORCHINDUCTOR_CACHE_DIR=folder):
+        yield
 
 
 def learn(pplus: pp.PPlus, plan: Plan, **options: Any) -> torch.Tensor:
@@ -141,14 +135,11 @@ def memory(plan: Plan) -> None:
             bench = replace(plan, case=replace(plan.case, batch=batch, micro=batch)).bench(torch.bfloat16)
             if checkpointing:
                 bench.pipe.unet.enable_gradient_checkpointing()
-            with bench.pplus, frozen(bench.pipe.unet, bench.pipe.vae, bench.pipe.text_encoder):
-                call = bench.ours("batch")
-                torch.cuda.reset_peak_memory_stats()
-                call()
-                call()
-            peak = torch.cuda.max_memory_allocated() / 2**30
+            torch.cuda.reset_peak_memory_stats()
+            with bench.ready():
+                peak = only(bench, "ours, batch")
             print(f"  batch {batch}, gradient checkpointing {'on' if checkpointing else 'off'}: {peak:.2f} GiB")
-            del bench, call
+            del bench
             torch.cuda.empty_cache()
 
 
@@ -156,10 +147,7 @@ def side(plan: Plan) -> None:
     """Seconds per concept and step, against one alone."""
     pipe = plan.make().to(plan.device, torch.bfloat16)
     with pp.PPlus(pipe) as pplus, frozen(pipe.unet, pipe.vae, pipe.text_encoder):
-        calls = {n: trainer_of(pplus, n, "batch", plan.case.micro).advance for n in plan.counts}
-        medians = {n: seconds / n for n, seconds in in_turns(calls, plan.rounds).items()}
-    for count, seconds in medians.items():
-        print(f"  {count:>3} concepts: {seconds:.4f} s per concept, {seconds / medians[plan.counts[0]]:.3f} of one")
+        print_per_concept(pplus, plan.counts, "batch", plan.case.micro, plan.rounds)
 
 
 def numerics(plan: Plan) -> None:

@@ -21,7 +21,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -77,6 +78,12 @@ class Bench:
         self.cache = LatentCache.encode(self.pipe.vae, self.pixels)
         start = initial_rows(self.pplus, WORD, InversionSettings()).expand(len(self.pplus.layers), -1, -1)
         self.concept = Concept(TOKEN, start, self.pplus.layers, initializer=WORD)
+
+    @contextmanager
+    def ready(self) -> Iterator[None]:
+        """While inside, the hooks are installed and the weights frozen."""
+        with self.pplus, frozen(self.pipe.unet, self.pipe.vae, self.pipe.text_encoder):
+            yield
 
     def contestant(self, label: str) -> Callable[[], Any]:
         kind, _, templates = label.partition(", ")
@@ -254,7 +261,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     for name in options.cases:
         bench = Bench(CASES[name], pipeline_of(name), options.device, getattr(torch, options.dtype))
-        with bench.pplus, frozen(bench.pipe.unet, bench.pipe.vae, bench.pipe.text_encoder):
+        with bench.ready():
             if options.only:
                 print(f"{only(bench, options.only):.2f}")
                 continue
