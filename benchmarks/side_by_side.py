@@ -5,13 +5,12 @@ All train at batch 8 per concept. ``--micro``: pictures that go through the deno
 """
 
 import argparse
-import random
-import statistics
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import get_args
 
 import promptplus as pp
-from benchmarks.xti_step import timed
+from benchmarks.xti_step import WORD, in_turns
 from promptplus.concept import Concept
 from promptplus.inversion.draws import LatentCache
 from promptplus.inversion.images import load_pictures, to_pixels
@@ -21,8 +20,6 @@ from promptplus.inversion.steps import RowTrainer
 from promptplus.inversion.trainee import frozen, training_scheduler
 from promptplus.models import picture_size
 from promptplus.pocket import CONCEPTS
-
-WORD = "house"
 
 
 def trainer_of(pplus: pp.PPlus, count: int, templates: Templates, micro: int) -> RowTrainer:
@@ -47,6 +44,15 @@ def trainer_of(pplus: pp.PPlus, count: int, templates: Templates, micro: int) ->
     return RowTrainer(pplus, trainees, schedule, settings)
 
 
+def print_per_concept(pplus: pp.PPlus, counts: Sequence[int], templates: Templates, micro: int, rounds: int) -> None:
+    """Seconds per concept and step for each number of concepts, and their ratio to the first."""
+    calls = {n: trainer_of(pplus, n, templates, micro).advance for n in counts}
+    medians = {n: seconds / n for n, seconds in in_turns(calls, rounds).items()}
+    for count, seconds in medians.items():
+        ratio = seconds / medians[counts[0]]
+        print(f"  {templates:<8} {count:>3} concepts   {seconds:.4f} s per concept   {ratio:.3f} of one")
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -56,20 +62,7 @@ def main() -> None:
     options = parser.parse_args()
     with pp.PPlus(pp.load("pocket")) as pplus, frozen(pplus.pipe.unet, pplus.pipe.text_encoder, pplus.pipe.vae):
         for templates in get_args(Templates):
-            calls = {n: trainer_of(pplus, n, templates, options.micro).advance for n in options.counts}
-            times: dict[int, list[float]] = {n: [] for n in calls}
-            order = random.Random(0)
-            for call in calls.values():
-                timed(call)
-            for _ in range(options.rounds):
-                for count in order.sample(options.counts, len(options.counts)):
-                    times[count].append(timed(calls[count]) / count)
-            medians = {n: statistics.median(found) for n, found in times.items()}
-            alone = medians[options.counts[0]]
-            for count, seconds in medians.items():
-                print(
-                    f"{templates:<8} {count:>3} concepts   {seconds:.3f} s per concept   {seconds / alone:.2f} of one"
-                )
+            print_per_concept(pplus, options.counts, templates, options.micro, options.rounds)
 
 
 if __name__ == "__main__":

@@ -21,9 +21,10 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -36,12 +37,14 @@ from promptplus.inversion.images import load_pictures, to_pixels
 from promptplus.inversion.objective import denoising_loss
 from promptplus.inversion.rows import initial_rows
 from promptplus.inversion.run import InversionSettings, Templates
+from promptplus.inversion.speed import Speed
 from promptplus.inversion.steps import RowTrainer
 from promptplus.inversion.trainee import frozen, training_scheduler
 from promptplus.pocket import CONCEPTS
 from promptplus.templates import captions
 
 WORD, TOKEN = "house", "<x>"
+L = TypeVar("L")
 LEARNING_RATE = 0.005
 TEMPLATES: tuple[Templates, ...] = ("batch", "picture")
 CONTESTANTS = ("floor, batch", "ours, batch", "floor, picture", "ours, picture", "published")
@@ -60,18 +63,27 @@ class Case:
 CASES = {"pocket": Case(64, 8, 8), "sd": Case(256, 1, 1), "sd-accumulated": Case(256, 8, 1)}
 
 
+def pipeline_of(name: str) -> Any:
+    """A case's pipeline, float32, on the CPU."""
+    return pp.load("pocket", device="cpu") if name == "pocket" else stable_diffusion()
+
+
 class Bench:
     """One case's pictures and pipeline, and its contestants."""
 
-    def __init__(self, name: str, device: str, dtype: torch.dtype) -> None:
-        self.case = CASES[name]
-        self.pipe: Any = pp.load("pocket", device=device, dtype=dtype) if name == "pocket" else stable_diffusion()
-        self.pipe.to(device, dtype)
+    def __init__(self, case: Case, pipe: Any, device: str, dtype: torch.dtype) -> None:
+        self.case, self.pipe = case, pipe.to(device, dtype)
         self.pixels = to_pixels(load_pictures(sorted((CONCEPTS / "robot").glob("*.png"))), self.case.pixels)
         self.pplus = pp.PPlus(self.pipe)
         self.cache = LatentCache.encode(self.pipe.vae, self.pixels)
         start = initial_rows(self.pplus, WORD, InversionSettings()).expand(len(self.pplus.layers), -1, -1)
         self.concept = Concept(TOKEN, start, self.pplus.layers, initializer=WORD)
+
+    @contextmanager
+    def ready(self) -> Iterator[None]:
+        """While inside, the hooks are installed and the weights frozen."""
+        with self.pplus, frozen(self.pipe.unet, self.pipe.vae, self.pipe.text_encoder):
+            yield
 
     def contestant(self, label: str) -> Callable[[], Any]:
         kind, _, templates = label.partition(", ")
@@ -84,8 +96,10 @@ class Bench:
         rule = DrawRule(self.case.batch, timesteps=1000, templates=27, one_template=templates == "batch")
         return Draws.of(f"0/{TOKEN}", step, self.cache, rule).to(self.pipe.unet.device)
 
-    def ours(self, templates: Templates) -> Callable[[], Any]:
-        settings = InversionSettings(batch_size=self.case.batch, micro_batch=self.case.micro, templates=templates)
+    def ours(self, templates: Templates, speed: Speed = "plain") -> Callable[[], Any]:
+        settings = InversionSettings(
+            batch_size=self.case.batch, micro_batch=self.case.micro, templates=templates, speed=speed
+        )
         return RowTrainer.alone(self.pplus, self.concept, self.cache, settings).advance
 
     def floor(self, templates: Templates) -> Callable[[], None]:
@@ -191,13 +205,17 @@ def timed(call: Callable[[], Any]) -> float:
 
 def measure(bench: Bench, rounds: int) -> dict[str, float]:
     """Median seconds per step of each contestant."""
-    calls = {label: bench.contestant(label) for label in CONTESTANTS}
-    times: dict[str, list[float]] = {label: [] for label in CONTESTANTS}
+    return in_turns({label: bench.contestant(label) for label in CONTESTANTS}, rounds)
+
+
+def in_turns(calls: Mapping[L, Callable[[], Any]], rounds: int) -> dict[L, float]:
+    """Median seconds of each call; they take turns, in an order that changes every round."""
+    times: dict[L, list[float]] = {label: [] for label in calls}
     order = random.Random(0)
     for call in calls.values():
         timed(call)
     for _ in range(rounds):
-        for label in order.sample(CONTESTANTS, len(CONTESTANTS)):
+        for label in order.sample(list(calls), len(calls)):
             times[label].append(timed(calls[label]))
     return {label: statistics.median(values) for label, values in times.items()}
 
@@ -242,8 +260,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--only", choices=CONTESTANTS, help="print one contestant's peak memory and stop")
     options = parser.parse_args(arguments)
     for name in options.cases:
-        bench = Bench(name, options.device, getattr(torch, options.dtype))
-        with bench.pplus, frozen(bench.pipe.unet, bench.pipe.vae, bench.pipe.text_encoder):
+        bench = Bench(CASES[name], pipeline_of(name), options.device, getattr(torch, options.dtype))
+        with bench.ready():
             if options.only:
                 print(f"{only(bench, options.only):.2f}")
                 continue

@@ -15,8 +15,7 @@ from torch import nn
 import promptplus as pp
 from promptplus.errors import ConceptError, ModelError, OutputError, PictureError, SettingsError, TrainingError
 from promptplus.generation import generate, usual_sampling
-from promptplus.inversion import class_pictures, denoisers, previews, steps
-from promptplus.inversion import dreambooth as module
+from promptplus.inversion import class_pictures, denoisers, previews, steps, subject
 from promptplus.inversion.class_pictures import draw_class
 from promptplus.inversion.denoisers import duplicate, save_pipeline
 from promptplus.inversion.draws import DrawRule, Draws, LatentCache
@@ -91,8 +90,8 @@ def test_the_lora_file_loads_in_stock_diffusers(
     pplus: pp.PPlus, pictures: Pictures, others: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tuned: list[Any] = []
-    save = module.save_lora
-    monkeypatch.setattr(module, "save_lora", lambda pipe, unet, path: (tuned.append(unet), save(pipe, unet, path)))
+    save = subject.save_lora
+    monkeypatch.setattr(subject, "save_lora", lambda pipe, unet, path: (tuned.append(unet), save(pipe, unet, path)))
     run = learn(pplus, pictures, others, tmp_path / "x", method="dreambooth-lora")
     assert run.product == tmp_path / "x" / "pytorch_lora_weights.safetensors"
     assert run.moved > 0
@@ -371,6 +370,6 @@ def test_a_file_that_is_no_lora_is_refused(pipe: Any, tmp_path: Path) -> None:
     junk.write_bytes(b"junk")
     with pytest.raises(ModelError, match="cannot load the LoRA"):
         add_loras(pipe, [junk])
-    concept = next((Path(module.__file__).parents[1] / "pocket" / "learned").glob("*.safetensors"))
+    concept = next((Path(subject.__file__).parents[1] / "pocket" / "learned").glob("*.safetensors"))
     with pytest.raises(ModelError, match="LoRA"):
         add_loras(pipe, [concept])

@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import promptplus as pp
+from benchmarks import gpu
 from promptplus.concept import Tying, tie
 from promptplus.density import TokenDensity, common_words
 from promptplus.errors import ConceptError, SettingsError
@@ -22,6 +23,7 @@ from promptplus.inversion.presets import PRESETS
 from promptplus.inversion.processes import Processes
 from promptplus.inversion.rows import initial_rows
 from promptplus.inversion.run import InversionRun, InversionSettings
+from promptplus.inversion.speed import faster
 from promptplus.inversion.steps import RowTrainer
 from promptplus.inversion.trainee import frozen, training_scheduler
 from promptplus.inversion.trainer import run_inversion, run_inversions
@@ -301,3 +303,70 @@ def test_a_batch_is_shared_without_rest(monkeypatch: pytest.MonkeyPatch) -> None
         processes.count, processes.rank = 3, rank
         shares += list(processes.share(8))
     assert shares == list(range(8))
+
+
+# ---- how the denoiser runs
+
+
+def denoised(pplus: pp.PPlus, unet: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """What ``unet`` predicts, and the gradient at its sixteen contexts."""
+    generator = torch.Generator().manual_seed(0)
+    own = pplus.pipe.unet
+    noisy = torch.randn(2, own.config.in_channels, 16, 16, generator=generator).to(own.device, own.dtype)
+    context = torch.randn(2, pplus.positions, 16 * pplus.width, generator=generator).to(own.device, own.dtype)
+    context.requires_grad_()
+    timestep = torch.tensor([10, 900], device=own.device)
+    predicted = unet(noisy, timestep, encoder_hidden_states=context, return_dict=False)[0]
+    predicted.square().sum().backward()
+    assert context.grad is not None
+    return predicted.detach(), context.grad
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+def test_a_compiled_denoiser_is_the_same_one_with_its_hooks(pplus: pp.PPlus) -> None:
+    with frozen(pplus.pipe.unet):
+        wanted = denoised(pplus, pplus.pipe.unet)
+        compiled = faster(pplus.pipe.unet, "compiled", backend="aot_eager")
+        for _ in range(2):
+            for found, value in zip(denoised(pplus, compiled), wanted, strict=True):
+                torch.testing.assert_close(found, value, rtol=1e-4, atol=1e-5)
+        assert compiled.dtype is pplus.pipe.unet.dtype
+
+
+@pytest.mark.gpu
+def test_a_graph_is_the_same_denoiser_with_its_hooks() -> None:
+    with pp.PPlus(pp.load("pocket", device="cuda")) as pplus, frozen(pplus.pipe.unet):
+        wanted = denoised(pplus, pplus.pipe.unet)
+        graphed = faster(pplus.pipe.unet, "graphed")
+        for _ in range(3):
+            for found, value in zip(denoised(pplus, graphed), wanted, strict=True):
+                torch.testing.assert_close(found, value, rtol=1e-4, atol=1e-5)
+
+
+def test_a_graph_needs_cuda(pplus: pp.PPlus, pictures: Pictures) -> None:
+    with pytest.raises(SettingsError, match="speed graphed needs CUDA, not cpu"):
+        learn(pplus, pictures, speed="graphed")
+
+
+def test_the_speed_may_change_when_a_run_goes_on(
+    pplus: pp.PPlus, pictures: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straight = learn(pplus, pictures)
+    learn(pplus, pictures, steps=2, out=tmp_path / "x")
+    asked: list[str] = []
+    monkeypatch.setattr("promptplus.inversion.steps.faster", lambda unet, speed: asked.append(speed) or unet)
+    again = learn(pplus, pictures, speed="compiled", out=tmp_path / "x")
+    assert asked == ["compiled"]
+    assert torch.equal(again.concept.rows, straight.concept.rows)
+
+
+@pytest.mark.slow
+def test_the_gpu_benchmark_runs_without_one(capsys: pytest.CaptureFixture[str]) -> None:
+    gpu.main(["--smallest"])
+    printed = capsys.readouterr().out
+    assert all(f"{part.__name__}: " in printed for part in gpu.PARTS)
+    assert "published / ours" in printed
+    if not torch.cuda.is_available():
+        gpu.main([])
+        assert "nothing was measured" in capsys.readouterr().out

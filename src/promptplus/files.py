@@ -29,7 +29,7 @@ def whole_file(path: StrPath) -> Generator[Path]:
     The path has the file's own name in a hidden folder of its own, since some writers make temporaries too.
     """
     path = Path(path)
-    try:
+    with reported(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=TEMPORARY))
         try:
@@ -39,6 +39,13 @@ def whole_file(path: StrPath) -> Generator[Path]:
             (folder / path.name).replace(path)
         finally:
             shutil.rmtree(folder)
+
+
+@contextmanager
+def reported(path: Path) -> Generator[None]:
+    """While inside, what keeps a path from being written is an OutputError that names it."""
+    try:
+        yield
     except (OSError, SafetensorError) as error:
         raise OutputError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
 

@@ -2,10 +2,10 @@
 
 import inspect
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from PIL import Image
@@ -15,6 +15,8 @@ from tqdm import tqdm
 from promptplus.conditioning import PPlus, Prompt, pack
 from promptplus.errors import ModelError, PromptError, SettingsError
 from promptplus.pocket import PIPELINE
+
+T = TypeVar("T")
 
 STEPS = 25  # the pocket's; from the spike
 GUIDANCE = 3.0  # the pocket's best of 1, 2, 3 and 5 (docs/log.md)
@@ -91,12 +93,40 @@ def denoise(
     return pipe(**kwargs, **call).images
 
 
+def as_many_as_fit(
+    make: Callable[[Sequence[T]], list[Image.Image]], items: Sequence[T], at_once: int
+) -> Iterator[tuple[Sequence[T], list[Image.Image]]]:
+    """Pictures of ``at_once`` items after the other; one by one from where memory has no room for more."""
+    start = 0
+    while start < len(items):
+        part = items[start : start + at_once]
+        try:
+            made = make(part)
+        except RuntimeError as error:
+            if at_once == 1 or not out_of_memory(error):
+                raise
+            at_once = 1
+            continue
+        yield part, made
+        start += len(part)
+
+
+_NO_ROOM = ("out of memory", "ALLOC_FAILED", "can't allocate memory")  # CUDA and MPS, cuDNN and cuBLAS, the CPU
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error says that there is no memory left; PyTorch has a class of its own for CUDA alone."""
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _NO_ROOM)
+
+
 def usual_sampling(pipe: Any, steps: int | None = None, guidance: float | None = None) -> tuple[int, float]:
     """Denoising steps and guidance scale, as usual for the model where not given.
 
     That is the pocket's own, what a pipeline we wrote says in its ``sampling.json``, and for any other model what its
     stock pipeline takes (Stable Diffusion: 50 and 7.5).
     """
+    if steps is not None and guidance is not None:
+        return steps, guidance
     source = str(pipe.config.get("_name_or_path"))
     if source == str(PIPELINE):
         usual = (STEPS, GUIDANCE)

@@ -12,6 +12,7 @@ from promptplus.errors import SettingsError
 from promptplus.inversion.geometry import Constraint
 from promptplus.inversion.presets import Preset
 from promptplus.inversion.run import AnyMethod, InversionRun, Schedule, Templates
+from promptplus.inversion.speed import Speed
 
 WHAT, HOW, BOOTH = "What is learned", "How", "DreamBooth"  # panels of the help
 
@@ -92,6 +93,9 @@ def invert(
     timestep_bias: Annotated[
         float | None, typer.Option(help="Above 1: more of the noisy timesteps; default 1.", rich_help_panel=HOW)
     ] = None,
+    speed: Annotated[
+        Speed | None, typer.Option(help="How the denoiser runs; default: plain.", rich_help_panel=HOW)
+    ] = None,
     identifier: Annotated[
         str | None, typer.Option(help="dreambooth: what names the subject; default sks.", rich_help_panel=BOOTH)
     ] = None,
@@ -145,6 +149,7 @@ def invert(
         "stratified": stratified,
         "antithetic": antithetic,
         "timestep_bias": timestep_bias,
+        "speed": speed,
         "identifier": identifier,
         "class_count": class_count,
         "prior_weight": prior_weight,
@@ -187,12 +192,11 @@ def _dreambooth(
     as_json: bool,
 ) -> None:
     from promptplus.errors import ConceptError
-    from promptplus.files import free_folder, write_atomically
+    from promptplus.files import free_folder
     from promptplus.inversion.dreambooth import dreambooth
     from promptplus.inversion.images import load_pictures, read_note
     from promptplus.inversion.processes import Processes
     from promptplus.inversion.run import check_run_folder
-    from promptplus.report import run_page
 
     note = read_note(pictures)
     named = {"class_word": told.class_word or note.class_word or note.initializer, "kind": told.kind or note.kind}
@@ -203,12 +207,12 @@ def _dreambooth(
     first = Processes().first
     if first:
         check_run_folder(out)
-    for folder in filter(None, (pictures, class_pictures)):
-        load_pictures(folder)  # a bad folder is found before the model loads
-    run = dreambooth(open_model(*place), pictures, **named, class_pictures=class_pictures, out=out, **call)
+    loaded = load_pictures(pictures)  # a bad folder is found before the model loads
+    others = load_pictures(class_pictures) if class_pictures else None
+    run = dreambooth(open_model(*place), loaded, **named, class_pictures=others, out=out, **call)
     if not first:
         return
-    page = write_atomically(out / "run.html", run_page(run).encode())
+    page = _page(run, out)
     done = "was trained before; it lies" if run.resumed == run.settings.steps else "is"
     use = "--lora" if run.product.is_file() else "--model"
     sentence = (
@@ -273,13 +277,18 @@ def _each(
     say({"concepts": [values for values, _ in results]}, "\n".join(sentence for _, sentence in results), as_json)
 
 
-def _result(run: InversionRun) -> tuple[dict[str, Any], str]:
-    """Draw the run's page; what to print, as values and as a sentence."""
+def _page(run: Any, folder: Path) -> Path:
+    """Draw a run's page into its folder."""
     from promptplus.files import write_atomically
     from promptplus.report import run_page
 
+    return write_atomically(folder / "run.html", run_page(run).encode())
+
+
+def _result(run: InversionRun) -> tuple[dict[str, Any], str]:
+    """Draw the run's page; what to print, as values and as a sentence."""
     assert run.folder is not None
-    page = write_atomically(run.folder / "run.html", run_page(run).encode())
+    page = _page(run, run.folder)
     concept = run.folder / "concept.safetensors"
     done = "was learned before and lies" if run.resumed == run.settings.steps else "is"
     least, most = min(run.share_moved), max(run.share_moved)

@@ -25,7 +25,7 @@ from promptplus.files import whole_file
 NAME = "checkpoint.safetensors"
 ROWS_BYTES = 512 * 2**20  # SDXL's 70 layers with 64 rows of 2048 numbers, three times in float32, take 110 MB
 LOCK = ".lock"
-FREE = ("steps", "device", "threads", "micro_batch")
+FREE = ("steps", "device", "threads", "micro_batch", "speed")
 """Settings that may differ when a run goes on: steps may grow, the others may be anything."""
 HASHES = {
     "pictures": "pictures",
@@ -91,7 +91,7 @@ class Checkpoint:
                 part, name = key.split(".", 1)
                 named[part][name] = value
             step, seconds = int(record["step"]), float(record["seconds"])
-            int(record["settings"]["steps"])
+            int(record["settings"]["steps"])  # what ``check`` counts on
             return cls(step, named["weight"], named["moment"], losses, dict(record["settings"]), seconds)
         except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
             raise OutputError(f"{path} is no checkpoint of an inversion ({error}); give another folder") from error
@@ -104,12 +104,10 @@ class Checkpoint:
                 what = f"other {HASHES[name]}" if name in HASHES else f"{name} {before!r}, not {now!r}"
                 raise SettingsError(f"{folder} was begun with {what}; give the run a new folder")
         before, now = self.settings["steps"], settings["steps"]
-        if before != now and (settings["schedule"] != "constant"):
+        if before != now and settings["schedule"] != "constant":
             raise SettingsError(f"{folder} was begun with steps {before}, not {now}; its schedule ends with them")
-        if settings["steps"] < self.step:
-            raise SettingsError(
-                f"{folder} was begun with steps {self.step}, not {settings['steps']}; steps may only grow"
-            )
+        if now < self.step:
+            raise SettingsError(f"{folder} was begun with steps {self.step}, not {now}; steps may only grow")
 
 
 @contextmanager

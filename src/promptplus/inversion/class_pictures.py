@@ -1,20 +1,20 @@
 """A model's own pictures of a class, which prior preservation trains on beside the subject's (DreamBooth)."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import cached_assets_path
+from PIL import Image
 from tqdm import tqdm
 
 from promptplus.conditioning import PPlus
 from promptplus.errors import TrainingError
 from promptplus.files import whole_file
-from promptplus.generation import generate, usual_sampling
-from promptplus.inversion.previews import out_of_memory
+from promptplus.generation import as_many_as_fit, generate, out_of_memory, usual_sampling
 from promptplus.inversion.processes import Processes
 from promptplus.inversion.seat import weights_hash
 from promptplus.models import base_model
@@ -34,26 +34,24 @@ def draw_class(pplus: PPlus, prompt: str, count: int, seed: int, progress: bool)
         missing = {path: seed for path, seed in paths.items() if not path.exists()}
         bar = tqdm(total=count, initial=count - len(missing), desc="class pictures", disable=not progress)
         with bar, _without_checker(pplus.pipe):
-            _draw(pplus, prompt, missing, bar, AT_ONCE)
+            _draw(pplus, prompt, missing, bar)
     return processes.from_first(list(paths))
 
 
-def _draw(pplus: PPlus, prompt: str, missing: dict[Path, int], bar: Any, at_once: int) -> None:
-    paths = list(missing)
-    for start in range(0, len(paths), at_once):
-        part = paths[start : start + at_once]
-        try:
-            pictures = generate(pplus, [prompt] * len(part), [missing[path] for path in part])
-        except RuntimeError as error:
-            if not out_of_memory(error):
-                raise
-            if at_once == 1:
-                raise TrainingError("out of memory while the class is drawn; use half precision") from error
-            return _draw(pplus, prompt, {path: missing[path] for path in paths[start:]}, bar, 1)
-        for path, picture in zip(part, pictures, strict=True):
-            with whole_file(path) as temporary:
-                picture.save(temporary, "PNG")
-        bar.update(len(part))
+def _draw(pplus: PPlus, prompt: str, missing: dict[Path, int], bar: Any) -> None:
+    def pictures(paths: Sequence[Path]) -> list[Image.Image]:
+        return generate(pplus, [prompt] * len(paths), [missing[path] for path in paths])
+
+    try:
+        for paths, made in as_many_as_fit(pictures, list(missing), AT_ONCE):
+            for path, picture in zip(paths, made, strict=True):
+                with whole_file(path) as temporary:
+                    picture.save(temporary, "PNG")
+            bar.update(len(paths))
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        raise TrainingError("out of memory while the class is drawn; use half precision") from error
 
 
 def _key(pipe: Any, *asked: Any) -> str:

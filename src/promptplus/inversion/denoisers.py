@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
-from promptplus.errors import ModelError, OutputError
-from promptplus.files import TEMPORARY, sync, whole_file
+from promptplus.errors import ModelError
+from promptplus.files import TEMPORARY, reported, sync, whole_file
 from promptplus.generation import SAMPLING, usual_sampling
 from promptplus.inversion.draws import generator
 
@@ -60,7 +59,7 @@ def with_denoiser(pipe: Any, unet: Any) -> Any:
 
 def save_pipeline(pipe: Any, folder: Path) -> None:
     """Write a pipeline that stock diffusers loads, whole or not at all; it replaces one that is there."""
-    try:
+    with reported(folder):
         temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=TEMPORARY))
         new, old = temporary / "new", temporary / "old"
         try:
@@ -76,8 +75,6 @@ def save_pipeline(pipe: Any, folder: Path) -> None:
             if old.exists() and not folder.exists():
                 old.rename(folder)
             shutil.rmtree(temporary)
-    except (OSError, SafetensorError) as error:
-        raise OutputError(f"cannot write {folder}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def save_lora(pipe: Any, unet: Any, path: Path) -> None:

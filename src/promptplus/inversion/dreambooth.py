@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, Unpack
 
 from PIL import Image
 from torch import Tensor
@@ -19,8 +19,7 @@ from promptplus.errors import ConceptError, ModelError, SettingsError
 from promptplus.files import write_atomically
 from promptplus.inversion.checkpoint import ROWS_BYTES, locked
 from promptplus.inversion.class_pictures import draw_class
-from promptplus.inversion.denoisers import save_lora, save_pipeline, with_denoiser
-from promptplus.inversion.draws import LatentCache, jittered
+from promptplus.inversion.draws import LatentCache
 from promptplus.inversion.images import load_pictures, read_note, to_pixels
 from promptplus.inversion.previews import preview, preview_prompt
 from promptplus.inversion.processes import Processes
@@ -28,7 +27,7 @@ from promptplus.inversion.run import (
     DreamBoothMethod,
     Run,
     RunFolder,
-    Schedule,
+    TrainingOptions,
     check_run_folder,
     checked,
     often,
@@ -36,11 +35,11 @@ from promptplus.inversion.run import (
 from promptplus.inversion.seat import Common, Seat, pixels_hash, record_of
 from promptplus.inversion.sitting import Sitting
 from promptplus.inversion.subject import (
-    DEFAULTS,
     LORA,
     DenoiserTrainee,
     DenoiserTrainer,
     DreamBoothSettings,
+    LoraSettings,
 )
 from promptplus.models import base_model, picture_size
 
@@ -49,27 +48,14 @@ BYTES_PER_WEIGHT = 24  # of a checkpoint at most: a weight and its two moments, 
 STILL = 1e-4  # a denoiser whose weights moved less than this share of their norm has learned nothing (our choice)
 
 
-class Options(TypedDict, total=False):
-    """Keyword options of ``dreambooth``: those of DreamBoothSettings."""
+class Options(TrainingOptions, total=False):
+    """Keyword options of ``dreambooth``: those of DreamBoothSettings, and of LoraSettings for ``dreambooth-lora``."""
 
     method: DreamBoothMethod
     identifier: str
     class_count: int
     prior_weight: float
     rank: int
-    steps: int
-    batch_size: int
-    learning_rate: float
-    seed: int
-    flip: bool
-    micro_batch: int | None
-    min_snr: float | None
-    jitter: int
-    schedule: Schedule
-    warmup: int
-    stratified: bool
-    antithetic: bool
-    timestep_bias: float
 
 
 @dataclass(frozen=True)
@@ -93,13 +79,12 @@ class DreamBoothRun(Run):
     @property
     def name(self) -> str:
         """What the subject is called in prompts."""
-        return f"{self.settings.identifier} {self.class_word}"
+        return self.settings.subject(self.class_word)
 
     @property
     def facts(self) -> dict[str, Any]:
         """What was asked, for people."""
-        told = {"class_word": self.class_word, "model": self.model, **self.settings.model_dump()}
-        return told if self.settings.method == LORA else {k: v for k, v in told.items() if k != "rank"}
+        return {"class_word": self.class_word, "model": self.model, **self.settings.model_dump()}
 
 
 def dreambooth(
@@ -109,7 +94,7 @@ def dreambooth(
     *,
     out: str | os.PathLike[str],
     kind: Kind | None = None,
-    class_pictures: str | os.PathLike[str] | None = None,
+    class_pictures: str | os.PathLike[str] | Sequence[Any] | None = None,
     preview_every: int | None = None,
     progress: bool = True,
     log_with: Sequence[str] = (),
@@ -121,13 +106,14 @@ def dreambooth(
         pictures: a folder, or a list of paths or PIL pictures. A folder's ``concept.json`` supplies what is not given.
         class_word: the plain word for the subject's class.
         kind: ``object`` (default) or ``style``; decides the prompt.
-        class_pictures: a folder of pictures of the class; default: the model draws ``class_count``, once for all runs.
+        class_pictures: of the class, given like ``pictures``; default: the model draws ``class_count``, once for all.
         out: as for ``run_inversion``, and so are ``preview_every``, ``progress`` and ``log_with``.
         options: see DreamBoothSettings.
 
     The pipeline comes back as it was.
     """
-    settings = checked(DreamBoothSettings, {**DEFAULTS.get(options.get("method", "dreambooth"), {}), **options})
+    kind_of_settings = LoraSettings if options.get("method") == LORA else DreamBoothSettings
+    settings = checked(kind_of_settings, options)
     _check(settings, options, class_pictures)
     if Processes().first:
         check_run_folder(out)
@@ -136,7 +122,7 @@ def dreambooth(
     if not class_word:
         raise ConceptError("name the class of the subject (as cat), or write it into concept.json as class_word")
     kind = kind or (note and note.kind) or "object"
-    prompts = tuple(preview_prompt(kind, words) for words in (f"{settings.identifier} {class_word}", class_word))
+    prompts = tuple(preview_prompt(kind, words) for words in (settings.subject(class_word), class_word))
     size = picture_size(pplus.pipe)
     pixels = to_pixels(load_pictures(pictures), size)
     others = None
@@ -169,21 +155,20 @@ class DreamBoothSeat(Seat[DenoiserTrainee, DreamBoothRun]):
         out: Path,
     ) -> None:
         self.pplus, self.class_word, self.prompts, self.pixels, self.others = pplus, class_word, prompts, pixels, others
-        self.product = out / (LORA_FILE if settings.method == LORA else PIPELINE)
-        told = {"class_word": class_word, "prompt": prompts[0], "base_model": base_model(pplus.pipe)}
-        record = {**told, "class_pictures": pixels_hash(others) if others is not None else None}
-        record |= record_of(pixels, settings, pplus.pipe)
+        self.product = out / (LORA_FILE if isinstance(settings, LoraSettings) else PIPELINE)
+        told: dict[str, Any] = {"class_word": class_word, "prompt": prompts[0], "base_model": base_model(pplus.pipe)}
+        told["class_pictures"] = pixels_hash(others) if others is not None else None
+        record = {**told, **record_of(pixels, settings, pplus.pipe)}
         room = ROWS_BYTES + BYTES_PER_WEIGHT * sum(weight.numel() for weight in pplus.pipe.unet.parameters())
-        super().__init__(f"{settings.identifier} {class_word}", settings, record, folder, room)
+        super().__init__(settings.subject(class_word), settings, record, folder, room)
 
     def prepare(self, timesteps: int) -> DenoiserTrainee:
-        vae, settings = self.pplus.pipe.vae, self.settings
-        pixels = jittered(self.pixels, settings.jitter, f"{settings.seed}/{self.name}")
-        subject = LatentCache.encode(vae, pixels, variants=1 + settings.jitter)
+        vae = self.pplus.pipe.vae
+        subject = self.latents(vae, self.pixels)
         others = LatentCache.encode(vae, self.others) if self.others is not None else None
         layers = len(self.pplus.layers)
         states = self.pplus.states([[prompt] * layers for prompt in self.prompts])[:, 0].detach()
-        return DenoiserTrainee(self.pplus, self.name, states, subject, others, settings, timesteps)
+        return DenoiserTrainee(self.pplus, self.name, states, subject, others, self.settings, timesteps)
 
     def describe(self) -> dict[str, Any]:
         return {name: value for name, value in self.record.items() if name not in ("pictures", "class_pictures")}
@@ -209,10 +194,7 @@ class DreamBoothSeat(Seat[DenoiserTrainee, DreamBoothRun]):
         moved = self.trainee.moved()
         if self.folder:
             self.folder.keep_without(without)
-            if self.settings.method == LORA:
-                save_lora(self.pplus.pipe, self.trainee.unet, self.product)
-            else:
-                save_pipeline(with_denoiser(self.pplus.pipe, self.trainee.learned), self.product)
+            self.trainee.save(self.product)
             told = {"settings": self.settings.model_dump(), "moved": moved}
             write_atomically(self.product.parent / FINISHED, json.dumps(told, indent=2).encode())
         return self._run(moved, self.now(without))
@@ -232,11 +214,9 @@ class DreamBoothSeat(Seat[DenoiserTrainee, DreamBoothRun]):
 
 
 def _check(settings: DreamBoothSettings, options: Options, class_pictures: object) -> None:
-    if settings.method != LORA and "rank" in options:
-        raise SettingsError(f"rank is no option of the method {settings.method}; leave it out")
     if class_pictures and not settings.prior_weight:
         raise SettingsError("class pictures are not used with prior_weight 0; leave one of them out")
     if class_pictures and "class_count" in options:
         raise SettingsError("class_count says how many pictures to draw; leave it out beside class pictures")
-    if settings.method == LORA and not find_spec("peft"):
+    if isinstance(settings, LoraSettings) and not find_spec("peft"):
         raise ModelError("LoRA needs peft: pip install 'promptplus[lora]'")

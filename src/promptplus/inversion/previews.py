@@ -9,7 +9,7 @@ from torch import Tensor
 
 from promptplus.concept import Kind
 from promptplus.conditioning import PPlus
-from promptplus.generation import denoise, pack_kwargs, quiet
+from promptplus.generation import as_many_as_fit, denoise, pack_kwargs, quiet
 from promptplus.text import Placeholder
 
 SEEDS = (0, 1, 2, 3)
@@ -36,17 +36,4 @@ def sample(pipe: Any, states: Tensor, negative: Tensor) -> list[Image.Image]:
         return denoise(pipe, pack_kwargs(states.expand(len(seeds), -1, -1, -1), negative), seeds)
 
     with quiet(pipe):
-        try:
-            return pictures(SEEDS)
-        except RuntimeError as error:
-            if not out_of_memory(error):
-                raise
-        return [pictures([seed])[0] for seed in SEEDS]
-
-
-_NO_ROOM = ("out of memory", "ALLOC_FAILED", "can't allocate memory")  # CUDA and MPS, cuDNN and cuBLAS, the CPU
-
-
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error says that there is no memory left; PyTorch has a class of its own for CUDA alone."""
-    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _NO_ROOM)
+        return [picture for _, made in as_many_as_fit(pictures, SEEDS, len(SEEDS)) for picture in made]

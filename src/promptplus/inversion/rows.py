@@ -62,6 +62,11 @@ class RowTrainee(Trainee):
             mean = torch.zeros_like(self.rows.unique.detach())
             self.extra = {"mean": mean, "weight": mean.new_zeros(())}  # both begin at zero
 
+    @property
+    def shares(self) -> Tensor:
+        batch = self.settings.batch_size
+        return torch.full((batch,), 1 / batch, dtype=torch.float64)
+
     def draws(self) -> Draws:
         settings = self.settings
         templates = len(TEMPLATES[self.concept.kind])
@@ -79,8 +84,10 @@ class RowTrainee(Trainee):
         unique.grad = self.space.steer(unique, unique.grad)
         super().move(loss)
         unique.copy_(torch.where(self.sound, self.space.fit(unique), unique))
-        for mean, value in zip(self.extra.values(), (unique, unique.new_ones(())), strict=False):
-            mean.copy_(torch.where(self.sound, mean.lerp(value, 1 - self.settings.average), mean))
+        if self.extra:
+            for name, value in (("mean", unique), ("weight", unique.new_ones(()))):
+                kept = self.extra[name]
+                kept.copy_(torch.where(self.sound, kept.lerp(value, 1 - self.settings.average), kept))
 
     @property
     def result(self) -> Placeholder:

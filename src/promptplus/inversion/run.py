@@ -1,6 +1,5 @@
 """What a training is asked and leaves behind: settings, the Run values, and a run's folder on disk."""
 
-import io
 import json
 import math
 import os
@@ -8,18 +7,19 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar
 
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from promptplus.concept import Concept, Tying
 from promptplus.errors import OutputError, SettingsError
-from promptplus.files import TEMPORARY, check_folder, make_folder, write_atomically
+from promptplus.files import TEMPORARY, check_folder, make_folder, reported, whole_file, write_atomically
 from promptplus.inversion import checkpoint
 from promptplus.inversion.checkpoint import LOCK
 from promptplus.inversion.geometry import Constraint
 from promptplus.inversion.images import GAP, tile
+from promptplus.inversion.speed import Speed
 
 LOG, PREVIEWS = "log.jsonl", "previews"
 WITHOUT = "without.png"
@@ -73,6 +73,24 @@ class TrainingSettings(BaseModel):
         return self.learning_rate * rise * fall
 
 
+class TrainingOptions(TypedDict, total=False):
+    """Keyword options of every training: those of TrainingSettings."""
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    seed: int
+    flip: bool
+    micro_batch: int | None
+    min_snr: float | None
+    jitter: int
+    schedule: Schedule
+    warmup: int
+    stratified: bool
+    antithetic: bool
+    timestep_bias: float
+
+
 class InversionSettings(TrainingSettings):
     """How rows are trained. Defaults are the paper's (section 4), but for the seed.
 
@@ -83,6 +101,7 @@ class InversionSettings(TrainingSettings):
         density: weight of the rows' mean log density among words, which is added to what is maximised (the paper mixes
             with such a term, its formula is not known; ours is ``density.TokenDensity``).
         average: decay of the moving average of the rows, which is what is learned; 0: the last rows are (paper).
+        speed: how the denoiser runs, see ``speed.faster``; what is learned is the same but for rounding.
     """
 
     method: Method = "xti"
@@ -95,6 +114,7 @@ class InversionSettings(TrainingSettings):
     constraint: Constraint = "none"
     density: float = Field(default=0.0, ge=0)
     average: float = Field(default=0.0, ge=0, lt=1)
+    speed: Speed = "plain"
 
 
 @dataclass(frozen=True)
@@ -175,11 +195,8 @@ class RunFolder:
         lines = [
             json.dumps({"step": step, "loss": loss, "seconds": seconds}) for step, loss in enumerate(losses, first_step)
         ]
-        try:
-            with (self.path / LOG).open("a", encoding="utf-8") as file:
-                file.write("".join(line + "\n" for line in lines))
-        except OSError as error:
-            raise OutputError(f"cannot write {self.path / LOG}: {error.strerror or error}") from error
+        with reported(self.path / LOG), (self.path / LOG).open("a", encoding="utf-8") as file:
+            file.write("".join(line + "\n" for line in lines))
 
     def cut_log(self, steps: int) -> None:
         """Forget what was logged after the checkpoint that a run goes on from."""
@@ -208,9 +225,8 @@ class RunFolder:
             self._save_strip(WITHOUT, pictures)
 
     def _save_strip(self, name: str, pictures: Sequence[Image.Image]) -> None:
-        buffer = io.BytesIO()
-        tile(pictures, columns=len(pictures)).save(buffer, "PNG")
-        write_atomically(self.path / PREVIEWS / name, buffer.getvalue())
+        with whole_file(self.path / PREVIEWS / name) as temporary:
+            tile(pictures, columns=len(pictures)).save(temporary, "PNG")
 
 
 def _cut(path: Path) -> list[Image.Image]:

@@ -1,7 +1,6 @@
 """One training's place at a sitting: what it was asked, where it left off, what it has learned."""
 
 import hashlib
-import json
 import time
 import warnings
 from abc import ABC, abstractmethod
@@ -90,6 +89,12 @@ class Seat(ABC, Generic[T, R]):
     @abstractmethod
     def finish(self, without: Sequence[Image.Image]) -> R:
         """Write what was learned; ``without``: the class word's pictures."""
+
+    def latents(self, vae: Any, pixels: Tensor) -> LatentCache:
+        """The pictures' latents, and their colour copies'."""
+        copies = self.settings.jitter
+        copied = jittered(pixels, copies, f"{self.settings.seed}/{self.name}")
+        return LatentCache.encode(vae, copied, variants=1 + copies)
 
     @property
     def done(self) -> int:
@@ -194,8 +199,7 @@ class RowSeat(Seat[RowTrainee, InversionRun]):
         super().__init__(blank.token, settings, {**told, **record_of(pixels, settings, pplus.pipe)}, folder)
 
     def prepare(self, timesteps: int) -> RowTrainee:
-        pixels = jittered(self.pixels, self.settings.jitter, f"{self.settings.seed}/{self.name}")
-        cache = LatentCache.encode(self.pplus.pipe.vae, pixels, variants=1 + self.settings.jitter)
+        cache = self.latents(self.pplus.pipe.vae, self.pixels)
         return RowTrainee(self.pplus, self.blank, cache, self.settings, timesteps)
 
     def describe(self) -> dict[str, Any]:
@@ -239,7 +243,7 @@ def record_of(pixels: Tensor, settings: TrainingSettings, pipe: Any) -> dict[str
     """What every run depends on."""
     parts = {"denoiser": pipe.unet, "text_encoder": pipe.text_encoder, "vae": pipe.vae}
     return {
-        **json.loads(settings.model_dump_json()),
+        **settings.model_dump(),
         "pictures": pixels_hash(pixels),
         **{name: weights_hash(part) for name, part in parts.items()},
         "dtype": str(pipe.unet.dtype).removeprefix("torch."),

@@ -7,14 +7,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from promptplus.errors import Interrupted, TrainingError
+from promptplus.generation import out_of_memory
 from promptplus.inversion.checkpoint import StopSignal, stop_signals
 from promptplus.inversion.journal import open_trackers
-from promptplus.inversion.previews import out_of_memory
 from promptplus.inversion.processes import Processes
 from promptplus.inversion.run import TrainingSettings
 from promptplus.inversion.seat import R, Seat, T
 from promptplus.inversion.steps import Trainer
 from promptplus.inversion.trainee import frozen, training_scheduler
+from promptplus.models import first_line
 
 
 class Sitting(Generic[T, R]):
@@ -61,7 +62,7 @@ class Sitting(Generic[T, R]):
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
-            raise TrainingError(f"out of memory: {str(error).splitlines()[0]}; use half precision, or less") from error
+            raise TrainingError(f"out of memory: {first_line(error)}; use half precision, or less") from error
         finally:
             if trackers:
                 trackers.end_training()

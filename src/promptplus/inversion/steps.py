@@ -13,12 +13,13 @@ from promptplus.concept import Concept
 from promptplus.conditioning import PPlus
 from promptplus.density import TokenDensity
 from promptplus.errors import TrainingError
+from promptplus.generation import out_of_memory
 from promptplus.inversion.draws import Draws, LatentCache
 from promptplus.inversion.objective import denoising_losses
-from promptplus.inversion.previews import out_of_memory
 from promptplus.inversion.processes import Processes
 from promptplus.inversion.rows import RowTrainee
 from promptplus.inversion.run import InversionSettings, TrainingSettings
+from promptplus.inversion.speed import faster
 from promptplus.inversion.trainee import Trainee, training_scheduler
 from promptplus.templates import captions
 from promptplus.text import send
@@ -44,16 +45,12 @@ class Trainer(ABC, Generic[T]):
         self.unet, self.trainees, self.scheduler = unet, tuple(trainees), scheduler
         self.min_snr = settings.min_snr
         self.scale = HALF_SCALE if unet.dtype is torch.float16 else 1.0
-        self.micro_batch = settings.micro_batch or settings.batch_size * len(self.trainees)
+        self.micro_batch = settings.micro_batch or sum(len(trainee.shares) for trainee in self.trainees)
         self.processes = Processes()
 
     @abstractmethod
     def encode(self, active: Sequence[T], draws: Sequence[Draws]) -> tuple[Tensor, list[int]]:
         """Text states ``[caption, n, S, D]`` of a step's unique captions, and the caption of every sample."""
-
-    @abstractmethod
-    def weigh(self, draws: Sequence[Draws]) -> Tensor:
-        """Each sample's weight in the loss ``[B]``, float64 on the CPU."""
 
     def finish(self, trainee: T) -> None:
         """Add to the gradients what does not come from the denoiser."""
@@ -83,7 +80,8 @@ class Trainer(ABC, Generic[T]):
         leaf.requires_grad_(states.requires_grad)
         latents = torch.cat([trainee.latents(d) for trainee, d in zip(active, draws, strict=True)])
         owner = send([i for i, d in enumerate(draws) for _ in d.template], latents.device)
-        weight = send(self.weigh(draws).to(torch.promote_types(self.unet.dtype, torch.float32)), latents.device)
+        shares = torch.cat([trainee.shares for trainee in active])
+        share = send(shares.to(torch.promote_types(self.unet.dtype, torch.float32)), latents.device)
         together = Draws.together(draws)
         losses = torch.zeros(len(active), device=latents.device, dtype=leaf.dtype)
         mine = self.processes.share(len(which))
@@ -92,7 +90,7 @@ class Trainer(ABC, Generic[T]):
             context, part = torch.stack([leaf[i] for i in which[chosen]]), together.part(chosen)
             with self.precision:
                 each = denoising_losses(self.unet, self.scheduler, latents[chosen], part, context, self.min_snr)
-            each = each * weight[chosen]
+            each = each * share[chosen]
             (each.sum() * self.scale).backward()
             losses = losses.index_add(0, owner[chosen], each.detach().to(losses))
         if states.requires_grad:
@@ -133,7 +131,7 @@ class RowTrainer(Trainer[RowTrainee]):
     def __init__(
         self, pplus: PPlus, trainees: Sequence[RowTrainee], scheduler: Any, settings: InversionSettings
     ) -> None:
-        super().__init__(pplus.pipe.unet, trainees, scheduler, settings)
+        super().__init__(faster(pplus.pipe.unet, settings.speed), trainees, scheduler, settings)
         self.pplus, self.settings = pplus, settings
         self.density = TokenDensity.over_words(pplus.pipe) if settings.density else None
 
@@ -154,9 +152,6 @@ class RowTrainer(Trainer[RowTrainee]):
         layers = len(self.pplus.layers)
         placeholders = {trainee.name: trainee.rows.placeholder for trainee in active}
         return self.pplus.states([[text] * layers for text in texts], placeholders), which
-
-    def weigh(self, draws: Sequence[Draws]) -> Tensor:
-        return torch.cat([torch.full((len(d.template),), 1 / len(d.template), dtype=torch.float64) for d in draws])
 
     def finish(self, trainee: RowTrainee) -> None:
         if self.density:

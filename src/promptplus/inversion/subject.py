@@ -20,7 +20,7 @@ from promptplus.inversion.run import DreamBoothMethod, TrainingSettings
 from promptplus.inversion.steps import Trainer
 from promptplus.inversion.trainee import Trainee
 
-LORA = "dreambooth-lora"
+LORA: DreamBoothMethod = "dreambooth-lora"
 WEIGHT_DECAY, MAX_NORM = 1e-2, 1.0  # AdamW's, and where gradients are clipped (diffusers' DreamBooth example)
 
 
@@ -31,7 +31,6 @@ class DreamBoothSettings(TrainingSettings):
         identifier: the word that will name the subject; one that no training caption uses.
         class_count: pictures of the class that the model draws before it is trained.
         prior_weight: weight of their loss (prior preservation); 0: none are drawn.
-        rank: of the LoRA matrices.
     """
 
     method: DreamBoothMethod = "dreambooth"
@@ -41,11 +40,19 @@ class DreamBoothSettings(TrainingSettings):
     identifier: str = Field(default="sks", min_length=1)
     class_count: int = Field(default=200, ge=1)
     prior_weight: float = Field(default=1.0, ge=0)
+
+    def subject(self, class_word: str) -> str:
+        """What the subject is called in prompts."""
+        return f"{self.identifier} {class_word}"
+
+
+class LoraSettings(DreamBoothSettings):
+    """The same for LoRA matrices of a ``rank``."""
+
+    method: DreamBoothMethod = LORA
+    steps: int = Field(default=500, ge=1)
+    learning_rate: float = Field(default=1e-4, gt=0)
     rank: int = Field(default=4, ge=1)
-
-
-DEFAULTS: dict[DreamBoothMethod, dict[str, Any]] = {"dreambooth-lora": {"steps": 500, "learning_rate": 1e-4}}
-"""Of the methods whose defaults are not the settings' own; same source."""
 
 
 class DenoiserTrainee(Trainee):
@@ -72,13 +79,19 @@ class DenoiserTrainee(Trainee):
         self.pipe, self.states, self.subject, self.others = pplus.pipe, states, subject, others
         self.negative = pplus.states([[""] * len(pplus.layers)])[:, :1]
         self.timesteps = timesteps
-        if settings.method == LORA:
+        if isinstance(settings, LoraSettings):
             self.unet = adapted(pplus.pipe.unet, settings.rank, settings.seed)
             self.checkpoint_every = Trainee.checkpoint_every  # a small file again
         else:
             self.unet = duplicate(pplus.pipe.unet, torch.float32)
         weights = {name: weight for name, weight in self.unet.named_parameters() if weight.requires_grad}
         super().__init__(name, weights, settings, WEIGHT_DECAY)
+
+    @property
+    def shares(self) -> Tensor:
+        parts = [1.0] if self.others is None else [1.0, self.settings.prior_weight]
+        batch = self.settings.batch_size
+        return torch.tensor(parts, dtype=torch.float64).repeat_interleave(batch) / batch
 
     def draws(self) -> Draws:
         subject = self._draws(self.subject, "")
@@ -109,13 +122,21 @@ class DenoiserTrainee(Trainee):
         return sample(tuned, self.states[:1, None], self.negative)
 
     def rescue(self, folder: Path) -> Path:
-        if self.settings.method == LORA:
-            path = folder / "last_good.safetensors"
+        path = folder / ("last_good.safetensors" if self.is_lora else "last_good")
+        self.save(path)
+        return path
+
+    def save(self, path: Path) -> None:
+        """Write what was learned: a LoRA's file, or a pipeline's folder."""
+        if self.is_lora:
             save_lora(self.pipe, self.unet, path)
         else:
-            path = folder / "last_good"
             save_pipeline(with_denoiser(self.pipe, self.learned), path)
-        return path
+
+    @property
+    def is_lora(self) -> bool:
+        """Whether LoRA matrices are trained, not the denoiser itself."""
+        return isinstance(self.settings, LoraSettings)
 
     @property
     def learned(self) -> Any:
@@ -134,7 +155,7 @@ class DenoiserTrainee(Trainee):
 
     def _changes(self) -> Iterator[tuple[Tensor, Tensor]]:
         """(change, weight before) of what is trained, one after the other: all at once would take a model's memory."""
-        if self.settings.method == LORA:
+        if self.is_lora:
             layers = (m for m in self.unet.modules() if hasattr(m, "get_delta_weight"))
             yield from ((m.get_delta_weight("default"), m.base_layer.weight) for m in layers)
         else:
@@ -150,18 +171,10 @@ class DenoiserTrainer(Trainer[DenoiserTrainee]):
     def __init__(self, trainees: Sequence[DenoiserTrainee], scheduler: Any, settings: DreamBoothSettings) -> None:
         (trainee,) = trainees
         super().__init__(trainee.unet, trainees, scheduler, settings)
-        parts = 1 if trainee.others is None else 2
-        self.micro_batch = settings.micro_batch or parts * settings.batch_size
-        batch = settings.batch_size
-        each = [1 / batch, settings.prior_weight / batch][:parts]
-        self.weights = torch.tensor(each, dtype=torch.float64).repeat_interleave(batch)
         self.precision = mixed_precision(trainee.pipe.unet, settings)
 
     def encode(self, active: Sequence[DenoiserTrainee], draws: Sequence[Draws]) -> tuple[Tensor, list[int]]:
         return active[0].states[:, None], list(draws[0].template)
-
-    def weigh(self, draws: Sequence[Draws]) -> Tensor:
-        return self.weights
 
 
 def mixed_precision(unet: Any, settings: DreamBoothSettings) -> Any:
@@ -170,10 +183,7 @@ def mixed_precision(unet: Any, settings: DreamBoothSettings) -> Any:
     All of a denoiser in float16 would overflow: there it is bfloat16 where the device has it, else float32.
     """
     dtype, device = unet.dtype, unet.device.type
-    if settings.method != LORA and dtype is torch.float16:
-        dtype = (
-            torch.bfloat16
-            if device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-            else torch.float32
-        )
+    if dtype is torch.float16 and not isinstance(settings, LoraSettings):
+        able = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        dtype = torch.bfloat16 if able else torch.float32
     return torch.autocast(device, dtype) if dtype in (torch.float16, torch.bfloat16) else nullcontext()

@@ -44,6 +44,11 @@ class Trainee(ABC):
         """Where it is trained."""
         return self.sound.device
 
+    @property
+    @abstractmethod
+    def shares(self) -> Tensor:
+        """How much each of a step's samples counts in the loss ``[B]``, float64 on the CPU."""
+
     @abstractmethod
     def draws(self) -> Draws:
         """The next step's randomness, on the device: a function of seed, name and step."""

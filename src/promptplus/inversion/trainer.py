@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, Unpack
 
 from torch import Tensor
 
@@ -22,13 +22,14 @@ from promptplus.inversion.run import (
     InversionSettings,
     Method,
     RunFolder,
-    Schedule,
     Templates,
+    TrainingOptions,
     checked,
     often,
 )
 from promptplus.inversion.seat import RowSeat
 from promptplus.inversion.sitting import Sitting
+from promptplus.inversion.speed import Speed
 from promptplus.inversion.steps import RowTrainer
 from promptplus.models import base_model, picture_size
 from promptplus.templates import TEMPLATES
@@ -37,29 +38,17 @@ from promptplus.text import check_token
 TYING: dict[Method, Tying] = {"xti": "layer", "ti": "all"}
 
 
-class Options(TypedDict, total=False):
+class Options(TrainingOptions, total=False):
     """Keyword options of ``invert``: those of InversionSettings."""
 
     method: Method
-    steps: int
-    batch_size: int
-    learning_rate: float
     vectors: int
-    seed: int
-    flip: bool
     templates: Templates
-    micro_batch: int | None
     tying: Tying | None
     constraint: Constraint
     density: float
-    min_snr: float | None
-    jitter: int
-    schedule: Schedule
-    warmup: int
-    stratified: bool
-    antithetic: bool
-    timestep_bias: float
     average: float
+    speed: Speed
 
 
 def invert(

@@ -1,0 +1,68 @@
+"""Ways to run the frozen denoiser, which takes nearly all of a step's time: as it is, compiled, or as CUDA graphs.
+
+All compute the same; only kernels and their launches differ. P+'s hooks are in the denoiser before any of these look at
+it, so they are part of what is compiled or recorded. The denoiser itself stays as it was.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from promptplus.errors import SettingsError
+
+Speed = Literal["plain", "compiled", "graphed"]
+
+
+def faster(unet: Any, speed: Speed, backend: str = "inductor") -> Any:
+    """What is called like ``unet``, for many calls of one shape; other shapes are slower, and right all the same.
+
+    Raises SettingsError on a graph without CUDA.
+    """
+    if speed == "plain":
+        return unet
+
+    def plain(noisy: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
+        return unet(noisy, timestep, encoder_hidden_states=context, return_dict=False)[0]
+
+    if speed == "compiled":
+        return Faster(torch.compile(plain, backend=backend, dynamic=False), unet.dtype)
+    if unet.device.type != "cuda":
+        raise SettingsError(f"speed graphed needs CUDA, not {unet.device.type}; use plain or compiled")
+    return Faster(Graphs(plain), unet.dtype)
+
+
+class Faster:
+    """Calls of a denoiser, done by ``run``."""
+
+    def __init__(self, run: Callable[[Tensor, Tensor, Tensor], Any], dtype: torch.dtype) -> None:
+        self.run, self.dtype = run, dtype
+
+    def __call__(
+        self, noisy: Tensor, timestep: Tensor, *, encoder_hidden_states: Tensor, return_dict: bool = False
+    ) -> tuple[Tensor]:
+        """As a denoiser's own; always a tuple."""
+        return (self.run(noisy, timestep, encoder_hidden_states),)
+
+
+class Graphs:
+    """Records forward and backward as CUDA graphs at the first call, and replays them for calls of its shapes."""
+
+    def __init__(self, plain: Callable[[Tensor, Tensor, Tensor], Any]) -> None:
+        self.plain = plain
+        self.recorded: Any = None  # until the first call
+        self.shapes: tuple[torch.Size, ...] = ()
+
+    def __call__(self, noisy: Tensor, timestep: Tensor, context: Tensor) -> Any:
+        if not self.shapes:
+            self._record(noisy, timestep, context)
+        run = self.recorded if (noisy.shape, context.shape) == self.shapes else self.plain
+        return run(noisy, timestep, context)
+
+    def _record(self, noisy: Tensor, timestep: Tensor, context: Tensor) -> None:
+        like = (noisy.clone(), timestep.clone(), context.detach().clone().requires_grad_())
+        # the function, not the module, which may have no hooks: ours are meant, and recorded with the rest
+        record: Any = torch.cuda.make_graphed_callables
+        self.recorded = record(self.plain, like)
+        self.shapes = (noisy.shape, context.shape)  # last: recording may run out of memory
