@@ -45,7 +45,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads in all")
     parser.add_argument("--pictures", type=int, default=100_000, help="pictures to draw for training")
     parser.add_argument("--steps", type=int, help="steps of every stage, for a smoke test; default: each its own")
-    parser.add_argument("--count", type=int, default=200, help="pictures the report generates")
+    parser.add_argument("--count", type=int, default=1000, help="pictures the report generates")
     arguments = parser.parse_args()
     if unknown := set(arguments.stages) - set(STAGES):
         parser.error(f"unknown stage {', '.join(sorted(unknown))}; there are {', '.join(STAGES)}")

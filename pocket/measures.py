@@ -157,32 +157,29 @@ class ConceptScorer:
 
 
 def concept(pplus: pp.PPlus, sheets: Path, name: str, seed: int) -> dict[str, Any]:
-    """One inversion with default settings: r between the class word's pictures and fresh renders."""
+    """One inversion with default settings, and the similarity of its pictures."""
     scorer = ConceptScorer(pplus, name)
     learned = pp.invert(pplus, CONCEPTS / name, seed=seed)
     pplus.add(learned)
     similarity, images = scorer.prompt(f"a photo of a {learned.token}", 1000 * seed)
     pplus.forget(learned.token)
-    floor, _ = scorer.prompt(f"a photo of a {learned.class_word}")
     shown = to_tensor([*load_pictures(CONCEPTS / name), *images[:11]])
     Image.fromarray(torch.cat(list(shown), 1).numpy()).save(sheets / f"concept-{name}-{seed}.png")
-    return {
-        "class_word": learned.class_word,
-        "floor": round(floor, 4),
-        "ceiling": round(scorer.ceiling, 4),
-        "similarity": round(similarity, 4),
-        "r": round(recovered(similarity, floor, scorer.ceiling), 3),
-    }
+    return {"similarity": round(similarity, 4)}
 
 
-def novelty(pplus: pp.PPlus, _sheets: Path, name: str) -> dict[str, Any]:
-    """r of the best caption in words, and of the made-up noun whose figure the judge finds nearest."""
+def words(pplus: pp.PPlus, _sheets: Path, name: str) -> dict[str, Any]:
+    """What words do for a concept: floor and ceiling; r of the best caption and of the nearest made-up noun."""
     scorer = ConceptScorer(pplus, name)
-    floor, _ = scorer.prompt(f"a photo of a {read_note(CONCEPTS / name).class_word}")
+    class_word = read_note(CONCEPTS / name).class_word
+    floor, _ = scorer.prompt(f"a photo of a {class_word}")
     tried = {noun: in_words(UNSEEN_OBJECTS[name], noun) for noun in nearest(scorer, OBJECTS)[:TRIED]}
     scores = {noun: scorer.prompt(text)[0] for noun, text in tried.items()}
     best, noun = max(scores, key=scores.__getitem__), nearest(scorer, MADE_UP)[0]
     return {
+        "class_word": class_word,
+        "floor": round(floor, 4),
+        "ceiling": round(scorer.ceiling, 4),
         "caption": tried[best],
         "noun": noun,
         "r_words": round(recovered(scores[best], floor, scorer.ceiling), 3),
@@ -225,7 +222,7 @@ def parts(count: int) -> dict[str, Callable[[pp.PPlus, Path], dict[str, Any]]]:
     jobs["captions/held out"] = lambda pplus, sheets: captions(pplus, sheets, "held out", count // 2)
     jobs["curves"] = curves
     for name in REPORT:
-        jobs[f"novelty/{name}"] = lambda pplus, sheets, name=name: novelty(pplus, sheets, name)
+        jobs[f"words/{name}"] = lambda pplus, sheets, name=name: words(pplus, sheets, name)
         for seed in (0, 1):
             jobs[f"concept/{name}/{seed}"] = lambda pplus, sheets, name=name, seed=seed: concept(
                 pplus, sheets, name, seed

@@ -17,6 +17,7 @@ import torch
 
 import promptplus as pp
 from promptplus import pocket as package
+from promptplus.evaluation.metrics import recovered
 from promptplus.pocket.world import ATTRIBUTES
 
 from . import measures
@@ -82,12 +83,13 @@ def concept_table(results: dict[str, Any]) -> list[str]:
     lines.append("|---" * 8 + "|")
     every = []
     for name in measures.REPORT:
-        runs = [results[f"concept/{name}/{seed}"] for seed in (0, 1)]
-        novel = results[f"novelty/{name}"]
-        every += [run["r"] for run in runs]
+        words = results[f"words/{name}"]
+        floor, ceiling = words["floor"], words["ceiling"]
+        runs = [recovered(results[f"concept/{name}/{seed}"]["similarity"], floor, ceiling) for seed in (0, 1)]
+        every += runs
         lines.append(
-            f"| {name} | {runs[0]['class_word']} | {runs[0]['floor']:.3f} | {runs[0]['ceiling']:.3f} "
-            f"| {runs[0]['r']:.2f} | {runs[1]['r']:.2f} | {novel['r_words']:.2f} | {novel['r_noun']:.2f} |"
+            f"| {name} | {words['class_word']} | {floor:.3f} | {ceiling:.3f} "
+            f"| {runs[0]:.2f} | {runs[1]:.2f} | {words['r_words']:.2f} | {words['r_noun']:.2f} |"
         )
     mean, spread = statistics.mean(every), statistics.stdev(every)
     lines.append(f"\nMean r {mean:.2f} ± {spread:.2f} over {len(every)} runs, least {min(every):.2f} "

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import promptplus as pp
-from promptplus.evaluation.judges import AttributeJudge
+from promptplus.evaluation.judges import AttributeJudge, DinoJudge
 from promptplus.evaluation.metrics import share, subject_similarity
 from promptplus.generation import generate
 from promptplus.inversion.images import load_pictures, read_note
@@ -199,12 +199,16 @@ def test_the_judge_knows_fresh_renders(judge: AttributeJudge) -> None:
         assert share(right)[0] >= least, attribute
 
 
-def test_the_judge_tells_concepts_apart(judge: AttributeJudge) -> None:
-    real = {name: judge.embed(load_pictures(CONCEPTS / name)) for name in NAMES}
-    for name in NAMES:
-        fresh = judge.embed([world.render_concept(name, b, 800_000_000 + i) for i, b in enumerate(world.BACKGROUNDS)])
-        scores = {other: subject_similarity(real[other], fresh) for other in NAMES}
-        assert max(scores, key=scores.__getitem__) == name
+def test_the_judge_of_likeness_tells_concepts_apart() -> None:
+    judge, names = DinoJudge.load(), (*DEV, *REPORT)
+    real = {name: judge.embed(load_pictures(CONCEPTS / name)) for name in names}
+    right = []
+    for name in names:
+        renders = [world.render_concept(name, place, 800_000_000 + i) for i, place in enumerate(world.BACKGROUNDS)]
+        fresh = judge.embed(renders)
+        scores = {other: subject_similarity(real[other], fresh) for other in names}
+        right.append(max(scores, key=scores.__getitem__) == name)
+    assert share(right)[0] >= 0.9
 
 
 def test_captions_are_followed(pplus: pp.PPlus, judge: AttributeJudge) -> None:

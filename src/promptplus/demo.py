@@ -9,7 +9,7 @@ from PIL import Image
 
 from promptplus.concept import Concept
 from promptplus.conditioning import PPlus
-from promptplus.evaluation.judges import AttributeJudge
+from promptplus.evaluation.judges import DinoJudge
 from promptplus.evaluation.metrics import subject_similarity
 from promptplus.files import StrPath, new_folder, write_atomically
 from promptplus.generation import generate
@@ -109,7 +109,7 @@ def _learned(pplus: PPlus, run: InversionRun, seed: int) -> tuple[Section, tuple
     plain = f"a photo of {'an' if concept.initializer[0] in 'aeiou' else 'a'} {concept.initializer}"
     before = generate(pplus, [plain] * JUDGED, seeds, progress="before")
     after = generate(pplus, [f"a photo of a {concept.token}"] * JUDGED, seeds, progress="after")
-    judge = AttributeJudge.load()
+    judge = DinoJudge.load()
     embedded = judge.embed(real)
     similarity = (
         subject_similarity(embedded, judge.embed(before)),
@@ -123,7 +123,7 @@ def _learned(pplus: PPlus, run: InversionRun, seed: int) -> tuple[Section, tuple
     )
     text = (
         f"{concept.token} was learned from the first row: one token embedding per layer, "
-        f"{run.settings.steps} steps, all else frozen. Subject similarity to the five pictures, as the judge sees it: "
+        f"{run.settings.steps} steps, all else frozen. Subject similarity to the five pictures, says the judge DINO: "
         f"{similarity[0]:.2f} before (the word “{concept.initializer}”), {similarity[1]:.2f} after."
     )
     return Section("A concept learned from five pictures", text, [Figure(grid)]), similarity
