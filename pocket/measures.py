@@ -23,7 +23,7 @@ from promptplus.analysis.curves import intervals, relative
 from promptplus.analysis.mixing import in_words
 from promptplus.evaluation.judges import AttributeJudge, ClipJudge, DinoJudge
 from promptplus.evaluation.metrics import frechet_distance, recovered, share, subject_similarity
-from promptplus.generation import generate
+from promptplus.generation import STEPS, generate
 from promptplus.inversion.images import load_pictures, read_note
 from promptplus.inversion.trainer import run_inversion
 from promptplus.pocket import CONCEPTS
@@ -231,21 +231,22 @@ def parts(count: int) -> dict[str, Callable[[pp.PPlus, Path], dict[str, Any]]]:
 
 
 def speed(threads: int) -> dict[str, Any]:
-    """Seconds per picture (25 steps, guidance) in batches of sixteen and alone, and per XTI step of batch eight."""
+    """Seconds per picture, in batches of sixteen and alone, with 25 and the usual steps; per XTI step of batch 8."""
     torch.set_num_threads(threads)
     with pp.PPlus(pp.load("pocket", device="cpu")) as pplus:
 
-        def per_picture(batch: int) -> float:
+        def per_picture(batch: int, steps: int) -> float:
             generate(pplus, ["a red house"] * batch, range(batch), steps=2)
             began = time.perf_counter()
-            generate(pplus, ["a red house"] * batch, range(batch))
+            generate(pplus, ["a red house"] * batch, range(batch), steps=steps)
             return round((time.perf_counter() - began) / batch, 3)
 
         run = run_inversion(pplus, CONCEPTS / DEV[0], steps=20, progress=False)
         return {
             "threads": threads,
-            "picture_in_batch": per_picture(16),
-            "picture_alone": per_picture(1),
+            "usual_steps": STEPS,
+            "picture_in_batch": [per_picture(16, steps) for steps in (25, STEPS)],
+            "picture_alone": [per_picture(1, steps) for steps in (25, STEPS)],
             "xti_step": round(run.seconds / 20, 3),
         }
 

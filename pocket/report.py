@@ -120,9 +120,11 @@ def write(results: dict[str, Any]) -> None:
     text += ["## Judges", "", f"CLIP, zero-shot on renders: {judges['clip_zero_shot']}. "
              f"DINO, nearest neighbour over unseen concepts: {judges['dino_nearest_neighbour']}."]  # fmt: skip
     speed = results["speed"]
-    text += ["", "## Size and speed", "", f"{results['size']['all']} MB in all. On {speed['threads']} threads "
-             f"{speed['picture_in_batch']} s per picture in batches of 16, {speed['picture_alone']} s alone (25 steps, "
-             f"guidance); an XTI step of batch 8 {speed['xti_step']} s."]  # fmt: skip
+    (batch, batch_usual), (alone, alone_usual) = speed["picture_in_batch"], speed["picture_alone"]
+    text += ["", "## Size and speed", "", f"{results['size']['all']} MB in all. On {speed['threads']} threads, with "
+             f"guidance: {batch} s per picture in batches of 16 and {alone} s alone with 25 steps, {batch_usual} s and "
+             f"{alone_usual} s with the usual {speed['usual_steps']}; an XTI step of batch 8 "
+             f"{speed['xti_step']} s."]  # fmt: skip
     (DOCS / "pocket.md").write_text("\n".join(text) + "\n")
 
 

@@ -16,8 +16,8 @@ import torch
 import torch.distributed
 from diffusers import (
     AutoencoderKL,
-    DDIMScheduler,
     DDPMScheduler,
+    DPMSolverMultistepScheduler,
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
@@ -112,9 +112,8 @@ def timesteps(count: int, among: int, generator: torch.Generator) -> Tensor:
 def build_pipeline(
     vae: AutoencoderKL, text: CLIPTextModel, tokenizer: CLIPTokenizer, unet: UNet2DConditionModel
 ) -> Any:
-    """The four parts and a DDIM scheduler that starts at the last timestep, where there is nothing but noise."""
-    spacing: Any = {"timestep_spacing": "trailing", "steps_offset": 1}
-    scheduler: Any = DDIMScheduler(**NOISES, **spacing, clip_sample=False, set_alpha_to_one=False)
+    """The four parts and DPM-Solver++ (Lu et al., 2022) that starts at the last timestep, from nothing but noise."""
+    scheduler: Any = DPMSolverMultistepScheduler(**NOISES, timestep_spacing="trailing")
     absent: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     pipeline = StableDiffusionPipeline(vae, text, tokenizer, unet, scheduler, **absent)
     pipeline.set_progress_bar_config(disable=True)
