@@ -120,19 +120,17 @@ def test_an_unpatched_denoiser_fails_instead_of_painting_garbage(pplus: pp.PPlus
         forward(pplus.pipe, packed)
 
 
-def test_gradient_checkpointing_changes_no_gradient(pplus: pp.PPlus) -> None:
-    unet = pplus.pipe.unet
-    unet.requires_grad_(False)
+def test_gradient_checkpointing_changes_no_gradient(pipe: Any) -> None:
+    unet = copy.deepcopy(pipe.unet).requires_grad_(False)
     gradients = []
-    for checkpointing in (False, True):
-        states = torch.randn(1, 16, 5, 128, generator=torch.Generator().manual_seed(0)).requires_grad_()
-        if checkpointing:
-            unet.enable_gradient_checkpointing()
-            unet.train()
-        unet(sample(pplus.pipe), 500, encoder_hidden_states=pp.pack(states)).sample.square().mean().backward()
-        gradients.append(states.grad)
-    unet.disable_gradient_checkpointing()
-    unet.eval().requires_grad_(True)
+    with pp.per_layer(unet):
+        for checkpointing in (False, True):
+            states = torch.randn(1, 16, 5, 128, generator=torch.Generator().manual_seed(0)).requires_grad_()
+            if checkpointing:
+                unet.enable_gradient_checkpointing()
+                unet.train()
+            unet(sample(pipe), 500, encoder_hidden_states=pp.pack(states)).sample.square().mean().backward()
+            gradients.append(states.grad)
     assert (gradients[0].abs().amax(dim=(0, 2, 3)) > 0).all()
     assert torch.equal(*gradients)
 
