@@ -6,7 +6,6 @@ shapes (57 % of the objects after 600 steps). The text encoder learns on beside 
 """
 
 import json
-import math
 import random
 import re
 from pathlib import Path
@@ -15,11 +14,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from torch import Tensor
+from transformers import CLIPTokenizer
 
-from promptplus.evaluation import judges
-from promptplus.evaluation.judges import AttributeJudge
+from promptplus.evaluation.drawn_clip import DrawnClip
 from promptplus.pocket import captions
 from promptplus.pocket.scenes import NOT_LABELLED, figures
 from promptplus.pocket.words import ADJECTIVES
@@ -37,13 +35,22 @@ LAYERS, HEADS = 4, 4
 STEPS, BATCH, PEAK, WARMUP, SEED = 2500, 128, 1.2e-3, 60, 1
 WEIGHT_DECAY, BETAS = 0.05, (0.9, 0.98)
 NOUNS = (*OBJECTS, *MADE_UP)
+HEADED = {**CLASSES, "object": NOUNS}
+"""What the heads tell apart: made-up nouns too."""
 HEADS_WEIGHT = 0.5
-FIRST_LOGIT_SCALE, MAX_LOGIT_SCALE = math.log(14), math.log(30)
 NOISE, SHIFT = 0.06, 3
 """Half of the batches get noise; every batch is shifted by up to three pixels."""
 CAPTION_SAMPLE = 20_000
 START, END = "<|startoftext|>", "<|endoftext|>"
 END_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+FORMS = {
+    "object": "a photo of a {}",
+    "colour": "a {} object",
+    "texture": "a {} object",
+    "background": "an object on a {} background",
+    "style": "an object, {}",
+}
+"""Zero-shot prompts: the word picks the class."""
 
 
 def words() -> list[str]:
@@ -103,39 +110,12 @@ def token_ids(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
     return tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
 
 
-class CaptionedPictures(nn.Module):
-    """The text encoder, a picture tower with a head for each attribute, and one space that both point into."""
-
-    def __init__(self, tokenizer: CLIPTokenizer) -> None:
-        super().__init__()
-        ends: dict[str, Any] = {name: getattr(tokenizer, name) for name in END_IDS}
-        config = CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            max_position_embeddings=LENGTH,
-            hidden_size=WIDTH,
-            intermediate_size=3 * WIDTH,
-            num_hidden_layers=LAYERS,
-            num_attention_heads=HEADS,
-            **ends,
-        )
-        self.text = CLIPTextModel(config)
-        self.pictures = AttributeJudge({**CLASSES, "object": NOUNS})
-        self.text_projection = nn.Linear(WIDTH, WIDTH, bias=False)
-        self.picture_projection = nn.Linear(judges.WIDTH, WIDTH, bias=False)
-        self.logit_scale = nn.Parameter(torch.tensor(FIRST_LOGIT_SCALE))
-
-    def picture_embedding(self, features: Tensor) -> Tensor:
-        """Features [B, 192] of the picture tower → unit embedding [B, 128]."""
-        return F.normalize(self.picture_projection(features).float(), dim=-1)
-
-    def text_embedding(self, ids: Tensor) -> Tensor:
-        """Ids [B, S] → unit embedding [B, 128]."""
-        return F.normalize(self.text_projection(self.text(input_ids=ids).pooler_output).float(), dim=-1)
-
-    def similarities(self, features: Tensor, ids: Tensor) -> Tensor:
-        """Scaled cosines [texts, pictures]."""
-        scale = self.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
-        return scale * self.text_embedding(ids) @ self.picture_embedding(features).T
+def text_config(tokenizer: CLIPTokenizer, width: int, layers: int, heads: int) -> dict[str, Any]:
+    """Of a small text encoder that knows the tokenizer's ends."""
+    shape = {"hidden_size": width, "intermediate_size": 3 * width, "num_hidden_layers": layers}
+    ends = {name: getattr(tokenizer, name) for name in END_IDS}
+    sizes = {"vocab_size": len(tokenizer), "max_position_embeddings": LENGTH, "num_attention_heads": heads}
+    return {**sizes, **shape, **ends}
 
 
 def noun_table(scenes: list[Scene]) -> Tensor:
@@ -146,25 +126,32 @@ def noun_table(scenes: list[Scene]) -> Tensor:
 
 
 @torch.no_grad()
-def zero_shot(model: CaptionedPictures, tokenizer: CLIPTokenizer, options: Options) -> dict[str, float]:
-    """Accuracy over the validation renders when the words pick the class: "a photo of a house", "a red object", …"""
-    forms = {
-        "object": "a photo of a {}",
-        "colour": "a {} object",
-        "texture": "a {} object",
-        "background": "an object on a {} background",
-        "style": "an object, {}",
-    }
+def zero_shot(model: DrawnClip, tokenizer: CLIPTokenizer, options: Options) -> dict[str, float]:
+    """Accuracy over the validation renders when the words of `FORMS` pick the class."""
     pictures = data.pictures(options.work, "validation")
     labels = data.label_table(data.scenes("validation", len(pictures)))
-    features = [model.pictures.features(to_pixels(part, options.device)) for part in pictures.split(BATCH)]
-    embeddings = model.picture_embedding(torch.cat(features))
+    parts = [model.get_image_features(to_pixels(part, options.device)) for part in pictures.split(BATCH)]
+    embedded = F.normalize(torch.cat([part.pooler_output for part in parts]).float(), dim=-1)
     scores = {}
     for column, name in enumerate(ATTRIBUTES):
-        texts = [forms[name].format(word) for word in CLASSES[name]]
-        answers = (embeddings @ model.text_embedding(token_ids(tokenizer, texts).to(options.device)).T).argmax(1)
-        scores[name] = round((answers.cpu() == labels[:, column]).float().mean().item(), 3)
+        ids = token_ids(tokenizer, [FORMS[name].format(word) for word in CLASSES[name]]).to(options.device)
+        texts = F.normalize(model.get_text_features(ids).pooler_output.float(), dim=-1)
+        answers = (embedded @ texts.T).argmax(1).cpu()
+        scores[name] = round((answers == labels[:, column]).float().mean().item(), 3)
     return scores
+
+
+def losses(model: DrawnClip, pixels: Tensor, ids: Tensor, truth: Tensor) -> tuple[Tensor, dict[str, float]]:
+    """CLIP's contrastive loss with that of the heads for the true nouns and attributes [B, 5]; and what to log."""
+    targets = torch.arange(len(pixels), device=pixels.device)
+    with autocast(pixels.device):
+        features = model.pictures.features(pixels)
+        logits = model.similarities(features, ids).float()
+        heads = [model.pictures.heads[name](features).float() for name in ATTRIBUTES]
+    contrast = (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
+    attributes = torch.stack([F.cross_entropy(head, truth[:, i]) for i, head in enumerate(heads)])
+    top1 = (logits.argmax(1) == targets).float().mean().item()
+    return contrast + HEADS_WEIGHT * attributes.sum(), {"contrast": contrast.item(), "top1": top1}
 
 
 def run(options: Options) -> None:
@@ -173,7 +160,7 @@ def run(options: Options) -> None:
     folder = options.work / "clip"
     tokenizer = build_tokenizer(folder)
     check_tokenizer(tokenizer)
-    model = channels_last(CaptionedPictures(tokenizer), options.device)
+    model = channels_last(DrawnClip(text_config(tokenizer, WIDTH, LAYERS, HEADS), HEADED), options.device)
     pictures = data.pictures(options.work, "train")
     scenes = data.scenes("train", len(pictures))
     labels = noun_table(scenes)
@@ -188,7 +175,6 @@ def run(options: Options) -> None:
         betas=BETAS,
         weight_decay=WEIGHT_DECAY,
     )
-    targets = torch.arange(BATCH, device=options.device)
     for step in training:
         chosen = torch.randint(len(pictures), (BATCH,), generator=training.generator)
         pixels = to_pixels(pictures[chosen], options.device)
@@ -199,14 +185,7 @@ def run(options: Options) -> None:
         pixels = torch.roll(pixels, shift, (2, 3))
         texts = [caption(scenes[i], training.rng) for i in chosen.tolist()]
         ids = tokenizer(texts, padding="longest", return_tensors="pt").input_ids.to(options.device)
-        with autocast(options.device):
-            features = model.pictures.features(pixels)
-            logits = model.similarities(features, ids).float()
-            heads = {name: head(features).float() for name, head in model.pictures.heads.items()}
-        contrast = (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
-        truth = labels[chosen].to(options.device)
-        attributes = torch.stack([F.cross_entropy(heads[name], truth[:, i]) for i, name in enumerate(ATTRIBUTES)])
-        top1 = (logits.argmax(1) == targets).float().mean().item()
-        training.update(contrast + HEADS_WEIGHT * attributes.sum(), contrast=contrast.item(), top1=top1)
+        loss, numbers = losses(model, pixels, ids, labels[chosen].to(options.device))
+        training.update(loss, **numbers)
     model.text.save_pretrained(folder)
     print("clip, zero-shot on validation renders:", zero_shot(model, tokenizer, options), flush=True)

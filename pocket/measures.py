@@ -46,7 +46,7 @@ from promptplus.pocket.world import (
     render_object_concept,
 )
 
-from .judge_clip import FORMS
+from .clip import FORMS
 from .vae import decode, encode
 
 SEEDS = {"trained": 400_000_000, "held out": 500_000_000}

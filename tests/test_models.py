@@ -72,6 +72,6 @@ def test_the_real_model_loads_by_its_hub_id() -> None:
 
 def test_sampling_is_as_usual_for_the_model(pipe: Any) -> None:
     other = StableDiffusionPipeline(**pipe.components, requires_safety_checker=False)
-    assert usual_sampling(pipe) == (25, 3.0)
+    assert usual_sampling(pipe) == (12, 3.0)
     assert usual_sampling(other) == (50, 7.5)
     assert usual_sampling(other, steps=4, guidance=1.0) == (4, 1.0)

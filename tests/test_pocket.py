@@ -3,6 +3,7 @@
 import json
 import random
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ import torch
 from PIL import Image
 
 import promptplus as pp
-from promptplus.evaluation.judges import AttributeJudge, DinoJudge
+from promptplus.evaluation.drawn_clip import DrawnClip
+from promptplus.evaluation.judges import AttributeJudge, ClipJudge, DinoJudge
 from promptplus.evaluation.metrics import share, subject_similarity
 from promptplus.generation import generate
 from promptplus.inversion.images import load_pictures, read_note
@@ -197,6 +199,31 @@ def test_the_judge_knows_fresh_renders(judge: AttributeJudge) -> None:
         truth = [world.CLASSES[attribute][world.labels(scene)[column]] for scene in drawn]
         right = [a == b for a, b in zip(answers[attribute], truth, strict=True)]
         assert share(right)[0] >= least, attribute
+
+
+def test_the_judge_of_words_names_fresh_renders() -> None:
+    judge, drawn = ClipJudge.load(), judged_scenes(200, seed=78)
+    embedded = judge.embed([world.render(scene, 710_000_000 + i) for i, scene in enumerate(drawn)])
+    texts = judge.embed_texts([f"a photo of a {noun}" for noun in world.OBJECTS])
+    answers = [world.OBJECTS[i] for i in (embedded @ texts.T).argmax(1).tolist()]
+    assert share([noun == scene.things[0].noun for noun, scene in zip(answers, drawn, strict=True)])[0] >= 0.85
+
+
+def test_a_drawn_clip_is_read_as_it_was_written(tmp_path: Path) -> None:
+    judge = ClipJudge.load()
+    text = {**judge.model.text_config, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    torch.manual_seed(0)
+    model = DrawnClip(text, {"object": ["house", "cat"]}).half().float().eval()
+    model.save(tmp_path)
+    judge.tokenizer.save_pretrained(tmp_path)
+    judge.processor.save_pretrained(tmp_path)
+    read = ClipJudge.load(tmp_path)
+    picture, words = Image.new("RGB", (80, 80), "red"), ["a house", "a red cat on a white background"]
+    written = ClipJudge(model, judge.processor, judge.tokenizer)
+    assert torch.equal(read.embed([picture]), written.embed([picture]))
+    assert torch.equal(read.embed_texts(words), written.embed_texts(words))
+    assert read.embed_texts(words).shape == (2, 16)
+    assert not DrawnClip.is_in(tmp_path / "nowhere")
 
 
 def test_the_judge_of_likeness_tells_concepts_apart() -> None:

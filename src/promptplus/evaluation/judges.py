@@ -128,7 +128,10 @@ class ClipJudge:
         """From a folder or hub id, such as ``openai/clip-vit-base-patch32``; float32, eval mode."""
         from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer  # slow, as above
 
-        model: Any = CLIPModel.from_pretrained(source, dtype=torch.float32)
+        from promptplus.evaluation.drawn_clip import DrawnClip  # which has a judge's tower
+
+        own = DrawnClip.is_in(source)
+        model: Any = DrawnClip.load(Path(source)) if own else CLIPModel.from_pretrained(source, dtype=torch.float32)
         processor, tokenizer = (part.from_pretrained(source) for part in (CLIPImageProcessorPil, CLIPTokenizer))
         return cls(model.to(device).eval(), processor, tokenizer)
 
