@@ -22,7 +22,6 @@ from promptplus.inversion.presets import PRESETS
 from promptplus.pocket import CONCEPTS
 from promptplus.pocket.concepts import DEV, REPORT
 
-FAST = {"method": "xti", "templates": "batch", "batch_size": 8}
 BASELINE = ("paper-xti", 500)
 
 
@@ -39,21 +38,24 @@ def rates(name: str, options: dict[str, object], steps: tuple[int, ...], *values
 COMPARED = [Method(WORD, steps=(0,)), preset("paper-xti", 50, 100, 250, 500), preset("paper-ti", 500, 1000)]
 LONG = preset("paper-ti", 500, 1000, 2500, 5000)
 
+XTI: dict[str, object] = {"method": "xti", "templates": "batch"}
+TI = {**XTI, "method": "ti"}
+COSINE = {**XTI, "schedule": "cosine"}
 SEARCHED = [
     Method(WORD, steps=(0,)),
-    Method("templates picture", {"templates": "picture"}, (50, 500)),
-    Method("templates batch", {"templates": "batch"}, (50, 500)),
-    *rates("xti", {"method": "xti", "templates": "batch"}, (50, 100, 250, 500), 0.002, 0.01, 0.02),
-    *rates("ti", {"method": "ti", "templates": "batch"}, (50, 100, 500, 1000), 0.002, 0.005, 0.01, 0.02),
-    *rates("fast cosine", {**FAST, "schedule": "cosine"}, (50,), 0.01, 0.02, 0.04, 0.08),
-    *rates("fast cosine stratified", {**FAST, "schedule": "cosine", "stratified": True}, (50,), 0.02, 0.04),
-    *rates("fast cosine antithetic", {**FAST, "schedule": "cosine", "antithetic": True}, (50,), 0.02, 0.04),
-    *rates("fast average", {**FAST, "average": 0.9}, (50,), 0.02, 0.04),
-    *rates("fast noisier", {**FAST, "schedule": "cosine", "noisier": 2.0}, (50,), 0.02),
-    *rates("fast norm", {**FAST, "schedule": "cosine", "constraint": "norm"}, (50,), 0.02, 0.04),
-    *rates("fast direction", {**FAST, "schedule": "cosine", "constraint": "direction"}, (50,), 0.02, 0.04),
-    *rates("fast min-snr", {**FAST, "schedule": "cosine", "min_snr": 5.0}, (50,), 0.02),
-    *rates("fast vectors", {**FAST, "schedule": "cosine", "vectors": 2}, (50,), 0.02),
+    Method("templates picture", {**XTI, "templates": "picture"}, (50, 500)),
+    Method("templates batch", XTI, (50, 500)),
+    *rates("xti", XTI, (50, 100, 250, 500), 0.002, 0.01, 0.02),
+    *rates("ti", TI, (50, 100, 500, 1000), 0.002, 0.005, 0.01, 0.02),
+    *rates("fast cosine", COSINE, (50,), 0.01, 0.02, 0.04, 0.08),
+    *rates("fast cosine stratified", {**COSINE, "stratified": True}, (50,), 0.02, 0.04),
+    *rates("fast cosine antithetic", {**COSINE, "antithetic": True}, (50,), 0.02, 0.04),
+    *rates("fast average", {**XTI, "average": 0.9}, (50,), 0.02, 0.04),
+    *rates("fast noisier", {**COSINE, "timestep_bias": 2.0}, (50,), 0.02),
+    *rates("fast norm", {**COSINE, "constraint": "norm"}, (50,), 0.02, 0.04),
+    *rates("fast direction", {**COSINE, "constraint": "direction"}, (50,), 0.02, 0.04),
+    *rates("fast min-snr", {**COSINE, "min_snr": 5.0}, (50,), 0.02),
+    *rates("fast vectors", {**COSINE, "vectors": 2}, (50,), 0.02),
     *rates("dreambooth", {"method": "dreambooth", "batch_size": 4}, (100, 400), 5e-6, 2e-5, 1e-4),
     *rates("lora", {"method": "dreambooth-lora", "batch_size": 4}, (100, 400), 1e-4, 1e-3, 5e-3),
 ]
@@ -66,6 +68,7 @@ def main() -> None:
     parser.add_argument("pattern", nargs="?", default="*", help="of the variants' names, as 'fast*'")
     parser.add_argument("--concepts", type=int, default=6, help="how many of the dev (or report) concepts")
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--per-prompt", type=int, default=4, help="pictures of each prompt")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("docs/results/methods"))
     options = parser.parse_args()
@@ -75,7 +78,9 @@ def main() -> None:
     folders = [CONCEPTS / name for name in names[: options.concepts]]
     tasks = [Task(f, method, seed) for method in chosen for f in folders for seed in range(options.seeds)]
     with pp.PPlus(pp.load("pocket")) as pplus:
-        matrix = Matrix(pplus, "pocket", Scorer(ClipJudge.load(), DinoJudge.load(), POCKET), options.out)
+        matrix = Matrix(
+            pplus, "pocket", Scorer(ClipJudge.load(), DinoJudge.load(), POCKET, options.per_prompt), options.out
+        )
         results = matrix.run(tasks)
     print(table(compare(results, BASELINE)))
 

@@ -65,6 +65,8 @@ def test_what_exists_is_not_done_again(matrix: Matrix, tmp_path: Path, monkeypat
     assert again[:2] == before
     assert [r.method for r in again[2:]] == ["another name"] * 2
     assert files(tmp_path) == written
+    spelled_out = Method("xti", {**XTI.options, "method": "xti", "flip": True}, XTI.steps)
+    assert matrix.find(Task(CONCEPT, spelled_out, 0)) == matrix.find(task), "defaults are what they are, said or not"
     for other in (Task(CONCEPT, XTI, 1), Task(CONCEPTS / "teapot", XTI, 0), Task(CONCEPT, Method("xti", {}, (1,)), 0)):
         assert matrix.find(other)[0] is None
 

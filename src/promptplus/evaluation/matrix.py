@@ -26,12 +26,16 @@ from promptplus.generation import usual_sampling
 from promptplus.inversion.checkpoint import locked
 from promptplus.inversion.dreambooth import LORA_FILE, dreambooth
 from promptplus.inversion.images import load_pictures, read_note, tile, to_pixels
+from promptplus.inversion.run import InversionSettings, checked
 from promptplus.inversion.seat import pixels_hash, weights_hash
+from promptplus.inversion.subject import settings_kind
 from promptplus.inversion.trainer import run_inversion
 from promptplus.models import add_loras, base_model, load, picture_size
 
 WORD = "word"
 """The method that learns nothing: the class word stands in the concept's place."""
+
+_INDIFFERENT = {"steps", "seed", "micro_batch", "speed"}  # told apart, or change nothing that is learned
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,14 @@ class Method:
     def is_dreambooth(self) -> bool:
         """Whether it trains the denoiser."""
         return str(self.options.get("method", "")).startswith("dreambooth")
+
+    @property
+    def learns(self) -> dict[str, Any]:
+        """All that decides what it learns but concept, seed and steps: its options, and the defaults of the others."""
+        kind = settings_kind(self.options) if self.is_dreambooth else InversionSettings
+        given = {name: value for name, value in self.options.items() if name in kind.model_fields}
+        settings = checked(kind, {"steps": 1, **given}).model_dump(exclude=_INDIFFERENT)
+        return {**self.options, **settings, "first": self.pictures}
 
 
 @dataclass(frozen=True)
@@ -183,8 +195,7 @@ class Matrix:
         told = {"pictures": pixels_hash(pixels), "note": read_note(task.concept).model_dump(), "seed": task.seed}
         learns: dict[str, Any] = {}
         if task.method.name != WORD:
-            learns = {"options": task.method.options, "steps": steps}
-            learns |= {"first": task.method.pictures} if task.method.pictures else {}
+            learns = {**task.method.learns, "steps": steps}
         return sha256(json.dumps({**told, **learns, **self.same, **self.asked}, sort_keys=True).encode()).hexdigest()[
             :24
         ]

@@ -35,11 +35,11 @@ from promptplus.inversion.run import (
 from promptplus.inversion.seat import Common, Seat, pixels_hash, record_of
 from promptplus.inversion.sitting import Sitting
 from promptplus.inversion.subject import (
-    LORA,
     DenoiserTrainee,
     DenoiserTrainer,
     DreamBoothSettings,
     LoraSettings,
+    settings_kind,
 )
 from promptplus.models import base_model, picture_size
 
@@ -112,8 +112,7 @@ def dreambooth(
 
     The pipeline comes back as it was.
     """
-    kind_of_settings = LoraSettings if options.get("method") == LORA else DreamBoothSettings
-    settings = checked(kind_of_settings, options)
+    settings = checked(settings_kind(options), options)
     _check(settings, options, class_pictures)
     if Processes().first:
         check_run_folder(out)

@@ -1,7 +1,7 @@
 """A denoiser in training on a subject, with its class beside it (DreamBooth, Ruiz et al., 2023): all of it, or LoRA."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -53,6 +53,11 @@ class LoraSettings(DreamBoothSettings):
     steps: int = Field(default=500, ge=1)
     learning_rate: float = Field(default=1e-4, gt=0)
     rank: int = Field(default=4, ge=1)
+
+
+def settings_kind(options: Mapping[str, Any]) -> type[DreamBoothSettings]:
+    """The settings of the method that options name."""
+    return LoraSettings if options.get("method") == LORA else DreamBoothSettings
 
 
 class DenoiserTrainee(Trainee):
