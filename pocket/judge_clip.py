@@ -18,7 +18,7 @@ from .common import Options, Training, channels_last
 from .judges import blemish
 
 WIDTH, LAYERS, HEADS = 128, 3, 4
-LENGTHS = {"cpu": (1000, 128), "cuda": (6_000, 256)}
+LENGTHS = {"cpu": (2000, 128), "cuda": (6_000, 256)}
 """Steps and batch on each kind of device."""
 PEAK, WARMUP, SEED = 1e-3, 100, 5
 
