@@ -37,7 +37,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "pocket", help="folder for all working files")
     parser.add_argument(
         "--package",
-        type=Path,
+        type=lambda given: Path(given).resolve(),  # a concept notes which model it was learned on by its path
         default=ROOT / "src" / "promptplus" / "pocket",
         help="folder the result goes to",
     )
