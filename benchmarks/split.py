@@ -1,6 +1,7 @@
 """The split test (paper figure 2): object from the coarse layers' prompt, colour from the prompt of all others.
 
-``python -m benchmarks.split [--seeds 32] [--out split.json]``. The judge is a classifier trained on renders only.
+``python -m benchmarks.split [--seeds 8] [--layers coarse] [--out split.json]``. The judge is a classifier trained on
+renders only; ``--layers coarse,medium`` shows how much of the shape the middle layers add.
 """
 
 import argparse
@@ -46,14 +47,14 @@ class SplitResult:
     one_colour: Share
 
 
-def measure(pplus: pp.PPlus, judge: AttributeJudge, seeds: int) -> SplitResult:
-    """Every object × ``seeds``; colours take turns."""
+def measure(pplus: pp.PPlus, judge: AttributeJudge, seeds: int, layers: str = "coarse") -> SplitResult:
+    """Every object × ``seeds``, the object's prompt in ``layers``; colours take turns."""
     colours = [c for c in COLOURS if c != COARSE_COLOUR]
     cases = [
         (thing, colours[(i + seed) % len(colours)], seed) for i, thing in enumerate(OBJECTS) for seed in range(seeds)
     ]
     numbers = [seed for *_, seed in cases]
-    split = [f"a {colour} object || coarse: a {COARSE_COLOUR} {thing}" for thing, colour, _ in cases]
+    split = [f"a {colour} object || {layers}: a {COARSE_COLOUR} {thing}" for thing, colour, _ in cases]
     one = [f"a {colour} {thing}" for thing, colour, _ in cases]
     seen = judge.classify(generate(pplus, split, numbers, progress="split"))
     plain = judge.classify(generate(pplus, one, numbers, progress="one prompt"))
@@ -70,15 +71,16 @@ def measure(pplus: pp.PPlus, judge: AttributeJudge, seeds: int) -> SplitResult:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=32)
+    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--layers", default="coarse", help="those of the object's prompt")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     with pp.PPlus(pp.load("pocket")) as pplus:
-        result = measure(pplus, AttributeJudge.load(), options.seeds)
+        result = measure(pplus, AttributeJudge.load(), options.seeds, options.layers)
     print(f"{result.pictures} pictures each, {len(OBJECTS)} objects × {options.seeds} seeds; share [95 % interval]")
-    print(f"object from the coarse prompt   {result.object}   in one prompt {result.one_object}")
+    print(f"object from its layers' prompt  {result.object}   in one prompt {result.one_object}")
     print(f"colour from the other prompt    {result.colour}   in one prompt {result.one_colour}")
-    print(f"the coarse prompt's colour      {result.leak}")
+    print(f"colour from the object's prompt {result.leak}")
     if options.out:
         options.out.write_text(json.dumps(asdict(result), indent=2) + "\n")
 

@@ -231,7 +231,9 @@ def test_the_judge_of_likeness_tells_concepts_apart() -> None:
     real = {name: judge.embed(load_pictures(CONCEPTS / name)) for name in names}
     right = []
     for name in names:
-        renders = [world.render_object_concept(name, place, 800_000_000 + i) for i, place in enumerate(world.BACKGROUNDS)]
+        renders = [
+            world.render_object_concept(name, place, 800_000_000 + i) for i, place in enumerate(world.BACKGROUNDS)
+        ]
         fresh = judge.embed(renders)
         scores = {other: subject_similarity(real[other], fresh) for other in names}
         right.append(max(scores, key=scores.__getitem__) == name)
