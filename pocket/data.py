@@ -76,7 +76,7 @@ def label_table(scenes: list[Scene]) -> Tensor:
 
 
 def run(options: Options) -> None:
-    """Draw the three sets that are not there yet."""
+    """Draw the sets that are not there yet."""
     counts = {
         "train": options.pictures,
         "judge": int(options.pictures * JUDGE_SHARE),

@@ -97,7 +97,7 @@ def orthogonal(matrices: Tensor) -> Tensor:
     return product @ matrices
 
 
-class Both:
+class MuonAndAdamW:
     """AdamW for vectors, embeddings and the denoiser's two ends, Muon for the matrices between: one optimiser."""
 
     def __init__(self, model: nn.Module, lr: float, betas: tuple[float, float], weight_decay: float) -> None:

@@ -43,7 +43,7 @@ from .common import (
     use_fast_attention,
     world_size,
 )
-from .muon import Both
+from .muon import MuonAndAdamW
 from .vae import CHANNELS as VAE_CHANNELS
 from .vae import LATENT_CHANNELS, decode, encode
 
@@ -76,7 +76,7 @@ COLOUR_GATE = 0.75
 """Least share of right colours over reconstructions: below it the autoencoder is not worth a U-Net (our choice)."""
 PREVIEW_EVERY = 500
 FOLLOW_EVERY, FOLLOWED, FOLLOW_SEED = 2000, 96, 600_000_000
-"""How often captions are tried, how many, and their seed: no other picture's, so that stopping may depend on them."""
+"""How often captions are tried, how many, and the seed of their scenes: no other set's, so stopping may go by them."""
 PREVIEWS = (
     "a red striped house on a white background",
     "a blue car with yellow wheels on a grass background, pixel art",
@@ -216,7 +216,7 @@ def run(options: Options) -> None:
         weight_decay=WEIGHT_DECAY,
         ema_decay=EMA,
         schedule=trapezoid,
-        optimiser=Both,
+        optimiser=MuonAndAdamW,
     )
     for _ in training:
         chosen = torch.randint(len(latents), (batch,), generator=training.generator)

@@ -60,7 +60,7 @@ def build() -> AutoencoderKL:
 
 @torch.no_grad()
 def encode(vae: Any, pictures: Tensor, device: torch.device, batch: int = 128) -> Tensor:
-    """Pictures uint8 [N, 64, 64, 3] → latent means [N, 4, 16, 16], float32 on the CPU."""
+    """Pictures uint8 [N, 64, 64, 3] → latent means [N, 8, 16, 16], float32 on the CPU."""
     means = []
     for part in pictures.split(batch):
         with autocast(device):
@@ -70,7 +70,7 @@ def encode(vae: Any, pictures: Tensor, device: torch.device, batch: int = 128) -
 
 @torch.no_grad()
 def decode(vae: Any, latents: Tensor, device: torch.device, batch: int = 128) -> Tensor:
-    """Latents [N, 4, 16, 16] → pictures uint8 [N, 64, 64, 3]."""
+    """Latents [N, 8, 16, 16] → pictures uint8 [N, 64, 64, 3]."""
     return torch.cat([to_bytes(vae.decode(part.to(device)).sample) for part in latents.split(batch)])
 
 

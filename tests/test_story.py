@@ -61,7 +61,7 @@ def result() -> split.SplitResult:
 
 
 def test_coarse_layers_decide_the_object_and_the_others_its_colour(result: split.SplitResult) -> None:
-    """Far above chance, a sixteenth and a tenth; the interval of the leak lies below the colour's."""
+    """Far above chance, a 65th and a tenth; the interval of the leak lies below the colour's."""
     assert result.object.low > 0.5
     assert result.colour.low > 0.5
     assert result.leak.high < result.colour.low

@@ -1,6 +1,6 @@
 """The concepts that are kept for inversion: in no training picture, and no caption names them.
 
-Half of the objects are drawn by hand, the others composed as made-up nouns are. `dev` concepts serve search and tuning;
+Fourteen of the objects are drawn by hand, ten composed as made-up nouns are. `dev` concepts serve search and tuning;
 `report` concepts are looked at for tables alone.
 """
 
