@@ -14,20 +14,13 @@ import torch
 
 import promptplus as pp
 from promptplus.evaluation.comparison import compare, table
-from promptplus.evaluation.judges import ClipJudge, DinoJudge
 from promptplus.evaluation.matrix import WORD, Matrix, Method, Task
-from promptplus.evaluation.prompts import POCKET
-from promptplus.evaluation.scoring import Scorer
-from promptplus.inversion.presets import PRESETS
+from promptplus.evidence.defaults import scorer_for
+from promptplus.evidence.sizes import preset
 from promptplus.pocket import CONCEPTS
 from promptplus.pocket.concepts import DEV, REPORT
 
 BASELINE = ("paper-xti", 500)
-
-
-def preset(name: str, *steps: int) -> Method:
-    """A preset as a method, scored at these steps."""
-    return Method(name, {k: v for k, v in PRESETS[name].items() if k != "steps"}, steps)  # type: ignore[index]
 
 
 def rates(name: str, options: dict[str, object], steps: tuple[int, ...], *values: float) -> list[Method]:
@@ -36,7 +29,6 @@ def rates(name: str, options: dict[str, object], steps: tuple[int, ...], *values
 
 
 COMPARED = [Method(WORD, steps=(0,)), preset("paper-xti", 50, 100, 250, 500), preset("paper-ti", 500, 1000)]
-LONG = preset("paper-ti", 500, 1000, 2500, 5000)
 
 XTI: dict[str, object] = {"method": "xti", "templates": "batch"}
 TI = {**XTI, "method": "ti"}
@@ -78,9 +70,7 @@ def main() -> None:
     folders = [CONCEPTS / name for name in names[: options.concepts]]
     tasks = [Task(f, method, seed) for method in chosen for f in folders for seed in range(options.seeds)]
     with pp.PPlus(pp.load("pocket")) as pplus:
-        matrix = Matrix(
-            pplus, "pocket", Scorer(ClipJudge.load(), DinoJudge.load(), POCKET, options.per_prompt), options.out
-        )
+        matrix = Matrix(pplus, "pocket", scorer_for(pplus.pipe, per_prompt=options.per_prompt), options.out)
         results = matrix.run(tasks)
     print(table(compare(results, BASELINE)))
 

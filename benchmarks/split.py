@@ -1,6 +1,6 @@
 """The split test (paper figure 2): object from the coarse layers' prompt, colour from the prompt of all others.
 
-``python -m benchmarks.split [--seeds 8] [--layers coarse] [--out split.json]``. The judge is a classifier trained on
+``python -m benchmarks.split [--seeds 32] [--layers coarse] [--out split.json]``. The judge is a classifier trained on
 renders only; ``--layers coarse,medium`` shows how much of the shape the middle layers add.
 """
 
@@ -71,7 +71,7 @@ def measure(pplus: pp.PPlus, judge: AttributeJudge, seeds: int, layers: str = "c
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--seeds", type=int, default=32)
     parser.add_argument("--layers", default="coarse", help="those of the object's prompt")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
