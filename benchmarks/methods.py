@@ -14,7 +14,8 @@ import torch
 
 import promptplus as pp
 from promptplus.evaluation.comparison import compare, table
-from promptplus.evaluation.matrix import WORD, Matrix, Method, Task
+from promptplus.evaluation.matrix import Matrix
+from promptplus.evaluation.tasks import WORD, Method, Task
 from promptplus.evidence.defaults import scorer_for
 from promptplus.evidence.sizes import preset
 from promptplus.pocket import CONCEPTS
@@ -35,19 +36,20 @@ TI = {**XTI, "method": "ti"}
 COSINE = {**XTI, "schedule": "cosine"}
 SEARCHED = [
     Method(WORD, steps=(0,)),
-    Method("templates picture", {**XTI, "templates": "picture"}, (50, 500)),
-    Method("templates batch", XTI, (50, 500)),
-    *rates("xti", XTI, (50, 100, 250, 500), 0.002, 0.01, 0.02),
+    Method("templates picture", {**XTI, "templates": "picture"}, (100, 250)),
+    Method("templates batch", XTI, (100, 250)),
+    *rates("xti", XTI, (50, 100, 250, 500), 0.002, 0.005, 0.01, 0.02),
     *rates("ti", TI, (50, 100, 500, 1000), 0.002, 0.005, 0.01, 0.02),
     *rates("fast cosine", COSINE, (50,), 0.01, 0.02, 0.04, 0.08),
-    *rates("fast cosine stratified", {**COSINE, "stratified": True}, (50,), 0.02, 0.04),
-    *rates("fast cosine antithetic", {**COSINE, "antithetic": True}, (50,), 0.02, 0.04),
-    *rates("fast average", {**XTI, "average": 0.9}, (50,), 0.02, 0.04),
-    *rates("fast noisier", {**COSINE, "timestep_bias": 2.0}, (50,), 0.02),
-    *rates("fast norm", {**COSINE, "constraint": "norm"}, (50,), 0.02, 0.04),
-    *rates("fast direction", {**COSINE, "constraint": "direction"}, (50,), 0.02, 0.04),
-    *rates("fast min-snr", {**COSINE, "min_snr": 5.0}, (50,), 0.02),
-    *rates("fast vectors", {**COSINE, "vectors": 2}, (50,), 0.02),
+    *rates("fast constant", XTI, (50,), 0.02, 0.04),
+    *rates("fast stratified", {**COSINE, "stratified": True}, (50,), 0.02, 0.04),
+    *rates("fast antithetic", {**COSINE, "antithetic": True}, (50,), 0.04),
+    *rates("fast average", {**XTI, "average": 0.9}, (50,), 0.04),
+    *rates("fast noisier", {**COSINE, "timestep_bias": 2.0}, (50,), 0.04),
+    *rates("fast norm", {**COSINE, "constraint": "norm"}, (50,), 0.04),
+    *rates("fast direction", {**COSINE, "constraint": "direction"}, (50,), 0.04),
+    *rates("fast min-snr", {**COSINE, "min_snr": 5.0}, (50,), 0.04),
+    *rates("fast vectors", {**COSINE, "vectors": 2}, (50,), 0.04),
     *rates("dreambooth", {"method": "dreambooth", "batch_size": 4}, (100, 400), 5e-6, 2e-5, 1e-4),
     *rates("lora", {"method": "dreambooth-lora", "batch_size": 4}, (100, 400), 1e-4, 1e-3, 5e-3),
 ]

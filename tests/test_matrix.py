@@ -9,10 +9,12 @@ import pytest
 from transformers import CLIPTokenizer
 
 import promptplus as pp
-from promptplus.evaluation import matrix as module
-from promptplus.evaluation.matrix import WORD, Matrix, Method, Result, Task
+from promptplus.errors import SettingsError, TrainingError
+from promptplus.evaluation import tasks
+from promptplus.evaluation.matrix import Matrix, Result
 from promptplus.evaluation.prompts import POCKET, POCKET_HARD, REAL
 from promptplus.evaluation.scoring import Scorer
+from promptplus.evaluation.tasks import WORD, Method, Task
 from promptplus.generation import generate
 from promptplus.inversion.checkpoint import locked
 from promptplus.inversion.images import load_pictures, read_picture
@@ -59,7 +61,7 @@ def test_what_exists_is_not_done_again(matrix: Matrix, tmp_path: Path, monkeypat
     before = matrix.run([task], progress=False)
     written = files(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(module, "run_inversion", lambda *_, **__: pytest.fail("it was trained again"))
+        patch.setattr(tasks, "run_inversion", lambda *_, **__: pytest.fail("it was trained again"))
         renamed = Task(CONCEPT, Method("another name", XTI.options, XTI.steps), 0)
         again = matrix.run([task, renamed], progress=False)
     assert again[:2] == before
@@ -73,7 +75,7 @@ def test_what_exists_is_not_done_again(matrix: Matrix, tmp_path: Path, monkeypat
 
 def test_a_death_loses_no_result(matrix: Matrix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task, straight = Task(CONCEPT, XTI, 0), matrix.run([Task(CONCEPT, XTI, 0)], progress=False)
-    for path in files(tmp_path):
+    for path in [*files(tmp_path), *(tmp_path / "learned").iterdir()]:
         path.unlink()
     score, calls = matrix.scorer.of_model, iter(range(10))
 
@@ -94,11 +96,44 @@ def test_a_death_loses_no_result(matrix: Matrix, tmp_path: Path, monkeypatch: py
     assert written.items() <= files(tmp_path).items()
 
 
+def test_other_prompts_cost_no_training(matrix: Matrix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, asked = Task(CONCEPT, XTI, 0), matrix.scorer
+    matrix.run([task], progress=False)
+    other = Matrix(matrix.pplus, "pocket", Scorer(asked.clip, asked.dino, ("a {} at night",), per_prompt=2), tmp_path)
+    assert other.find(task) == [None, None]
+    monkeypatch.setattr(tasks, "run_inversion", lambda *_, **__: pytest.fail("it was trained again"))
+    assert [set(result.by_prompt) for result in other.run([task], progress=False)] == [{"a {} at night"}] * 2
+
+
+def test_a_failed_training_is_left_out(matrix: Matrix, monkeypatch: pytest.MonkeyPatch) -> None:
+    bad, good = Task(CONCEPT, Method("xti", {"batch_size": 1}, (1,)), 5), Task(CONCEPT, Method(WORD, steps=(0,)), 0)
+
+    def fails(*_: Any, **__: Any) -> Any:
+        raise TrainingError("the loss is no number")
+
+    monkeypatch.setattr(tasks, "run_inversion", fails)
+    with pytest.warns(UserWarning, match=r"left out: robot, xti, seed 5: the loss is no number"):
+        (found,) = matrix.run([bad, good], progress=False)
+    assert found.method == WORD
+    assert matrix.failed == [bad]
+
+
+def test_a_falling_rate_has_one_end() -> None:
+    with pytest.raises(SettingsError, match="one step count"):
+        Method("fast", {"schedule": "cosine"}, (50, 100))
+
+
+def test_what_has_no_name_is_not_called_by_another_things(scorer: Scorer) -> None:
+    unnamed = Scorer(scorer.clip, scorer.dino, scorer.prompts, per_prompt=1, says="object")
+    pictures = load_pictures(CONCEPT)[:2]
+    real = scorer.dino.embed(pictures)
+    assert unnamed.of_pictures(pictures, "car", real) == scorer.of_pictures(pictures, "object", real)
+    assert unnamed.of_pictures(pictures, "car", real) != scorer.of_pictures(pictures, "car", real)
+
+
 def test_two_processes_share_the_tasks(matrix: Matrix, tmp_path: Path) -> None:
     mine, theirs = Task(CONCEPT, XTI, 0), Task(CONCEPT, XTI, 1)
-    held = tmp_path / "runs" / matrix._id(theirs)
-    held.mkdir()
-    with locked(held):
+    with locked(matrix.learner.folder(theirs)):
         assert {r.seed for r in matrix.run([theirs, mine], progress=False)} == {0}
     assert {r.seed for r in matrix.run([theirs, mine], progress=False)} == {0, 1}
 

@@ -14,10 +14,11 @@ import pytest
 
 import promptplus as pp
 from promptplus.errors import BusyError, ModelError, OutputError, SettingsError, TrainingError
-from promptplus.evaluation.matrix import Matrix, Method, Result, Task
+from promptplus.evaluation.matrix import Matrix, Result
 from promptplus.evaluation.metrics import Interval
 from promptplus.evaluation.pool import run_on_ray
 from promptplus.evaluation.scoring import Scorer
+from promptplus.evaluation.tasks import Method, Task
 from promptplus.evidence import claims, mixing
 from promptplus.evidence.reproduce import Reproduction
 from promptplus.evidence.sizes import QUICK

@@ -70,7 +70,8 @@ class _Asked:
 def _compare(
     asked: _Asked, concepts: Path, seeds: int, ray: str | None, out: Path, place: tuple[Any, ...], as_json: bool
 ) -> None:
-    from promptplus.evaluation.matrix import Matrix, Task
+    from promptplus.evaluation.matrix import Matrix
+    from promptplus.evaluation.tasks import Task
     from promptplus.evidence import evaluation
     from promptplus.evidence.defaults import scorer_for
     from promptplus.files import check_folder
@@ -110,7 +111,7 @@ def _lines(path: Path) -> list[str]:
 
 def _method(text: str) -> Any:
     """``xti@50,500`` → a Method."""
-    from promptplus.evaluation.matrix import WORD, Method
+    from promptplus.evaluation.tasks import WORD, Method
     from promptplus.inversion.presets import PRESETS
 
     name, _, said = text.partition("@")

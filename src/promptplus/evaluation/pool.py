@@ -8,7 +8,8 @@ import torch
 from tqdm import tqdm
 
 from promptplus.errors import ModelError, TrainingError
-from promptplus.evaluation.matrix import Matrix, Task
+from promptplus.evaluation.matrix import Matrix
+from promptplus.evaluation.tasks import Task
 from promptplus.models import first_line
 
 PATIENCE = 900  # seconds for a worker to begin, a model's download among them (our choice)

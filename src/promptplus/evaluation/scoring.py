@@ -38,10 +38,22 @@ class Scorer:
 
     Subject similarity: mean pairwise cosine to the real pictures, DINO. Text similarity: cosine of a picture and its
     prompt with the class word in the concept's place, CLIP (paper section 4).
+
+    Args:
+        says: what stands in the concept's place in every text that pictures are compared with; default: its class
+            word. For things that have no name: another thing's would punish learning what they look like.
     """
 
-    def __init__(self, clip: ClipJudge, dino: DinoJudge, prompts: Sequence[str], per_prompt: int = PER_PROMPT) -> None:
+    def __init__(
+        self,
+        clip: ClipJudge,
+        dino: DinoJudge,
+        prompts: Sequence[str],
+        per_prompt: int = PER_PROMPT,
+        says: str | None = None,
+    ) -> None:
         self.clip, self.dino, self.prompts, self.per_prompt = clip, dino, tuple(prompts), per_prompt
+        self.says = says
 
     def of_model(
         self, pplus: PPlus, word: str, class_word: str, real: Sequence[Image.Image], seed: int
@@ -53,7 +65,7 @@ class Scorer:
 
     def of_pictures(self, pictures: Sequence[Image.Image], class_word: str, real: Tensor) -> Scores:
         """Of pictures that are there, prompt by prompt; ``real``: the judge's features of the concept's own."""
-        wanted = self.clip.embed_texts([prompt.format(class_word) for prompt in self.prompts])
+        wanted = self.clip.embed_texts([prompt.format(self.says or class_word) for prompt in self.prompts])
         likeness, fit = self.dino.embed(pictures), self.clip.embed(pictures)
         by_prompt = {}
         for number, prompt in enumerate(self.prompts):

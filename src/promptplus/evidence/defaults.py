@@ -33,6 +33,10 @@ CLIP, DINO = "openai/clip-vit-base-patch32", "facebook/dino-vits16"
 """The judges of real models (paper section 4); the pocket has its own."""
 
 
+UNNAMED = "object"
+"""What the pocket's unseen things are called in texts; their class words are other things' names."""
+
+
 def is_pocket(pipe: Any) -> bool:
     """Whether a pipeline is the bundled one."""
     return base_model(pipe) == POCKET
@@ -58,7 +62,7 @@ def score_for(pipe: Any, judge: str | None) -> Score:
 def scorer_for(pipe: Any, prompts: Sequence[str] = (), per_prompt: int = PER_PROMPT) -> Scorer:
     """The two judges, and the given prompts or the model's defaults."""
     if is_pocket(pipe):
-        return Scorer(ClipJudge.load(), DinoJudge.load(), prompts or lists.POCKET, per_prompt)
+        return Scorer(ClipJudge.load(), DinoJudge.load(), prompts or lists.POCKET, per_prompt, says=UNNAMED)
     device = str(pipe.unet.device)
     return Scorer(ClipJudge.load(CLIP, device), DinoJudge.load(DINO, device), prompts or lists.REAL, per_prompt)
 

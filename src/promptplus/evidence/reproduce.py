@@ -18,7 +18,8 @@ from promptplus.concept import Concept
 from promptplus.conditioning import PPlus
 from promptplus.errors import BusyError, SettingsError
 from promptplus.evaluation.judges import AttributeJudge
-from promptplus.evaluation.matrix import Matrix, Task
+from promptplus.evaluation.matrix import Matrix
+from promptplus.evaluation.tasks import Task
 from promptplus.evidence import attention, attributes, claims, evaluation, mixing, tokens
 from promptplus.evidence.claims import Claim
 from promptplus.evidence.defaults import asked_prompts, is_pocket, score_for, scorer_for, words_for
@@ -157,7 +158,7 @@ class Reproduction:
 
     def study(self, name: str, asked: dict[str, Any] | None, make: Callable[[], Study]) -> Study:
         """The one in the folder if it was asked the same, else a new one; without ``asked`` always a new one."""
-        told = {"asked": asked, "made_by": self.made_by, **self.matrix.same}
+        told = {"asked": asked, "made_by": self.made_by, **self.matrix.learner.same, **self.matrix.asked}
         key = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:24]
         found = Study.read(self.folder, name) if asked else None
         if found and found.key == key:

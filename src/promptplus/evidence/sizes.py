@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from promptplus.evaluation.matrix import WORD, Method, Task
+from promptplus.evaluation.tasks import WORD, Method, Task
 from promptplus.evidence import attributes, claims
 from promptplus.inversion.presets import PRESETS
 
