@@ -34,22 +34,25 @@ COMPARED = [Method(WORD, steps=(0,)), preset("paper-xti", 50, 100, 250, 500), pr
 XTI: dict[str, object] = {"method": "xti", "templates": "batch"}
 TI = {**XTI, "method": "ti"}
 COSINE = {**XTI, "schedule": "cosine"}
+FORGETTING = {**XTI, "beta1": 0.8, "beta2": 0.95}
 SEARCHED = [
     Method(WORD, steps=(0,)),
-    Method("templates picture", {**XTI, "templates": "picture"}, (100, 250)),
-    Method("templates batch", XTI, (100, 250)),
+    *rates("templates picture", {**XTI, "templates": "picture"}, (100,), 0.04),
+    *rates("templates batch", XTI, (100,), 0.04),
     *rates("xti", XTI, (50, 100, 250, 500), 0.002, 0.005, 0.01, 0.02),
     *rates("ti", TI, (50, 100, 500, 1000), 0.002, 0.005, 0.01, 0.02),
     *rates("fast cosine", COSINE, (50,), 0.01, 0.02, 0.04, 0.08),
     *rates("fast constant", XTI, (50,), 0.02, 0.04),
-    *rates("fast stratified", {**COSINE, "stratified": True}, (50,), 0.02, 0.04),
-    *rates("fast antithetic", {**COSINE, "antithetic": True}, (50,), 0.04),
-    *rates("fast average", {**XTI, "average": 0.9}, (50,), 0.04),
-    *rates("fast noisier", {**COSINE, "timestep_bias": 2.0}, (50,), 0.04),
-    *rates("fast norm", {**COSINE, "constraint": "norm"}, (50,), 0.04),
-    *rates("fast direction", {**COSINE, "constraint": "direction"}, (50,), 0.04),
-    *rates("fast min-snr", {**COSINE, "min_snr": 5.0}, (50,), 0.04),
-    *rates("fast vectors", {**COSINE, "vectors": 2}, (50,), 0.04),
+    *rates("fast forgetting", FORGETTING, (50,), 0.02, 0.04, 0.08),
+    *rates("fast forgetting sooner", {**XTI, "beta1": 0.7, "beta2": 0.9}, (50,), 0.04),
+    *rates("fast stratified", {**FORGETTING, "stratified": True}, (50,), 0.04),
+    *rates("fast antithetic", {**FORGETTING, "antithetic": True}, (50,), 0.04),
+    *rates("fast average", {**FORGETTING, "average": 0.8}, (50,), 0.04),
+    *rates("fast noisier", {**FORGETTING, "timestep_bias": 2.0}, (50,), 0.04),
+    *rates("fast norm", {**FORGETTING, "constraint": "norm"}, (50,), 0.04),
+    *rates("fast direction", {**FORGETTING, "constraint": "direction"}, (50,), 0.04),
+    *rates("fast min-snr", {**FORGETTING, "min_snr": 5.0}, (50,), 0.04),
+    *rates("fast vectors", {**FORGETTING, "vectors": 2}, (50,), 0.04),
     *rates("dreambooth", {"method": "dreambooth", "batch_size": 4}, (100, 400), 5e-6, 2e-5, 1e-4),
     *rates("lora", {"method": "dreambooth-lora", "batch_size": 4}, (100, 400), 1e-4, 1e-3, 5e-3),
 ]

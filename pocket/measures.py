@@ -1,13 +1,13 @@
-"""What `report` measures: each part is a function of the package's weights that gives plain values.
+"""What `report` measures of captions, layers, judges, speed and size: the package's weights → plain values.
 
-Judges never saw a picture that a model made; scenes and seeds are the report's own. `dev` concepts are not touched.
+Judges never saw a picture that a model made; scenes and seeds are the report's own.
 """
 
+import hashlib
+import json
 import math
 import random
 import time
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +18,20 @@ from torch import Tensor
 
 import promptplus as pp
 from promptplus import pocket as package
-from promptplus.analysis.attributes import Pair, by_classifier, measure, pictures, subset_takeovers
+from promptplus.analysis.attributes import Pair, by_classifier, measure, subset_takeovers
 from promptplus.analysis.curves import intervals, relative
-from promptplus.analysis.mixing import in_words
 from promptplus.evaluation.judges import AttributeJudge, ClipJudge, DinoJudge
-from promptplus.evaluation.metrics import frechet_distance, recovered, share, subject_similarity
+from promptplus.evaluation.metrics import frechet_distance, share
+from promptplus.evidence.attributes import PAPER, picture_grid, takeover_figure
 from promptplus.generation import STEPS, generate
-from promptplus.inversion.images import load_pictures, read_note
+from promptplus.inversion.images import load_pictures
 from promptplus.inversion.trainer import run_inversion
 from promptplus.pocket import CONCEPTS
 from promptplus.pocket.concepts import DEV, REPORT
-from promptplus.pocket.painting import paint
-from promptplus.pocket.scenes import figures
 from promptplus.pocket.world import (
     ATTRIBUTES,
     BACKGROUNDS,
     CLASSES,
-    MADE_UP,
-    NO_STYLE,
-    OBJECTS,
-    UNSEEN_OBJECTS,
     Scene,
     full_caption,
     labels,
@@ -45,19 +39,19 @@ from promptplus.pocket.world import (
     render,
     render_object_concept,
 )
+from promptplus.report import labelled_grid
 
+from .assemble import JUDGES
 from .clip import FORMS
 from .vae import decode, encode
 
 SEEDS = {"trained": 400_000_000, "held out": 500_000_000}
-FRESH = 900_000_000
-"""First seed of the ceilings' renders; no training or bundled picture has it."""
-PICTURES = 16
-"""Of a concept, of its ceiling and of its floor."""
+FRESH = 950_000_000
+"""First seed of the judges' renders; no training, bundled or other test's picture has it."""
+JUDGED = 1000
 PAIRS = 64
 CAPTION = "{caption}"
-TRIED = 3
-"""Named shapes whose captions are tried for each concept: those the judge finds nearest."""
+SHOWN, SHOWN_PAIRS = 14, 8
 CPU = torch.device("cpu")
 
 
@@ -85,7 +79,7 @@ def accuracies(judge: AttributeJudge, images: list[Image.Image], scenes: list[Sc
     return table
 
 
-def captions(pplus: pp.PPlus, sheets: Path, kind: str, count: int) -> dict[str, Any]:
+def captions(pplus: pp.PPlus, folder: Path, kind: str, count: int) -> dict[str, Any]:
     """Generated pictures of full captions, beside renders of the same scenes and their reconstructions."""
     judge, dino = AttributeJudge.load(), DinoJudge.load()
     scenes = scenes_of(kind, count)
@@ -94,8 +88,9 @@ def captions(pplus: pp.PPlus, sheets: Path, kind: str, count: int) -> dict[str, 
     vae = pplus.pipe.vae
     restored = decode(vae, encode(vae, to_tensor(renders), CPU), CPU)
     generated = generate(pplus, [full_caption(s) for s in scenes], range(count), progress=f"captions, {kind}")
-    strips = [torch.cat(list(part[:16]), 1) for part in (to_tensor(renders), restored, to_tensor(generated))]
-    Image.fromarray(torch.cat(strips).numpy()).save(sheets / f"captions-{kind.replace(' ', '-')}.png")
+    shown = [part[:SHOWN] for part in (renders, to_images(restored), generated)]
+    sheet = labelled_grid(shown, row_labels=["renders", "reconstructed", "generated"], cell=64)
+    sheet.save(folder / f"captions-{kind.replace(' ', '-')}.png")
     error = (restored.float() - to_tensor(renders).float()).square().mean().item()
     features = {name: dino.embed(pictures) for name, pictures in
                 (("renders", renders), ("others", others), ("generated", generated))}  # fmt: skip
@@ -110,22 +105,23 @@ def captions(pplus: pp.PPlus, sheets: Path, kind: str, count: int) -> dict[str, 
     }
 
 
-def curves(pplus: pp.PPlus, sheets: Path) -> dict[str, Any]:
+def curves(pplus: pp.PPlus, folder: Path) -> dict[str, Any]:
     """Subset curves over pairs of captions that differ in everything, and where each attribute crosses one half."""
     rng, pairs = random.Random(7), []
     while len(pairs) < PAIRS:
         one, two = (random_test_scene(rng) for _ in range(2))
         if all(a != b for a, b in zip(labels(one), labels(two), strict=True)):
             pairs.append(Pair(said_of(one), said_of(two)))
-    takeovers = subset_takeovers(pplus.layers)
-    shown = [picture for pair in pairs[:8] for t in takeovers for picture in pictures(pplus, [pair], t, [0], CAPTION)]
-    rows = [torch.cat(list(to_tensor(shown[i : i + len(takeovers)])), 1) for i in range(0, len(shown), len(takeovers))]
-    Image.fromarray(torch.cat(rows).numpy()).save(sheets / "subsets.png")
+    takeovers, sizes = subset_takeovers(pplus.layers), [len(subset) for subset in pplus.layers.subsets()]
+    picture_grid(pplus, pairs[:SHOWN_PAIRS], CAPTION).save(folder / "subsets.png")
     scores = measure(pplus, pairs, takeovers, [0], by_classifier(AttributeJudge.load()), form=CAPTION, progress=True)
-    found = intervals(scores, [("object", "colour")])
+    found = intervals(scores, [("object", "style"), ("style", "colour"), ("object", "colour")])
+    takeover_figure(scores, list(map(str, sizes)), "layers that take prompt 2, coarse to fine", PAPER).save(
+        folder / "curves.png"
+    )
     return {
         "pairs": PAIRS,
-        "sizes": [len(subset) for subset in pplus.layers.subsets()],
+        "sizes": sizes,
         "share": {name: [round(float(v), 3) for v in table.mean(0)] for name, table in scores.items()},
         "relative": {name: [round(float(v), 3) for v in relative(table)] for name, table in scores.items()},
         "crossings": {name: [round(v, 3) for v in (i.value, i.low, i.high)] for name, i in found.items()},
@@ -138,67 +134,10 @@ def said_of(scene: Scene) -> dict[str, str]:
     return {**words, "caption": full_caption(scene)}
 
 
-class ConceptScorer:
-    """Similarity to one concept's pictures in the judge DINO's eyes, between floor and ceiling."""
-
-    def __init__(self, pplus: pp.PPlus, name: str) -> None:
-        self.pplus, self.name, self.dino = pplus, name, DinoJudge.load()
-        self.real = self.dino.embed(load_pictures(CONCEPTS / name))
-        places = [BACKGROUNDS[i % len(BACKGROUNDS)] for i in range(PICTURES)]
-        self.ceiling = self.of([render_object_concept(name, place, FRESH + i) for i, place in enumerate(places)])
-
-    def of(self, images: list[Image.Image]) -> float:
-        return subject_similarity(self.real, self.dino.embed(images))
-
-    def prompt(self, text: str, seed: int = 0) -> tuple[float, list[Image.Image]]:
-        """Similarity of sixteen pictures of a prompt, and the pictures."""
-        images = generate(self.pplus, [text] * PICTURES, range(seed, seed + PICTURES))
-        return self.of(images), images
-
-
-def concept(pplus: pp.PPlus, sheets: Path, name: str, seed: int) -> dict[str, Any]:
-    """One inversion with default settings, and the similarity of its pictures."""
-    scorer = ConceptScorer(pplus, name)
-    learned = pp.invert(pplus, CONCEPTS / name, seed=seed)
-    pplus.add(learned)
-    similarity, images = scorer.prompt(f"a photo of a {learned.token}", 1000 * seed)
-    pplus.forget(learned.token)
-    shown = to_tensor([*load_pictures(CONCEPTS / name), *images[:11]])
-    Image.fromarray(torch.cat(list(shown), 1).numpy()).save(sheets / f"concept-{name}-{seed}.png")
-    return {"similarity": round(similarity, 4)}
-
-
-def words(pplus: pp.PPlus, _sheets: Path, name: str) -> dict[str, Any]:
-    """What words do for a concept: floor and ceiling; r of the best caption and of the nearest made-up noun."""
-    scorer = ConceptScorer(pplus, name)
-    class_word = read_note(CONCEPTS / name).class_word
-    floor, _ = scorer.prompt(f"a photo of a {class_word}")
-    tried = {noun: in_words(UNSEEN_OBJECTS[name], noun) for noun in nearest(scorer, OBJECTS)[:TRIED]}
-    scores = {noun: scorer.prompt(text)[0] for noun, text in tried.items()}
-    best, noun = max(scores, key=scores.__getitem__), nearest(scorer, MADE_UP)[0]
-    return {
-        "class_word": class_word,
-        "floor": round(floor, 4),
-        "ceiling": round(scorer.ceiling, 4),
-        "caption": tried[best],
-        "noun": noun,
-        "r_words": round(recovered(scores[best], floor, scorer.ceiling), 3),
-        "r_noun": round(recovered(scorer.prompt(in_words(UNSEEN_OBJECTS[name], noun))[0], floor, scorer.ceiling), 3),
-    }
-
-
-def nearest(scorer: ConceptScorer, nouns: tuple[str, ...]) -> list[str]:
-    """Nouns by how much their figures, painted in the concept's own colours, look like it; the likest first."""
-    look = UNSEEN_OBJECTS[scorer.name]
-    drawn = [paint([replace(look, figure=figures()[noun])], "white", NO_STYLE, random.Random(0)) for noun in nouns]
-    likeness = (scorer.dino.embed(drawn) @ scorer.real.T).mean(1)
-    return [nouns[i] for i in likeness.argsort(descending=True).tolist()]
-
-
-def judges(_pplus: pp.PPlus, _sheets: Path, count: int = 1000) -> dict[str, Any]:
+def judges() -> dict[str, Any]:
     """Zero-shot accuracy of the judge CLIP on renders, nearest-neighbour accuracy of the judge DINO over concepts."""
     clip, dino = ClipJudge.load(), DinoJudge.load()
-    scenes = scenes_of("trained", count)
+    scenes = scenes_of("trained", JUDGED)
     embedded = clip.embed([render(scene, FRESH + i) for i, scene in enumerate(scenes)])
     zero_shot = {}
     for column, name in enumerate(ATTRIBUTES):
@@ -212,22 +151,15 @@ def judges(_pplus: pp.PPlus, _sheets: Path, count: int = 1000) -> dict[str, Any]
     for i, name in enumerate(names):
         fresh = dino.embed([render_object_concept(name, place, FRESH + 50 + j) for j, place in enumerate(BACKGROUNDS)])
         hits += [owner[int(row.argmax())] == i for row in fresh @ known.T]
-    return {"clip_zero_shot": zero_shot, "dino_nearest_neighbour": round(sum(hits) / len(hits), 4)}
+    return {"pictures": JUDGED, "clip_zero_shot": zero_shot, "dino_nearest_neighbour": round(sum(hits) / len(hits), 4)}
 
 
-def parts(count: int) -> dict[str, Callable[[pp.PPlus, Path], dict[str, Any]]]:
-    """Every part of the report by name, in the order they run."""
-    jobs: dict[str, Callable[[pp.PPlus, Path], dict[str, Any]]] = {"judges": judges}
-    jobs["captions/trained"] = lambda pplus, sheets: captions(pplus, sheets, "trained", count)
-    jobs["captions/held out"] = lambda pplus, sheets: captions(pplus, sheets, "held out", count // 2)
-    jobs["curves"] = curves
-    for name in REPORT:
-        jobs[f"words/{name}"] = lambda pplus, sheets, name=name: words(pplus, sheets, name)
-        for seed in (0, 1):
-            jobs[f"concept/{name}/{seed}"] = lambda pplus, sheets, name=name, seed=seed: concept(
-                pplus, sheets, name, seed
-            )
-    return jobs
+def changed_judges() -> list[str]:
+    """Judges whose weights are not those that were frozen before the first score (`card.json`)."""
+    root = Path(package.__file__).parent
+    frozen = json.loads((root / "card.json").read_text("utf-8"))["sha256"]
+    files = {name: next((root / name).glob("*.safetensors")) for name in JUDGES}
+    return [name for name, file in files.items() if hashlib.sha256(file.read_bytes()).hexdigest() != frozen[name]]
 
 
 def speed(threads: int) -> dict[str, Any]:

@@ -7,152 +7,113 @@ in as many one-thread processes as there are cores. At the end `docs/pocket.md`,
 import hashlib
 import json
 import multiprocessing
-import os
-import statistics
+import shutil
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 import promptplus as pp
 from promptplus import pocket as package
-from promptplus.evaluation.metrics import recovered
-from promptplus.pocket.world import ATTRIBUTES
+from promptplus.files import write_atomically
+from promptplus.generation import usual_sampling
+from promptplus.inversion.images import tile
+from promptplus.inversion.run import InversionSettings
+from promptplus.pocket.concepts import REPORT
 
-from . import measures
+from . import bars, measures, recovery
 from .common import Options
 
 DOCS = Path(__file__).parent.parent / "docs"
-BARS = {"object": 0.95, "colour": 0.94, "texture": 0.88, "background": 0.98, "style": 0.94}
-"""What captions have to reach, or within `NEAR` of the same classifier on renders."""
-NEAR = 0.03
-MEAN_R, LEAST_R, NOVEL_R = 0.75, 0.55, 0.5
+PICTURES = DOCS / "pictures" / "pocket"
+Part = Callable[[pp.PPlus], dict[str, Any]]
 
 
-def weights_hash() -> str:
-    """Names the bundled weights: results of other weights are not reused."""
+def parts(count: int, folder: Path) -> dict[str, Part]:
+    """What is measured by name, in the order it runs; the judges come first."""
+    jobs: dict[str, Part] = {"judges": lambda _: measures.judges()}
+    for kind, share in (("trained", count), ("held out", count // 2)):
+        jobs[f"captions/{kind}"] = partial(measures.captions, folder=folder, kind=kind, count=share)
+    jobs["curves"] = partial(measures.curves, folder=folder)
+    for name in REPORT:
+        jobs[f"words/{name}"] = partial(recovery.words, name=name)
+        for seed in bars.SEEDS:
+            jobs[f"concept/{name}/{seed}"] = partial(recovery.learned, folder=folder, name=name, seed=seed)
+    return jobs
+
+
+def asked(options: Options) -> str:
+    """Names the bundled files and the defaults: results of others are not reused."""
     digest = hashlib.sha256()
-    for file in sorted(Path(package.__file__).parent.rglob("*.safetensors")):
+    root = Path(package.__file__).parent
+    for file in sorted([*root.rglob("*.safetensors"), *(root / "concepts").rglob("*.png"), *root.rglob("*.json")]):
         digest.update(file.read_bytes())
+    with pp.PPlus(pp.load("pocket", device="cpu")) as pplus:
+        told = [InversionSettings().model_dump_json(), usual_sampling(pplus.pipe), options.count]
+    digest.update(json.dumps(told).encode())
     return digest.hexdigest()[:12]
 
 
-def work(queue: Any, folder: Path, sheets: Path, count: int) -> None:
+def work(queue: Any, folder: Path, count: int) -> None:
     """Take parts from the queue until it is empty; write each result as soon as it is there."""
     torch.set_num_threads(1)
-    jobs = measures.parts(count)
+    jobs = parts(count, folder)
     with pp.PPlus(pp.load("pocket", device="cpu")) as pplus:
         while (name := queue.get()) is not None:
             began = time.monotonic()
-            result = jobs[name](pplus, sheets)
-            result["seconds"] = round(time.monotonic() - began, 1)
-            path = folder / f"{name.replace('/', '--')}.json"
-            partial = path.with_suffix(".partial")
-            partial.write_text(json.dumps(result, indent=1))
-            os.replace(partial, path)
+            result = {**jobs[name](pplus), "seconds": round(time.monotonic() - began, 1)}
+            write_atomically(folder / f"{name.replace('/', '--')}.json", json.dumps(result, indent=1).encode())
             print(f"{name}: {json.dumps(result)[:160]}", flush=True)
 
 
-def collect(folder: Path) -> dict[str, Any]:
-    return {path.stem.replace("--", "/"): json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+def collect(folder: Path, names: list[str]) -> dict[str, Any]:
+    """The results that are there."""
+    paths = {name: folder / f"{name.replace('/', '--')}.json" for name in names}
+    return {name: json.loads(path.read_text("utf-8")) for name, path in paths.items() if path.exists()}
 
 
-def caption_table(results: dict[str, Any]) -> list[str]:
-    lines = ["| | pictures | " + " | ".join(ATTRIBUTES) + " |", "|---" * (len(ATTRIBUTES) + 2) + "|"]
-    for kind in ("trained", "held out"):
-        part = results[f"captions/{kind}"]
-        for source in ("renders", "reconstructions", "generated"):
-            cells = [f"{v:.3f} [{low:.2f}, {high:.2f}]" for v, low, high in (part[source][a] for a in ATTRIBUTES)]
-            lines.append(f"| {source}, {kind} combinations | {part['pictures']} | {' | '.join(cells)} |")
-    bars = [f"≥ {BARS[a]}" for a in ATTRIBUTES]
-    lines.append(f"| the bar (or within {NEAR} of renders) | | {' | '.join(bars)} |")
-    met = {}
-    for kind in ("trained", "held out"):
-        part = results[f"captions/{kind}"]
-        met[kind] = [
-            part["generated"][a][0] >= BARS[a] or part["generated"][a][0] >= part["renders"][a][0] - NEAR
-            for a in ATTRIBUTES
-        ]
-        lines.append(f"| met, {kind} | | " + " | ".join("yes" if ok else "no" for ok in met[kind]) + " |")
-    return lines
-
-
-def concept_table(results: dict[str, Any]) -> list[str]:
-    lines = ["| concept | class word | floor | ceiling | r, seed 0 | r, seed 1 | r in words | r of the nearest noun |"]
-    lines.append("|---" * 8 + "|")
-    every = []
-    for name in measures.REPORT:
-        words = results[f"words/{name}"]
-        floor, ceiling = words["floor"], words["ceiling"]
-        runs = [recovered(results[f"concept/{name}/{seed}"]["similarity"], floor, ceiling) for seed in (0, 1)]
-        every += runs
-        lines.append(
-            f"| {name} | {words['class_word']} | {floor:.3f} | {ceiling:.3f} "
-            f"| {runs[0]:.2f} | {runs[1]:.2f} | {words['r_words']:.2f} | {words['r_noun']:.2f} |"
-        )
-    mean, spread = statistics.mean(every), statistics.stdev(every)
-    lines.append(f"\nMean r {mean:.2f} ± {spread:.2f} over {len(every)} runs, least {min(every):.2f} "
-                 f"(bars: mean ≥ {MEAN_R}, each ≥ {LEAST_R}; novel: the last two columns ≤ {NOVEL_R}).")  # fmt: skip
-    return lines
-
-
-def write(results: dict[str, Any]) -> None:
-    """`docs/pocket.json` and `docs/pocket.md`."""
-    (DOCS / "pocket.json").write_text(json.dumps(results, indent=1) + "\n")
-    trained, curves, judges = results["captions/trained"], results["curves"], results["judges"]
-    sizes = ", ".join(map(str, curves["sizes"]))
-    text = ["# The pocket model, measured", "", f"`make pocket-report`, weights {results['weights']}.", ""]
-    text += ["## Captions", "", *caption_table(results), ""]
-    text += [f"Autoencoder {trained['psnr']} dB. Fréchet distance in the judge DINO's features {trained['frechet']} "
-             f"(renders against renders {trained['frechet_floor']}).", ""]  # fmt: skip
-    text += ["## Unseen concepts", "", *concept_table(results), "", "## Layers", ""]
-    text += [f"Relative share of prompt 2, given to {sizes} layers, coarse to fine; {curves['pairs']} pairs.", ""]
-    text += [
-        "| | " + " | ".join(map(str, curves["sizes"])) + " | half at subset |",
-        "|---" * (len(curves["sizes"]) + 2) + "|",
-    ]
-    for name, row in curves["relative"].items():
-        value, low, high = curves["crossings"][name]
-        text.append(f"| {name} | " + " | ".join(f"{v:.2f}" for v in row) + f" | {value:.2f} [{low:.2f}, {high:.2f}] |")
-    value, low, high = curves["crossings"]["object < colour"]
-    text += ["", f"Colour crosses one half {value:.2f} [{low:.2f}, {high:.2f}] subsets after the object.", ""]
-    text += ["## Judges", "", f"CLIP, zero-shot on renders: {judges['clip_zero_shot']}. "
-             f"DINO, nearest neighbour over unseen concepts: {judges['dino_nearest_neighbour']}."]  # fmt: skip
-    speed = results["speed"]
-    (batch, batch_usual), (alone, alone_usual) = speed["picture_in_batch"], speed["picture_alone"]
-    text += ["", "## Size and speed", "", f"{results['size']['all']} MB in all. On {speed['threads']} threads, with "
-             f"guidance: {batch} s per picture in batches of 16 and {alone} s alone with 25 steps, {batch_usual} s and "
-             f"{alone_usual} s with the usual {speed['usual_steps']}; an XTI step of batch 8 "
-             f"{speed['xti_step']} s."]  # fmt: skip
-    (DOCS / "pocket.md").write_text("\n".join(text) + "\n")
-
-
-def run(options: Options) -> None:
-    """Measure what is not measured yet, then write the report."""
-    weights = weights_hash()
-    folder, sheets = options.work / f"report-{weights}", DOCS / "pictures"
-    folder.mkdir(parents=True, exist_ok=True)
-    sheets.mkdir(exist_ok=True)
-    waiting = [name for name in measures.parts(options.count) if name not in collect(folder)]
+def share_out(waiting: list[str], folder: Path, options: Options) -> None:
+    """Do the parts in one-thread processes."""
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
-    for name in waiting:
+    for name in [*waiting, *[None] * options.threads]:
         queue.put(name)
-    workers = [
-        context.Process(target=work, args=(queue, folder, sheets, options.count)) for _ in range(options.threads)
-    ]
+    workers = [context.Process(target=work, args=(queue, folder, options.count)) for _ in range(options.threads)]
     for worker in workers:
-        queue.put(None)
         worker.start()
     for worker in workers:
         worker.join()
-    results = collect(folder)
-    missing = [name for name in waiting if name not in results]
-    if missing:
+
+
+def write(results: dict[str, Any], folder: Path) -> None:
+    """`docs/pocket.json`, `docs/pocket.md` and its pictures."""
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    rows = [Image.open(folder / f"{name}-{bars.SEEDS[0]}.png").convert("RGB") for name in REPORT]
+    tile(rows, 1).save(PICTURES / "concepts.png", optimize=True)
+    for name in ("captions-trained", "captions-held-out", "subsets", "curves"):
+        shutil.copyfile(folder / f"{name}.png", PICTURES / f"{name}.png")
+    told = {"bars": [bar._asdict() for bar in bars.bars(results)], **results}
+    write_atomically(DOCS / "pocket.json", (json.dumps(told, indent=1) + "\n").encode())
+    write_atomically(DOCS / "pocket.md", bars.markdown(results).encode())
+
+
+def run(options: Options) -> None:
+    """Measure what is not measured yet, then write the report; speed is measured anew every time."""
+    if changed := measures.changed_judges():
+        raise RuntimeError(f"{', '.join(changed)}: other weights than those frozen in card.json; assemble anew")
+    key = asked(options)
+    folder = options.work / f"report-{key}"
+    folder.mkdir(parents=True, exist_ok=True)
+    names = list(parts(options.count, folder))
+    if waiting := [name for name in names if name not in collect(folder, names)]:
+        share_out(waiting, folder, options)
+    results = collect(folder, names)
+    if missing := [name for name in names if name not in results]:
         raise RuntimeError(f"these parts failed: {', '.join(missing)}")
-    if "speed" not in results:
-        results["speed"] = measures.speed(options.threads)
-        (folder / "speed.json").write_text(json.dumps(results["speed"]))
-    write({"weights": weights, "size": measures.size(), **results})
-    print((DOCS / "pocket.md").read_text())
+    results |= {"weights": key, "size": measures.size(), "speed": measures.speed(options.threads)}
+    write(results, folder)
+    print((DOCS / "pocket.md").read_text("utf-8"))

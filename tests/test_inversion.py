@@ -89,11 +89,13 @@ class PlainTextualInversion:
         with torch.no_grad():
             self.table[self.row] = self.table[pipe.tokenizer.convert_tokens_to_ids(f"{word}</w>")]
 
-    def train(self, cache: LatentCache, steps: int, batch: int, token: str) -> Tensor:
+    def train(
+        self, cache: LatentCache, steps: int, batch: int, token: str, betas: tuple[float, float] = (0.9, 0.999)
+    ) -> Tensor:
         from diffusers import DDPMScheduler
 
         scheduler = DDPMScheduler.from_config(self.pipe.scheduler.config)
-        optimiser = torch.optim.AdamW([self.table], lr=0.005, weight_decay=0.0)
+        optimiser = torch.optim.AdamW([self.table], lr=0.005, betas=betas, weight_decay=0.0)
         for step in range(steps):
             draws = draw(cache, f"0/{token}", step, batch)
             ids = self.pipe.tokenizer(
@@ -114,11 +116,12 @@ class PlainTextualInversion:
         return self.table[self.row].detach()
 
 
-def test_ti_equals_plain_stock_textual_inversion_in_float64(cache: LatentCache) -> None:
+@pytest.mark.parametrize("betas", [(0.9, 0.999), (0.8, 0.95)])
+def test_ti_equals_plain_stock_textual_inversion_in_float64(cache: LatentCache, betas: tuple[float, float]) -> None:
     stock = pp.load("pocket", device="cpu", dtype=torch.float64)
     ours = pp.load("pocket", device="cpu", dtype=torch.float64)
-    oracle = PlainTextualInversion(stock, "<x>", "house").train(cache, steps=10, batch=2, token="<x>")
-    settings = InversionSettings(method="ti", steps=10, batch_size=2)
+    oracle = PlainTextualInversion(stock, "<x>", "house").train(cache, 10, 2, "<x>", betas)
+    settings = InversionSettings(method="ti", steps=10, batch_size=2, beta1=betas[0], beta2=betas[1])
     with pp.PPlus(ours) as pplus, frozen(ours.unet, ours.text_encoder):
         start = initial_rows(pplus, "house", settings)
         blank = pp.Concept("<x>", start.expand(16, -1, -1), pplus.layers, tying="all")

@@ -68,7 +68,7 @@ def study(pplus: PPlus, plan: Plan, *, progress: bool = True, **sampling: Any) -
 
     if "subsets" in plan.parts:
         found, sizes = scores(subset_takeovers(layers)), [str(len(subset)) for subset in layers.subsets()]
-        figure = _curves(found, sizes, "layers that take prompt 2, coarse to fine", PAPER)
+        figure = takeover_figure(found, sizes, "layers that take prompt 2, coarse to fine", PAPER)
         sections.append(_crossing_section("From coarse to fine", READING, figure, found, values, "halfway"))
         grid = picture_grid(pplus, pairs[:SHOWN], plan.form, **sampling)
         sections.append(Section("The same pictures", "Prompt 2 takes over from the left to the right.", [Figure(grid)]))
@@ -77,7 +77,7 @@ def study(pplus: PPlus, plan: Plan, *, progress: bool = True, **sampling: Any) -
     if "steps" in plan.parts:
         takeovers = step_takeovers(layers)
         found, ticks = scores(takeovers), [f"{1 - takeover.start:.0%}" for takeover in takeovers]
-        figure = _curves(found, ticks, "last denoising steps that take prompt 2", None)
+        figure = takeover_figure(found, ticks, "last denoising steps that take prompt 2", None)
         text = "All layers, from a denoising step on."
         sections.append(_crossing_section("Layers or steps?", text, figure, found, values, "halfway_by_steps"))
         values["steps"] = {name: _curve(table) for name, table in found.items()}
@@ -112,9 +112,10 @@ def _names_of(layers: LayerMap) -> list[str]:
     return [f"{len(subset)} layers" for subset in layers.subsets()]
 
 
-def _curves(
+def takeover_figure(
     scores: Mapping[str, np.ndarray], ticks: Sequence[str], xlabel: str, paper: Mapping[str, Sequence[float]] | None
 ) -> Image.Image:
+    """Relative curves of ``[pair, takeover]`` scores, with bands; the paper's beside them if as long."""
     found = {}
     for name, table in scores.items():
         low, high = bands(table)

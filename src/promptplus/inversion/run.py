@@ -41,6 +41,8 @@ class TrainingSettings(BaseModel):
         jitter: copies of each picture in other colours, besides itself (our choice).
         schedule: of the learning rate: ``constant`` (paper), or ``cosine`` down to nothing at the last step.
         warmup: steps over which it rises.
+        beta1, beta2: AdamW's decay rates of the gradient's mean and square; below their usual values it forgets the
+            large gradients of the first steps sooner, which matters where there are few (docs/log.md).
         stratified, antithetic, timestep_bias: see ``draws.DrawRule``.
     """
 
@@ -56,6 +58,8 @@ class TrainingSettings(BaseModel):
     jitter: int = Field(default=0, ge=0)
     schedule: Schedule = "constant"
     warmup: int = Field(default=0, ge=0)
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    beta2: float = Field(default=0.999, gt=0, lt=1)
     stratified: bool = False
     antithetic: bool = False
     timestep_bias: float = Field(default=1.0, gt=0)
@@ -86,6 +90,8 @@ class TrainingOptions(TypedDict, total=False):
     jitter: int
     schedule: Schedule
     warmup: int
+    beta1: float
+    beta2: float
     stratified: bool
     antithetic: bool
     timestep_bias: float

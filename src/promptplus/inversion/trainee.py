@@ -36,6 +36,7 @@ class Trainee(ABC):
         self.step = 0
         parameters = list(self.weights.values())
         options: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": weight_decay, "fused": True}
+        options["betas"] = (settings.beta1, settings.beta2)
         self.optimiser: Any = torch.optim.AdamW(parameters, **options)
         self.sound = torch.ones((), dtype=torch.bool, device=parameters[0].device)
 
