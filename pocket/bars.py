@@ -17,6 +17,14 @@ CLIP, DINO = 0.9, 0.9
 MEGABYTES, BATCH_SECONDS, ALONE_SECONDS, STEP_SECONDS = 30.0, 0.6, 2.0, 0.3
 KINDS = ("trained", "held out")
 SEEDS = (0, 1)
+CONCEPTS = """\
+XTI by default settings. r = (similarity - floor) / (ceiling - floor): similarity of sixteen photos to the five
+pictures, mean pairwise cosine of the judge DINO; floor: photos of the class word, the named shape that looks most like
+it; ceiling: fresh renders in the same places. In words: the best caption of the three nearest nouns, in the concept's
+own colours and texture; of a noun: of the three nearest made-up ones. That judge sees colours before shapes, so a
+second one is asked for the shape alone: the share of the photos that are nearest, in the attribute judge's features, to
+renders of this concept among all 24 unseen ones in the same colours (in brackets: of fresh renders). Below: the five
+pictures, then what was learned."""
 INERT = 0.05
 """A share of prompt 2 that is too small to see (our choice)."""
 
@@ -134,15 +142,11 @@ def _concepts(results: Mapping[str, Any]) -> str:
         found = [f"{r:.2f}" for r in recoveries(results, name)]
         numbers = [f"{words[key]:.3f}" for key in ("floor", "ceiling")]
         said = f"{words['r_words']:.2f} ({words['caption']})", f"{words['r_noun']:.2f} ({words['noun']})"
-        rows.append((name, words["class_word"], *numbers, *found, *said))
-    head = ("concept", "class word", "floor", "ceiling", "r, seed 0", "r, seed 1", "r in words", "r of a made-up noun")
-    text = (
-        "XTI by default settings. r = (similarity - floor) / (ceiling - floor): similarity of sixteen photos to the "
-        "five pictures, mean pairwise cosine of the judge DINO; floor: photos of the class word, the named shape that "
-        "looks most like it; ceiling: fresh renders in the same places. In words: the best caption of the three "
-        "nearest nouns, in the concept's own colours and texture. Below: the five pictures, then what was learned."
-    )
-    return f"{text}\n\n{_table(head, rows)}"
+        seen = [results[f"concept/{name}/{seed}"]["recognised"] for seed in SEEDS]
+        shape = f"{statistics.mean(seen):.2f} ({words['recognised']:.2f})"
+        rows.append((name, words["class_word"], *numbers, *found, shape, *said))
+    head = ("concept", "class word", "floor", "ceiling", "r, seed 0", "r, seed 1", "shape", "r in words", "r of a noun")
+    return f"{CONCEPTS}\n\n{_table(head, rows)}"
 
 
 def _layers(curves: Mapping[str, Any]) -> str:

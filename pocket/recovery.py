@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 
 import promptplus as pp
 from promptplus.analysis.mixing import in_words
-from promptplus.evaluation.judges import DinoJudge
+from promptplus.evaluation.judges import AttributeJudge, DinoJudge
 from promptplus.evaluation.metrics import recovered, subject_similarity
 from promptplus.evaluation.tasks import Learner, Method, Task
 from promptplus.generation import generate
@@ -22,7 +23,15 @@ from promptplus.pocket import CONCEPTS
 from promptplus.pocket.captions import with_article
 from promptplus.pocket.painting import paint
 from promptplus.pocket.scenes import figures
-from promptplus.pocket.world import MADE_UP, NO_STYLE, OBJECTS, UNSEEN_OBJECTS, render_object_concept
+from promptplus.pocket.world import (
+    BACKGROUNDS,
+    MADE_UP,
+    NO_STYLE,
+    OBJECTS,
+    UNSEEN_OBJECTS,
+    render_mixture,
+    render_object_concept,
+)
 
 from .assemble import CONCEPT_BACKGROUNDS
 
@@ -51,13 +60,31 @@ class Scorer:
 
     def ceiling(self) -> float:
         """Of fresh renders, in the places and poses that the real pictures have."""
+        return self.of(self.renders())
+
+    def renders(self) -> list[Image.Image]:
+        """Fresh ones, as many as photos are made."""
         places = [CONCEPT_BACKGROUNDS[i % len(CONCEPT_BACKGROUNDS)] for i in range(PICTURES)]
-        return self.of([render_object_concept(self.name, place, FRESH + i) for i, place in enumerate(places)])
+        return [render_object_concept(self.name, place, FRESH + i) for i, place in enumerate(places)]
 
     def said(self, what: str, seed: int = 0) -> tuple[float, list[Image.Image]]:
         """Of sixteen photos of what a text names, and the photos."""
         images = generate(self.pplus, [f"a photo of {what}"] * PICTURES, range(seed, seed + PICTURES))
         return self.of(images), images
+
+    def recognised(self, images: list[Image.Image]) -> float:
+        """Share whose shape is the concept's: the nearest, in the attribute judge's features, of all unseen ones.
+
+        All are drawn in the concept's own colours and texture, so that only the shape can tell them apart.
+        """
+        judge, places = AttributeJudge.load(), BACKGROUNDS
+        drawn = [
+            [render_mixture(shape, self.name, place, FRESH + 100 + i) for i, place in enumerate(places)]
+            for shape in UNSEEN_OBJECTS
+        ]
+        likeness = torch.stack([(judge.embed(images) @ judge.embed(renders).T).mean(1) for renders in drawn], 1)
+        own = list(UNSEEN_OBJECTS).index(self.name)
+        return (likeness.argmax(1) == own).float().mean().item()
 
     def best(self, nouns: tuple[str, ...]) -> tuple[float, str]:
         """The best of the nearest nouns, each said with the concept's own colours and texture; and that text."""
@@ -80,7 +107,7 @@ def learned(pplus: pp.PPlus, folder: Path, name: str, seed: int) -> dict[str, An
     similarity, images = scorer.said(f"a {concept.token}", 1000 * seed)
     pplus.forget(concept.token)
     tile([*scorer.pictures, *images[:SHOWN]], len(scorer.pictures) + SHOWN).save(folder / f"{name}-{seed}.png")
-    return {"similarity": round(similarity, 4)}
+    return {"similarity": round(similarity, 4), "recognised": scorer.recognised(images)}
 
 
 def words(pplus: pp.PPlus, name: str) -> dict[str, Any]:
@@ -95,6 +122,7 @@ def words(pplus: pp.PPlus, name: str) -> dict[str, Any]:
         "ceiling": round(ceiling, 4),
         "caption": caption,
         "noun": noun,
+        "recognised": scorer.recognised(scorer.renders()),
         "r_words": round(recovered(said, floor, ceiling), 3),
         "r_noun": round(recovered(made_up, floor, ceiling), 3),
     }

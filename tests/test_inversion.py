@@ -121,7 +121,9 @@ def test_ti_equals_plain_stock_textual_inversion_in_float64(cache: LatentCache, 
     stock = pp.load("pocket", device="cpu", dtype=torch.float64)
     ours = pp.load("pocket", device="cpu", dtype=torch.float64)
     oracle = PlainTextualInversion(stock, "<x>", "house").train(cache, 10, 2, "<x>", betas)
-    settings = InversionSettings(method="ti", steps=10, batch_size=2, beta1=betas[0], beta2=betas[1])
+    settings = InversionSettings(
+        method="ti", steps=10, batch_size=2, beta1=betas[0], beta2=betas[1], templates="picture"
+    )
     with pp.PPlus(ours) as pplus, frozen(ours.unet, ours.text_encoder):
         start = initial_rows(pplus, "house", settings)
         blank = pp.Concept("<x>", start.expand(16, -1, -1), pplus.layers, tying="all")

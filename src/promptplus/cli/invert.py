@@ -70,7 +70,7 @@ def invert(
         int | None, typer.Option(help="Copies of each picture in other colours; default 0.", rich_help_panel=HOW)
     ] = None,
     templates: Annotated[
-        Templates | None, typer.Option(help="A template per batch or picture (default).", rich_help_panel=HOW)
+        Templates | None, typer.Option(help="A template per batch (default) or picture.", rich_help_panel=HOW)
     ] = None,
     micro_batch: Annotated[
         int | None, typer.Option(help="Pictures in memory at once; default: all.", rich_help_panel=HOW)

@@ -87,8 +87,8 @@ QUICK = Size(
     runs=1,
     methods=(
         NOTHING,
-        Method("xti", {"templates": "batch"}, (100,)),
-        Method("ti", {"method": "ti", "templates": "batch"}, (100,)),
+        Method("xti", {}, (100,)),
+        Method("ti", {"method": "ti"}, (100,)),
     ),
     ours=("xti", 100),
     rival=("ti", 100),

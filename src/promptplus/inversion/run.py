@@ -102,7 +102,8 @@ class InversionSettings(TrainingSettings):
 
     Attributes:
         tying: which layers share a row; default: none for ``xti``, all for ``ti``.
-        templates: one caption template for a step's whole batch (``batch``), or one for each picture.
+        templates: one caption template for a step's whole batch (``batch``), or one for each ``picture``, which costs
+            more and learns as much (docs/log.md). The paper does not say.
         constraint: where rows may lie, see ``geometry.RowSpace``.
         density: weight of the rows' mean log density among words, which is added to what is maximised (the paper mixes
             with such a term, its formula is not known; ours is ``density.TokenDensity``).
@@ -115,7 +116,7 @@ class InversionSettings(TrainingSettings):
     batch_size: int = Field(default=8, ge=1)
     learning_rate: float = Field(default=0.005, gt=0)
     vectors: int = Field(default=1, ge=1)
-    templates: Templates = "picture"
+    templates: Templates = "batch"
     tying: Tying | None = None
     constraint: Constraint = "none"
     density: float = Field(default=0.0, ge=0)
