@@ -16,15 +16,15 @@ from .words import PLAIN, made_up_names
 
 UNSEEN_STYLES = tuple(UNSEEN_FINISHES)
 COMPOSED: tuple[tuple[int, RGB, RGB, str], ...] = (
-    (2, (60, 190, 230), (150, 220, 110), PLAIN),
+    (2, (160, 110, 150), (60, 190, 230), PLAIN),
     (9, (245, 200, 70), (190, 60, 90), PLAIN),
     (19, (60, 175, 170), (240, 190, 60), PLAIN),
     (21, (230, 160, 60), (150, 45, 80), "dotted"),
-    (32, (60, 175, 170), (200, 80, 110), PLAIN),
+    (32, (250, 140, 120), (20, 100, 120), PLAIN),
     (40, (80, 140, 235), (250, 150, 70), PLAIN),
-    (42, (200, 80, 110), (140, 230, 190), PLAIN),
+    (42, (205, 165, 115), (160, 110, 150), PLAIN),
     (48, (120, 190, 80), (120, 60, 150), "striped"),
-    (54, (190, 180, 110), (60, 190, 230), PLAIN),
+    (54, (190, 180, 110), (110, 20, 60), PLAIN),
     (65, (240, 130, 180), (70, 130, 90), PLAIN),
 )
 """Seed, body, trim, texture: two tones, none of them quite a named colour; seeds picked by eye for their variety."""

@@ -178,18 +178,18 @@ UNSEEN: dict[str, Figure] = {
 LOOKS: dict[str, tuple[RGB, RGB, str]] = {
     "robot": ((70, 200, 190), (235, 90, 150), "plain"),
     "teapot": ((90, 60, 170), (250, 200, 40), "dotted"),
-    "umbrella": ((200, 80, 110), (140, 230, 190), "plain"),
+    "umbrella": ((110, 20, 60), (140, 230, 190), "plain"),
     "snail": ((60, 175, 170), (175, 160, 235), "plain"),
     "key": ((230, 190, 50), (60, 110, 220), "plain"),
     "penguin": ((50, 70, 150), (255, 190, 205), "plain"),
     "octopus": ((245, 115, 165), (120, 70, 185), "plain"),
-    "windmill": ((205, 165, 115), (60, 190, 230), "plain"),
+    "windmill": ((20, 100, 120), (255, 195, 150), "plain"),
     "camera": ((165, 105, 70), (130, 225, 190), "plain"),
     "helicopter": ((140, 230, 190), (110, 125, 150), "plain"),
     "dinosaur": ((95, 180, 80), (245, 130, 40), "dotted"),
-    "hourglass": ((190, 180, 110), (70, 200, 190), "plain"),
+    "hourglass": ((110, 130, 80), (255, 195, 150), "plain"),
     "lighthouse": ((240, 235, 220), (220, 50, 50), "plain"),
-    "guitar": ((140, 230, 190), (110, 20, 60), "plain"),
+    "guitar": ((60, 190, 230), (110, 20, 60), "plain"),
 }
 """Body colour, trim colour and texture of each: together with the shape, the concept.
 
