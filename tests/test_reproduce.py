@@ -101,7 +101,7 @@ def test_long_trainings_stand_for_short_ones(pplus: pp.PPlus, tmp_path: Path) ->
     tasks = Reproduction(pplus, "pocket", size, FOLDERS, tmp_path, lambda _: None).tasks
     tied = [(task.concept.name, task.seed, task.method.steps) for task in tasks if task.method.name == "ti"]
     assert tied == [("robot", 0, (1, 2)), ("robot", 1, (1,)), ("teapot", 0, (1,)), ("teapot", 1, (1,))]
-    _, steps = size.work(8, 16)
+    _, steps = size.work(pplus.layers, 65)
     assert steps == sum(task.method.steps[-1] for task in tasks)
 
 
@@ -115,9 +115,9 @@ def test_tasks_of_others_are_waited_for(pplus: pp.PPlus, tmp_path: Path, monkeyp
 
 
 def test_the_estimate_counts_what_is_done(pplus: pp.PPlus) -> None:
-    pictures, steps = QUICK.work(len(pplus.layers.subsets()), len(pplus.layers))
+    pictures, steps = QUICK.work(pplus.layers, 65)
     assert steps == 4 * 100 * 2
-    assert pictures == 64 * 8 + 32 + 2 * 4 * (8 + 3) + 3 * 4 * 2 * 16
+    assert pictures == 64 * 8 + 2 * 65 + 32 + 2 * 4 * (8 + 3) + 3 * 4 * 2 * 16
 
 
 def test_a_study_is_read_as_it_was_written(pplus: pp.PPlus, tmp_path: Path) -> None:
@@ -179,11 +179,15 @@ def test_claims_follow_from_numbers() -> None:
 
 def test_claims_of_studies() -> None:
     halfway = {"object < style": [1, 0.5, 2], "style < colour": [-1, -2, -0.5], "object < colour": [3, 2, 4]}
-    values = {"halfway": halfway, "pairs": 64}
+    own: dict[str, Any] = {"halfway": halfway}
+    values: dict[str, Any] = {"by_judge": {"classifier": own, "clip": {}}, "pairs": 64}
     assert [claim.holds for claim in claims.layers(told(values))] == ["yes", "no", "yes", "not measured"]
     for steps, holds in (([0, -1, 1], "yes"), ([-3, -3.5, -2.5], "undecided"), ([-5, -6, -4.5], "no")):
-        found = claims.layers(told({**values, "halfway_by_steps": {"object < colour": steps}}))
-        assert found[-1].holds == holds
+        own["halfway_by_steps"] = {"object < colour": steps}
+        assert claims.layers(told(values))[-1].holds == holds
+    for both, holds in (([0.7, 0.6, 0.8], "yes"), ([0.55, 0.4, 0.6], "undecided"), ([0.3, 0.2, 0.4], "no")):
+        own["split"] = {"both": both, "pictures": 65}
+        assert claims.layers(told(values))[-1].holds == holds
     names = "abcdef"
     rows = {"TI rows": dict.fromkeys(names, -90.0), "XTI rows": {name: -50.0 - i for i, name in enumerate(names)}}
     dense = {"log_density": {"words": [0.0, 1, 2]}, "by_concept": rows}

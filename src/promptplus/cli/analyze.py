@@ -23,7 +23,7 @@ def attributes(
     pairs: Annotated[int, typer.Option(min=2, help="Prompt pairs.")] = 64,
     seeds: Annotated[int, typer.Option(min=1, help="Pictures of each.")] = 1,
     judge: Annotated[
-        Literal["classifier", "clip"] | None, typer.Option(help="Default: the pocket's classifier, else clip.")
+        Literal["classifier", "clip", "both"] | None, typer.Option(help="Default: both on the pocket, else clip.")
     ] = None,
     colours: Listed = None,
     objects: Listed = None,
@@ -38,17 +38,21 @@ def attributes(
 ) -> None:
     """Which layer decides what: prompt 2 takes over layers, coarse to fine, or denoising steps."""
     from promptplus.evidence import attributes as evidence
-    from promptplus.evidence.defaults import score_for, words_for
+    from promptplus.evidence.defaults import judges_for, words_for
 
     out = _folder(out, "attributes")
     with spoken_warnings():
         pplus = open_model(model, device, dtype)
         words = words_for(pplus.pipe, _words(colours, objects, styles))
-        plan = evidence.Plan(words, score_for(pplus.pipe, judge), pairs, seeds)
+        plan = evidence.Plan(words, judges_for(pplus.pipe, judge, words), pairs, seeds)
         study = evidence.study(pplus, plan, steps=steps, guidance=guidance)
-    halfway = study.values["halfway"]
-    words_said = "; ".join(f"{name} {v:.2f} [{low:.2f}, {high:.2f}]" for name, (v, low, high) in halfway.items())
-    _finish(study, out, {"halfway": halfway}, f"halfway, in subsets: {words_said}", as_json)
+    halfway = {judge: own["halfway"] for judge, own in study.values["by_judge"].items()}
+    said = [
+        f"halfway, in subsets, judge {judge}: "
+        + "; ".join(f"{name} {v:.2f} [{low:.2f}, {high:.2f}]" for name, (v, low, high) in own.items())
+        for judge, own in halfway.items()
+    ]
+    _finish(study, out, {"halfway": halfway}, "\n".join(said), as_json)
 
 
 @app.command("attention")

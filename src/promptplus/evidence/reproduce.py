@@ -22,7 +22,7 @@ from promptplus.evaluation.matrix import Matrix
 from promptplus.evaluation.tasks import Task
 from promptplus.evidence import attention, attributes, claims, evaluation, mixing, tokens
 from promptplus.evidence.claims import Claim
-from promptplus.evidence.defaults import asked_prompts, is_pocket, score_for, scorer_for, words_for
+from promptplus.evidence.defaults import asked_prompts, is_pocket, judges_for, scorer_for, words_for
 from promptplus.evidence.sizes import COMPARISONS, Size
 from promptplus.evidence.study import Study, to_csv, to_markdown
 from promptplus.files import make_folder, write_atomically
@@ -95,7 +95,8 @@ class Reproduction:
         self.pplus, self.source, self.size, self.say, self.sampling = pplus, source, size, say, sampling
         self.concepts, self.folder = concepts[: size.concepts], make_folder(folder)
         scorer = scorer_for(pplus.pipe, per_prompt=size.per_prompt)
-        self.matrix = Matrix(pplus, source, scorer, make_folder(folder / "methods"))
+        self.matrix_folder = make_folder(folder / "methods")
+        self.matrix = Matrix(pplus, source, scorer, self.matrix_folder)
         self.words = words_for(pplus.pipe, {})
         self.judged = is_pocket(pplus.pipe) and all(one.name in UNSEEN_OBJECTS for one in self.concepts)
 
@@ -170,7 +171,7 @@ class Reproduction:
 
     def estimate(self) -> str:
         """How long all of it takes here, in words, from one batch of pictures and a few training steps."""
-        pictures, steps = self.size.work(len(self.pplus.layers.subsets()), len(self.pplus.layers))
+        pictures, steps = self.size.work(self.pplus.layers, len(self.words["object"]))
         trained = next(method for method in self.size.methods if method.name == self.size.ours[0])
         start = time.perf_counter()
         generate(self.pplus, [mixing.PROMPT.format("house")] * BATCH, range(BATCH))
@@ -184,8 +185,8 @@ class Reproduction:
         return f"about {hours:.1f} hours if nothing is there yet ({each})"
 
     def _attributes(self) -> Study:
-        size, score = self.size, score_for(self.pplus.pipe, None)
-        plan = attributes.Plan(self.words, score, size.pairs, size.pair_seeds, parts=size.parts)
+        size, judges = self.size, judges_for(self.pplus.pipe, None, self.words)
+        plan = attributes.Plan(self.words, judges, size.pairs, size.pair_seeds, parts=size.parts)
         return attributes.study(self.pplus, plan, **self.sampling)
 
     def _attention(self) -> Study:

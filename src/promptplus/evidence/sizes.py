@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from promptplus.analysis.attributes import single_takeovers
 from promptplus.evaluation.tasks import WORD, Method, Task
 from promptplus.evidence import attributes, claims
 from promptplus.inversion.presets import PRESETS
+from promptplus.layers import LayerMap
 
 PROMPTS = 16  # about as many as the lists of prompts.py have
 DENSITIES = (0.002, 0.02)  # a peer's weight of the regulariser, and ten times that (our choice)
@@ -56,10 +58,13 @@ class Size:
                     tasks.append(Task(concept, long.get(method.name, method) if longer else method, seed))
         return tasks
 
-    def work(self, subsets: int, layers: int) -> tuple[int, int]:
-        """Pictures drawn and training steps taken, roughly."""
-        columns = {"subsets": subsets, "steps": subsets, "single": layers + 2, "windows": 3 * attributes.WINDOWS + 2}
+    def work(self, layers: LayerMap, objects: int) -> tuple[int, int]:
+        """Pictures drawn and training steps taken, roughly; ``objects``: how many words there are for them."""
+        subsets = len(layers.subsets())
+        columns = {"subsets": subsets, "steps": subsets, "single": len(single_takeovers(layers))}
+        columns |= {"windows": 3 * attributes.WINDOWS + 2, "split": 0}
         pictures = self.pairs * self.pair_seeds * sum(columns[part] for part in self.parts)
+        pictures += 2 * objects * self.pair_seeds * ("split" in self.parts)
         pictures += self.prompts * self.prompt_seeds + self.mixes * self.mix_seeds * (
             subsets + 3 + len(self.regularised)
         )
@@ -80,7 +85,7 @@ QUICK = Size(
     name="quick",
     pairs=64,
     pair_seeds=1,
-    parts=("subsets",),
+    parts=("subsets", "split"),
     prompts=32,
     prompt_seeds=1,
     concepts=4,
