@@ -1,5 +1,6 @@
 """The verb that measures layers: analyze attributes, attention, density."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -113,6 +114,7 @@ def density(
 def mixing(
     concept: Annotated[list[Path], typer.Argument(help="Two or more concept files; each lends the next its shape.")],
     seeds: Annotated[int, typer.Option(min=1, help="Pictures of each mix.")] = 4,
+    interpolate: Annotated[bool, typer.Option("--interpolate", help="Show places between the two, too.")] = False,
     out: Out = None,
     model: Model = "pocket",
     device: Device = None,
@@ -122,6 +124,7 @@ def mixing(
     """One concept's shape with another's looks, at every split; judged where the pocket knows the truth."""
     from promptplus import Concept
     from promptplus.errors import ConceptError
+    from promptplus.evidence import between
     from promptplus.evidence import mixing as evidence
     from promptplus.evidence.defaults import is_pocket
     from promptplus.pocket.world import UNSEEN_OBJECTS
@@ -136,9 +139,11 @@ def mixing(
         pplus = open_model(model, device, dtype)
         known = is_pocket(pplus.pipe) and all(name in UNSEEN_OBJECTS for name in names)
         if known:
-            study = evidence.study(pplus, {"XTI": loaded}, pairs, range(seeds), {})
+            study = evidence.study(pplus, {"XTI": loaded}, pairs, seeds, {})
         else:
-            study = evidence.unjudged(pplus, loaded, pairs, range(seeds))
+            study = evidence.unjudged(pplus, loaded, pairs, seeds)
+        if interpolate:
+            study = replace(study, sections=[*study.sections, between.section(pplus, loaded, pairs)])
     success = study.values.get("success", {})
     said = "; ".join(f"{way}: {sum(shares) / len(shares):.0%}" for way, shares in success.items())
     _finish(study, out, {"success": success}, said or "not judged: there is no ground truth for these", as_json)

@@ -153,8 +153,9 @@ def density(study: Study) -> list[Claim]:
     ]
 
 
+HELPS = "yes (the density term helps)"
 MIXING = {
-    "regularised": ("“{}” succeeds more often than “{}”", "yes (the density term helps)"),
+    "regularised": ("“{}” succeeds more often than “{}”", HELPS),
     "rival": ("“{1}” succeeds more often than “{0}”", "shown in figures"),
     "ceiling": ("“{1}” succeeds more often than “{0}”, the most that words can say", "not in the paper"),
 }
@@ -177,6 +178,17 @@ def mixing(study: Study) -> list[Claim]:
         measured = f"{shares}: {_short(gain, '+.2f')}; {len(success[ours])} pairs"
         claims.append(Claim(says.format(way, ours), paper, measured, verdict(gain, units=len(success[ours]))))
     return claims
+
+
+def several(study: Study, ours: str, rival: str) -> list[Claim]:
+    """Whether pictures of two concepts are more like both of them with one method than with the other."""
+    found = study.values["by_method"]
+    gain = mean_interval([a["together"] - b["together"] for a, b in zip(found[ours], found[rival], strict=True)])
+    shares = [f"{np.mean([one['both'] for one in found[method]]):.0%}" for method in (ours, rival)]
+    pairs = len(found[ours])
+    measured = f"likeness {_short(gain, '+.3f')}; both are seen in {shares[0]} against {shares[1]}; {pairs} pairs"
+    says = f"Two concepts in one prompt are more like themselves with {ours} than with {rival}"
+    return [Claim(says, "not in the paper", measured, verdict(gain, units=pairs))]
 
 
 def _interval(numbers: Any) -> Interval | None:
