@@ -7,7 +7,7 @@ import promptplus as pp
 from promptplus.analysis.mixing import DRAWN, SEED, MixJudge, disjoint, known_objects
 from promptplus.evaluation.judges import AttributeJudge
 from promptplus.evaluation.scoring import SEEDS_APART, Scorer
-from promptplus.evaluation.several import compare_likeness, likeness_of, two_in_one
+from promptplus.evaluation.several import bars, compare_likeness, likeness_of, two_in_one
 from promptplus.evidence import mixing
 from promptplus.generation import knowing
 from promptplus.pocket.concepts import DEV
@@ -64,15 +64,20 @@ def test_a_study_says_that_its_pairs_share_concepts(pplus: pp.PPlus, monkeypatch
     assert study.values["seeds"] == [[0], [SEEDS_APART]]
 
 
-def test_both_are_there_where_each_is_liker_than_the_others_pictures() -> None:
-    """Two concepts as two directions; the third is what they share."""
+def test_both_are_there_above_both_bars() -> None:
+    """Two concepts as two directions, which have nothing in common: bars are at half; the third is neither."""
     a, b, shared = torch.eye(3)
     mean = torch.nn.functional.normalize(a + b, dim=0)
     real = [torch.stack([a, a]), torch.stack([b])]
     drawn = [torch.stack([mean, a, shared, mean]), torch.stack([a, a]), torch.stack([b, shared])]
     likeness = [likeness_of([one], real)[0] for one in drawn]
     assert [tuple(one.shape) for one in likeness] == [(4, 2), (2, 2), (2, 2)]
-    found = compare_likeness(torch.stack([likeness[0], *(torch.cat([one, one]) for one in likeness[1:])]))
+    assert bars(real).tolist() == [0.5, 0.5]
+    assert bars([torch.stack([a, b]), torch.stack([mean])]).tolist() == pytest.approx(
+        [0.5**0.5 / 2, (1 + 0.5**0.5) / 2]
+    )
+    both = [likeness[0], *(torch.cat([one, one]) for one in likeness[1:])]
+    found = compare_likeness(torch.stack(both), bars(real))
     assert found["both"] == 0.5
     assert found["together"] == pytest.approx((4 * 0.5**0.5 + 1) / 8)
     assert found["alone"] == pytest.approx(0.75)

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import promptplus as pp
 from promptplus.errors import BusyError, ModelError, OutputError, SettingsError, TrainingError
 from promptplus.evaluation import tasks
 from promptplus.evaluation.matrix import Matrix, Result
 from promptplus.evaluation.metrics import Interval
-from promptplus.evaluation.pool import run_on_ray
+from promptplus.evaluation.pool import Worker, run_on_ray
 from promptplus.evaluation.scoring import Scorer
 from promptplus.evaluation.tasks import Method, Task
 from promptplus.evidence import claims, mixing
@@ -328,6 +329,17 @@ def make_stub(folder: Path, dies: str) -> Any:
 
 def no_model() -> Any:
     raise OSError("no such model")
+
+
+def test_a_worker_leaves_a_failed_training_undone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Who asked finds it undone, tries it again, and says why."""
+
+    def fail(*_: Any) -> bool:
+        raise TrainingError("the loss is not finite")
+
+    monkeypatch.setattr(Stub, "find", lambda *_: [None])
+    monkeypatch.setattr(Stub, "do", fail)
+    Worker(partial(make_stub, tmp_path, ""), torch.get_num_threads()).do(Task(CONCEPTS / "robot", Method("xti"), 0))
 
 
 @pytest.mark.slow

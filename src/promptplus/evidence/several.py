@@ -15,8 +15,9 @@ from promptplus.report import Figure, Section, labelled_grid
 LEAD = (
     f"“{TOGETHER.format('A', 'B')}”. Likeness: mean pairwise cosine of the judge DINO's features, generated against "
     "real, the mean of both concepts; text similarity: the judge CLIP's, with class words. A picture shows both if it "
-    "is more like each of them than every picture of the other one alone is. No concept is in two pairs, no two pairs "
-    "share noise; 95 % intervals by bootstrap over pairs."
+    "is above either concept's bar: halfway from what the other concept's own pictures score to what its own do among "
+    "each other. That bar is high, and the same for all methods. No concept is in two pairs, no two pairs share noise; "
+    "95 % intervals by bootstrap over pairs."
 )
 SHOWN = 8  # pictures of each pair; our choice
 COLUMNS = {
