@@ -24,7 +24,7 @@ from promptplus.evaluation.tasks import Method, Task
 from promptplus.evidence import claims, mixing
 from promptplus.evidence.learned import Learned
 from promptplus.evidence.reproduce import Reproduction
-from promptplus.evidence.sizes import FULL, LEAST, QUICK, changed, resized
+from promptplus.evidence.sizes import FULL, LEAST, QUICK, Size, changed, resized
 from promptplus.evidence.study import Study
 from promptplus.inversion.images import read_note
 from promptplus.pocket import CONCEPTS
@@ -252,6 +252,23 @@ def test_the_command_line(tmp_path: Path, pplus: pp.PPlus, capsys: pytest.Captur
     assert (code, "no concept is in two pairs" in said) == (2, True)
     code, _, said = run("reproduce", capsys=capsys)
     assert (code, "--quick or --full" in said) == (2, True)
+
+
+def test_sizes_are_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each flag sets its own count; the run is stopped before it begins."""
+    asked: list[Size] = []
+
+    def stop(_pplus: Any, _model: str, size: Size, *_: Any, **__: Any) -> Any:
+        asked.append(size)
+        raise SettingsError("enough")
+
+    monkeypatch.setattr("promptplus.evidence.reproduce.Reproduction", stop)
+    counts = {name: 11 + number for number, name in enumerate(LEAST)} | {"mixes": 3}
+    flags = [f"--{name.replace('_', '-')}={count}" for name, count in counts.items() if name != "concepts"]
+    words = (f"--concept-count={counts['concepts']}", "--device", "cpu", "--out", str(tmp_path / "r"))
+    code, _, said = run("reproduce", "--full", *flags, *words, capsys=capsys)
+    assert (code, "enough" in said) == (2, True)
+    assert asked == [replace(FULL, **counts)]
 
 
 def results(method: str, steps: int, subject: float, text: float, concepts: int = 6) -> list[Result]:
