@@ -52,7 +52,7 @@ class Matrix:
     """
 
     def __init__(self, pplus: PPlus, source: str, scorer: Scorer, folder: Path) -> None:
-        self.pplus, self.scorer = pplus, scorer
+        self.pplus, self.scorer, self.folder = pplus, scorer, folder
         self.learner, self.results = Learner(pplus, source, folder), make_folder(folder / "results")
         self.failed: list[Task] = []
         judges = {"clip": weights_hash(scorer.clip.model), "dino": weights_hash(scorer.dino.model)}

@@ -207,20 +207,23 @@ def _names_of(layers: LayerMap) -> list[str]:
     return [f"{len(subset)} layers" for subset in layers.subsets()]
 
 
+def takeover_figure(
+    scores: Mapping[str, np.ndarray], ticks: Sequence[str], xlabel: str, paper: Mapping[str, Sequence[float]] | None
+) -> Image.Image:
+    """Relative curves of ``[pair, takeover]`` scores, with bands; the paper's beside them if as long."""
+    found = {}
+    for name, table in scores.items():
+        low, high = bands(table)
+        found[name] = Curve(relative(table).tolist(), low.tolist(), high.tolist())
+    same = paper if paper and len(ticks) == len(next(iter(paper.values()))) else None
+    return figures.curves(found, ticks, xlabel=xlabel, ylabel="share of prompt 2", reference=same)
+
+
 def _curves(
     scores: Scores, ticks: Sequence[str], xlabel: str, paper: Mapping[str, Sequence[float]] | None
 ) -> list[Figure]:
     """A figure for each judge."""
-    same = paper if paper and len(ticks) == len(next(iter(paper.values()))) else None
-    drawn = []
-    for judge, own in scores.items():
-        found = {}
-        for name, table in own.items():
-            low, high = bands(table)
-            found[name] = Curve(relative(table).tolist(), low.tolist(), high.tolist())
-        figure = figures.curves(found, ticks, xlabel=xlabel, ylabel="share of prompt 2", reference=same)
-        drawn.append(Figure(figure, f"judge: {judge}"))
-    return drawn
+    return [Figure(takeover_figure(own, ticks, xlabel, paper), f"judge: {judge}") for judge, own in scores.items()]
 
 
 def _curve(scores: np.ndarray) -> dict[str, Any]:

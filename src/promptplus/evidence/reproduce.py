@@ -69,8 +69,7 @@ class Reproduction:
         self.pplus, self.source, self.size, self.say, self.sampling = pplus, source, size, say, sampling
         self.concepts, self.folder = concepts[: size.concepts], make_folder(folder)
         scorer = scorer_for(pplus.pipe, per_prompt=size.per_prompt)
-        self.matrix_folder = make_folder(folder / "methods")
-        self.matrix = Matrix(pplus, source, scorer, self.matrix_folder)
+        self.matrix = Matrix(pplus, source, scorer, make_folder(folder / "methods"))
         self.words = words_for(pplus.pipe, {})
         self.judged = is_pocket(pplus.pipe) and all(one.name in UNSEEN_OBJECTS for one in self.concepts)
 
