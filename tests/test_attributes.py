@@ -14,17 +14,23 @@ from promptplus.analysis.attributes import (
     Pair,
     Takeover,
     Values,
+    apart,
     draw_pairs,
     measure,
+    named_by_clip,
     pictures,
     single_takeovers,
     step_takeovers,
     subset_takeovers,
+    together,
     window_takeovers,
 )
 from promptplus.analysis.curves import bands, crossing, intervals, relative
 from promptplus.errors import SettingsError
+from promptplus.evaluation.judges import ClipJudge
+from promptplus.evidence.defaults import PHRASES
 from promptplus.generation import denoise, generate
+from promptplus.pocket.world import Scene, Thing, render
 
 PAIR = Pair(
     {"colour": "red", "object": "house", "style": "watercolor"}, {"colour": "blue", "object": "car", "style": "sketch"}
@@ -84,7 +90,8 @@ def test_the_ends_are_the_two_prompts(pplus: pp.PPlus) -> None:
 def test_takeovers_cover_what_they_should(pplus: pp.PPlus) -> None:
     layers = pplus.layers
     assert [len(t.layers) for t in subset_takeovers(layers)] == [0, 1, 3, 6, 8, 11, 13, 16]
-    assert [t.layers for t in single_takeovers(layers)[1:-1]] == [(i,) for i in range(16)]
+    blocks = [(0, 1), (2, 3), (4, 5), (7, 8, 9), (10, 11, 12), (13, 14, 15)]  # but the mid block, which is layer 6
+    assert [t.layers for t in single_takeovers(layers)[1:-1]] == [*((i,) for i in range(16)), *blocks]
     assert [round(t.start, 3) for t in step_takeovers(layers, 5)] == [1, 0.75, 0.5, 0.25, 0]
     windows = window_takeovers(layers, 2)[1:-1]
     assert sorted(i for t in windows for i in t.layers) == sorted(2 * list(range(16)))
@@ -105,6 +112,31 @@ def test_measure_means_over_seeds(pplus: pp.PPlus) -> None:
     found = measure(pplus, pairs, takeovers, [0, 1], score, steps=1)
     assert found["object"].tolist() == [[0.5, 4.5], [2.5, 6.5]]
     assert [values["object"] for values in asked[:4]] == ["car", "car", "house", "house"]
+
+
+def test_judges_are_asked_together_and_told_apart() -> None:
+    def count(images: Sequence[Any], _wanted: Sequence[Values]) -> dict[str, np.ndarray]:
+        return {"object": np.ones(len(images)), "colour": np.zeros(len(images))}
+
+    def none(images: Sequence[Any], _wanted: Sequence[Values]) -> dict[str, np.ndarray]:
+        return {"object": np.full(len(images), 7.0)}
+
+    found = apart(together({"a": count, "b/c": none, "b": none})([Image.new("RGB", (1, 1))] * 2, [PAIR.first] * 2))
+    assert {judge: {name: v.tolist() for name, v in own.items()} for judge, own in found.items()} == {
+        "a": {"object": [1, 1], "colour": [0, 0]},
+        "b/c": {"object": [7, 7]},
+        "b": {"object": [7, 7]},
+    }
+
+
+def test_clip_names_what_a_render_shows() -> None:
+    words = {"colour": ("red", "blue", "white"), "object": ("car", "house", "flower")}
+    names = named_by_clip(ClipJudge.load(), PHRASES, words)
+    scenes = [Scene((Thing(noun, colour),), "white") for noun in words["object"] for colour in words["colour"]]
+    seen = names([render(scene, seed) for seed, scene in enumerate(scenes)])
+    right = [seen["object"][i] == scene.things[0].noun for i, scene in enumerate(scenes)]
+    assert sum(right) >= 7
+    assert set(seen["colour"]) <= set(words["colour"])
 
 
 def test_pairs_differ_in_everything() -> None:

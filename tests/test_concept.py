@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 import promptplus as pp
 from promptplus.concept import token_table_hash
-from promptplus.errors import ConceptError, OutputError
+from promptplus.errors import ConceptError, OutputError, SettingsError
 from promptplus.mixing import interpolate
 from tests.conftest import make_concept
 from tests.test_layers import SD1
@@ -222,23 +222,55 @@ def test_mix_refuses_what_does_not_fit(pplus: pp.PPlus) -> None:
 
 def test_interpolation_goes_from_one_to_the_other(pplus: pp.PPlus) -> None:
     a, b = make_concept(pplus, "<a>", 1), make_concept(pplus, "<b>", 2)
-    for spherical in (False, True):
-        ends = [interpolate(a, b, "<m>", share, spherical=spherical).rows for share in (0.0, 1.0)]
-        torch.testing.assert_close(ends[0], a.rows)
-        torch.testing.assert_close(ends[1], b.rows)
+    for path in ("linear", "spherical"):
+        ends = [interpolate(a, b, "<m>", share, path).rows for share in (0.0, 1.0)]
+        assert torch.equal(ends[0], a.rows)
+        assert torch.equal(ends[1], b.rows)
+        for share in (0.5, 0.3):
+            back = interpolate(b, a, "<m>", 1 - share, path).rows
+            torch.testing.assert_close(interpolate(a, b, "<m>", share, path).rows, back)
     torch.testing.assert_close(interpolate(a, b, "<m>", 0.25).rows, 0.75 * a.rows + 0.25 * b.rows)
-    arc = interpolate(a, b, "<m>", 0.5, spherical=True).rows
+    norms = [interpolate(a, b, "<m>", 0.3, "spherical").rows.norm(dim=-1), a.rows.norm(dim=-1), b.rows.norm(dim=-1)]
+    assert ((norms[0] > torch.minimum(*norms[1:])) & (norms[0] < torch.maximum(*norms[1:]))).all()
+    arc = interpolate(a, b, "<m>", 0.5, "spherical").rows
     torch.testing.assert_close(arc.norm(dim=-1), (a.rows.norm(dim=-1) + b.rows.norm(dim=-1)) / 2)
     middle = torch.nn.functional.normalize(arc, dim=-1)
     to_ends = [(middle * torch.nn.functional.normalize(end.rows, dim=-1)).sum(-1) for end in (a, b)]
     torch.testing.assert_close(*to_ends)
-    same = interpolate(a, replace(a, token="<c>"), "<m>", 0.3, spherical=True)
+    same = interpolate(a, replace(a, token="<c>"), "<m>", 0.3, "spherical")
     torch.testing.assert_close(same.rows, a.rows)
+    opposite = replace(a, token="<c>", rows=-a.rows)
+    assert interpolate(a, opposite, "<m>", 0.3, "spherical").rows.isfinite().all()
+    with pytest.raises(SettingsError, match="not 'round'"):
+        interpolate(a, b, "<m>", 0.3, "round")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("path", ["linear", "spherical"])
+def test_layers_go_by_themselves(pplus: pp.PPlus, path: Any) -> None:
+    a, b = make_concept(pplus, "<a>", 1), make_concept(pplus, "<b>", 2)
+    coarse = list(pplus.layers.group("coarse"))
+    found, all_go = (interpolate(a, b, "<m>", 0.4, path, layers=chosen).rows for chosen in ("coarse", None))
+    others = [i for i in range(16) if i not in coarse]
+    assert torch.equal(found[coarse], all_go[coarse])
+    assert torch.equal(found[others], a.rows[others])
+    assert torch.equal(interpolate(a, b, "<m>", 1, path, layers="coarse").rows, pp.mix(b, a, "<m>", "coarse").rows)
+
+
+def test_a_tying_is_kept_where_both_have_it(pplus: pp.PPlus) -> None:
+    xti = make_concept(pplus, "<x>", 3)
+    loose = [make_concept(pplus, f"<{i}>", i) for i in (1, 2)]
+    tied = [replace(c, rows=c.rows[:1].repeat(16, 1, 1), tying="all") for c in loose]
+    for path in ("linear", "spherical"):
+        middle = interpolate(*tied, "<m>", 0.4, path)
+        assert middle.tying == "all"
+        assert torch.equal(middle.rows, middle.rows[:1].expand_as(middle.rows))
+        assert interpolate(*tied, "<m>", 0.4, path, layers="coarse").tying == "layer"
+        assert interpolate(tied[0], xti, "<m>", 0.4, path).tying == "layer"
 
 
 def test_interpolation_keeps_what_it_came_from(pplus: pp.PPlus, tmp_path: Path) -> None:
     a, b = make_concept(pplus, "<a>", 1), make_concept(pplus, "<b>", 2)
     loaded = pp.Concept.load(interpolate(a, b, "<m>", 0.25).save(tmp_path / "m.safetensors"))
-    assert loaded.provenance == {"between": ["<a>", "<b>"], "share": 0.25, "spherical": False}
+    assert loaded.provenance == {"between": ["<a>", "<b>"], "share": 0.25, "path": "linear", "layers": "all"}
     with pytest.raises(ConceptError, match="different layers"):
         interpolate(a, make_concept(pplus, "<c>", 3, vectors=2), "<m>", 0.5)

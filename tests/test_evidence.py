@@ -3,14 +3,15 @@
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import promptplus as pp
 from promptplus.analysis.attention import AskedPrompt
-from promptplus.analysis.attributes import by_classifier
-from promptplus.evaluation.judges import AttributeJudge
-from promptplus.evidence import attention, attributes, tokens
+from promptplus.analysis.split import measure_split
+from promptplus.evidence import attention, attributes, claims, tokens
+from promptplus.evidence.defaults import judges_for
 from promptplus.evidence.study import to_csv, to_markdown
 from tests.conftest import make_concept
 from tests.test_cli import run
@@ -18,28 +19,71 @@ from tests.test_cli import run
 WORDS = {"colour": ("red", "blue"), "object": ("house", "car"), "style": ("sketch", "neon")}
 
 
-@pytest.fixture
-def judge() -> AttributeJudge:
-    return AttributeJudge.load()
-
-
-def test_attributes(pplus: pp.PPlus, judge: AttributeJudge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attributes(pplus: pp.PPlus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attributes, "SHOWN", 1)
-    plan = attributes.Plan(WORDS, by_classifier(judge), pairs=2)
+    plan = attributes.Plan(WORDS, judges_for(pplus.pipe, None, WORDS), pairs=2)
     study = attributes.study(pplus, plan, progress=False, steps=2, guidance=3.0)
     page = study.write(tmp_path)
     html = page.read_text()
     assert html.startswith("<!doctype html>")
-    assert html.count("<img") == 1 + 1 + 1 + 1 + 3
+    assert html.count("<img") == 1 + 2 * (1 + 1 + 1 + 3)  # the grid; a figure of each kind by each judge
     values = json.loads((tmp_path / "attributes.json").read_text())["values"]
-    assert set(values["subsets"]) == set(WORDS)
-    assert all(len(values["subsets"][name]["relative"]) == 8 for name in WORDS)
-    assert set(values["halfway"]) == {*WORDS, "object < style", "style < colour", "object < colour"}
-    assert list(values["single_layers"]["object"]) == list(pplus.layers.names)
+    assert list(values["by_judge"]) == ["classifier", "clip"]
+    alone = [*pplus.layers.names, *(f"block {name}" for name in pplus.layers.blocks)]
+    for own in values["by_judge"].values():
+        assert set(own["subsets"]) == set(WORDS)
+        assert all(len(own["subsets"][name]["relative"]) == 8 for name in WORDS)
+        assert set(own["halfway"]) == {*WORDS, "object < style", "style < colour", "object < colour"}
+        assert list(own["alone"]["object"]) == alone
+        assert own["alone"]["object"]["block mid"] == own["alone"]["object"]["mid.0"]
+        assert own["split"]["pictures"] == len(WORDS["object"])
+        assert set(own["windows"]["style"]) == {"coarse", "medium", "fine"}
     with (tmp_path / "attributes-single.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["layer"] for row in rows] == list(pplus.layers.names)
-    assert float(rows[3]["colour"]) == values["single_layers"]["colour"][pplus.layers.names[3]]
+    assert [row["only"] for row in rows] == alone
+    clip = values["by_judge"]["clip"]["alone"]["colour"]
+    assert float(rows[3]["colour, clip"]) == clip[pplus.layers.names[3]]
+    assert "judge clip: " in claims.layers(study)[0].measured
+
+
+def test_a_judge_alone_says_the_same(pplus: pp.PPlus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another judge beside it changes no answer, and no picture is made for it."""
+    monkeypatch.setattr(attributes, "SHOWN", 1)
+    made = 0
+
+    def told(judge: str) -> dict[str, Any]:
+        plan = attributes.Plan(WORDS, judges_for(pplus.pipe, judge, WORDS), pairs=2, parts=("subsets", "split"))
+        return dict(attributes.study(pplus, plan, progress=False, steps=1, guidance=1.0).values["by_judge"])
+
+    def count(*_: Any) -> None:
+        nonlocal made
+        made += 1
+
+    handle = pplus.pipe.vae.register_forward_pre_hook(count)
+    decode = type(pplus.pipe.vae).decode
+    monkeypatch.setattr(type(pplus.pipe.vae), "decode", lambda *a, **k: (count(), decode(*a, **k))[1])
+    both = told("both")
+    calls, made = made, 0
+    assert {**told("classifier"), **told("clip")} == both
+    assert made == 2 * calls
+    handle.remove()
+
+
+def test_the_split_is_counted(pplus: pp.PPlus) -> None:
+    """Judges that see the same in everything: shares are how often that is asked for."""
+
+    def always(images: Any) -> dict[str, list[str]]:
+        return {"object": ["car"] * len(images), "colour": ["blue"] * len(images)}
+
+    def leaking(images: Any) -> dict[str, list[str]]:
+        return {"object": ["car"] * len(images), "colour": ["red"] * len(images)}
+
+    judges = {"always": always, "leaking": leaking}
+    found = measure_split(pplus, judges, ("car", "house"), ("red", "blue", "green"), 2, steps=1)
+    one = found["always"]
+    assert (one.pictures, one.object.share, one.colour.share, one.both.share, one.leak.share) == (4, 0.5, 0.5, 0.25, 0)
+    assert (one.one_object.share, one.one_colour.share) == (0.5, 0.5)
+    assert (found["leaking"].colour.share, found["leaking"].leak.share) == (0, 1)
 
 
 def test_attention(pplus: pp.PPlus, tmp_path: Path) -> None:
@@ -82,7 +126,9 @@ def test_the_command_line_writes_each_study(
     for name, words in calls.items():
         code, printed, _ = run("analyze", name, *words, "--out", str(tmp_path / name), "--device", "cpu", capsys=capsys)
         assert code == 0
-        assert Path(json.loads(printed)["page"]).read_text().startswith("<!doctype html>")
+        told = json.loads(printed)
+        assert name != "attributes" or list(told["halfway"]) == ["classifier", "clip"]
+        assert Path(told["page"]).read_text().startswith("<!doctype html>")
     code, _, said = run("analyze", "attributes", "--objects", "house", "--out", str(tmp_path / "x"), capsys=capsys)
     assert code == 2
     assert "object: two words or more" in said

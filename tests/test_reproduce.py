@@ -11,18 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import promptplus as pp
 from promptplus.errors import BusyError, ModelError, OutputError, SettingsError, TrainingError
+from promptplus.evaluation import tasks
 from promptplus.evaluation.matrix import Matrix, Result
 from promptplus.evaluation.metrics import Interval
-from promptplus.evaluation.pool import run_on_ray
+from promptplus.evaluation.pool import Worker, run_on_ray
 from promptplus.evaluation.scoring import Scorer
 from promptplus.evaluation.tasks import Method, Task
 from promptplus.evidence import claims, mixing
+from promptplus.evidence.learned import Learned
 from promptplus.evidence.reproduce import Reproduction
-from promptplus.evidence.sizes import QUICK
+from promptplus.evidence.sizes import FULL, LEAST, QUICK, Size, changed, resized
 from promptplus.evidence.study import Study
+from promptplus.inversion.images import read_note
 from promptplus.pocket import CONCEPTS
 from tests.conftest import make_concept
 from tests.test_cli import run
@@ -54,7 +58,6 @@ def two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 def small_judges(random_scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Judges with random weights wherever one is asked for."""
     monkeypatch.setattr("promptplus.evidence.reproduce.scorer_for", lambda *_, **__: random_scorer)
-    monkeypatch.setattr("promptplus.evidence.mixing.DinoJudge.load", lambda: random_scorer.dino)
 
 
 @pytest.mark.usefixtures("small_judges")
@@ -63,7 +66,9 @@ def test_everything_once_and_then_nothing(pplus: pp.PPlus, tmp_path: Path, monke
     work = Reproduction(pplus, "pocket", TINY, FOLDERS, tmp_path, said.append)
     report = work.run()
     page = report.write(tmp_path).read_text()
-    assert [study.name for study in report.studies] == ["attributes", "attention", "evaluation", "density", "mixing"]
+    assert [study.name for study in report.studies] == [
+        *("attributes", "attention", "evaluation", "density", "several", "mixing")
+    ]
     assert said == [f"{study.name} …" for study in report.studies]
     for study in report.studies:
         assert html.escape(study.title) in page
@@ -73,7 +78,7 @@ def test_everything_once_and_then_nothing(pplus: pp.PPlus, tmp_path: Path, monke
     assert {row["holds"] for row in told["claims"]} <= {"yes", "no", "undecided", "not measured"}
     assert "needs people" in told["claims"][-1]["measured"]
     assert (tmp_path / "report.csv").read_text().count("\n") == len(report.claims) + 1
-    for part in ("attributes", "attention", "mixing"):
+    for part in ("attributes", "attention", "several", "mixing"):
         monkeypatch.setattr(f"promptplus.evidence.{part}.study", lambda *_, **__: pytest.fail("measured again"))
     monkeypatch.setattr(Matrix, "do", lambda *_: pytest.fail("trained again"))
     again = Reproduction(pplus, "pocket", TINY, FOLDERS, tmp_path, said.append).run()
@@ -81,6 +86,55 @@ def test_everything_once_and_then_nothing(pplus: pp.PPlus, tmp_path: Path, monke
     assert again.write(tmp_path).read_text() == page
     with pytest.raises(SettingsError, match="needs 2 concepts"):
         Reproduction(pplus, "pocket", TINY, FOLDERS[:1], tmp_path, said.append)
+
+
+@pytest.mark.usefixtures("small_judges")
+def test_what_failed_is_left_out(pplus: pp.PPlus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three concepts the first one's TI fails: the others make the pair, and every study of it says so."""
+    train = tasks.run_inversion
+
+    def failing(pplus: Any, pictures: Any, token: str, *args: Any, **options: Any) -> Any:
+        if options.get("method") == "ti" and token == read_note(FOLDERS[0]).token:
+            raise TrainingError("the loss is not finite")
+        return train(pplus, pictures, token, *args, **options)
+
+    monkeypatch.setattr(tasks, "run_inversion", failing)
+    size = replace(TINY, concepts=3, parts=(), prompts=2)
+    work = Reproduction(pplus, "pocket", size, [*FOLDERS, CONCEPTS / "key"], tmp_path, lambda _: None)
+    blank = Study("", "", "", [], {})
+    monkeypatch.setattr("promptplus.evidence.attributes.study", lambda *_, **__: blank)
+    monkeypatch.setattr("promptplus.evidence.attention.study", lambda *_, **__: blank)
+    monkeypatch.setattr("promptplus.evidence.claims.layers", lambda _: [])
+    monkeypatch.setattr("promptplus.evidence.claims.attention", lambda _: [])
+    with pytest.warns(UserWarning, match="left out: robot, ti, seed 0"):
+        report = work.run()
+    sentence = "Left out, because the training failed: robot, ti, seed 0."
+    assert [sentence in study.lead for study in report.studies] == [False, False, True, True, True, True]
+    assert report.made_by["left out, training failed"] == "robot, ti, seed 0"
+    studies = {study.name: study.values for study in report.studies}
+    assert studies["several"]["pairs"] == [["teapot", "key"]]
+    assert studies["mixing"]["pairs"] == [{"shape": "teapot", "looks": "key"}]
+    assert {name: len(own) for name, own in studies["density"]["by_concept"].items()} == {"XTI rows": 3, "TI rows": 2}
+    work.size = replace(size, rival=("ti", 2))  # which nothing has learned
+    monkeypatch.setattr(work.matrix, "find", lambda _: [])
+    monkeypatch.setattr(work.matrix, "run", lambda _: results("xti", 1, 0, 0))
+    assert [claim.holds for claim in work.run().claims] == ["not measured"] * len(work.run().claims)
+
+
+def test_sizes_are_checked() -> None:
+    assert resized(QUICK, dict.fromkeys(LEAST)) == QUICK
+    assert changed(QUICK) == {}
+    few = resized(FULL, {"concepts": 5, "runs": 3, "pairs": None})
+    assert (few.concepts, few.mixes, few.runs, few.pairs) == (5, 2, 3, FULL.pairs)
+    assert changed(few) == {"concepts": 5, "mixes": 2, "runs": 3}
+    assert resized(QUICK, {"concepts": 12, "mixes": 6}).mixes == 6
+    for given, said in (
+        ({"mixes": 3}, "no concept is in two pairs, so give 2 or fewer"),
+        ({"pairs": 1}, "pairs 1 is too few; give 2 or more"),
+        ({"methods": 2}, "a size has no methods"),
+    ):
+        with pytest.raises(SettingsError, match=said):
+            resized(QUICK, given)
 
 
 @pytest.mark.usefixtures("small_judges")
@@ -95,14 +149,46 @@ def test_another_question_is_measured_again(pplus: pp.PPlus, tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("small_judges")
+def test_every_count_is_asked_of_the_study_that_depends_on_it(
+    pplus: pp.PPlus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `run` asks of layers and attention, and what pairs depend on; nothing is measured for it."""
+    monkeypatch.setattr("promptplus.evidence.claims.layers", lambda _: [])
+    monkeypatch.setattr("promptplus.evidence.claims.attention", lambda _: [])
+
+    def asked(**given: int) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        size = resized(TINY, given)
+        work = Reproduction(pplus, "pocket", size, FOLDERS, tmp_path, lambda _: None)
+        monkeypatch.setattr(work, "study", lambda name, question, _: found.update({name: str(question)}))
+        monkeypatch.setattr(work.matrix, "run", lambda _: [])
+        monkeypatch.setattr(work.matrix, "find", lambda _: [None])
+        with pytest.raises(BusyError):
+            work.run()
+        found["pairs"] = str(Learned(work.matrix, size, FOLDERS, []).key)
+        return found
+
+    usual = asked()
+    for count, depends in (
+        ("pairs", "attributes"),
+        ("pair_seeds", "attributes"),
+        ("prompts", "attention"),
+        ("prompt_seeds", "attention"),
+        ("mix_seeds", "pairs"),
+    ):
+        other = asked(**{count: 9})
+        assert [name for name in usual if other[name] != usual[name]] == [depends]
+
+
+@pytest.mark.usefixtures("small_judges")
 def test_long_trainings_stand_for_short_ones(pplus: pp.PPlus, tmp_path: Path) -> None:
     long = Method("ti", TINY.methods[1].options, (1, 2))
     size = replace(TINY, runs=2, long=(long,), long_concepts=1)
-    tasks = Reproduction(pplus, "pocket", size, FOLDERS, tmp_path, lambda _: None).tasks
-    tied = [(task.concept.name, task.seed, task.method.steps) for task in tasks if task.method.name == "ti"]
+    asked = Reproduction(pplus, "pocket", size, FOLDERS, tmp_path, lambda _: None).tasks
+    tied = [(task.concept.name, task.seed, task.method.steps) for task in asked if task.method.name == "ti"]
     assert tied == [("robot", 0, (1, 2)), ("robot", 1, (1,)), ("teapot", 0, (1,)), ("teapot", 1, (1,))]
-    _, steps = size.work(8, 16)
-    assert steps == sum(task.method.steps[-1] for task in tasks)
+    _, steps = size.work(pplus.layers, 65)
+    assert steps == sum(task.method.steps[-1] for task in asked)
 
 
 @pytest.mark.usefixtures("small_judges")
@@ -115,14 +201,14 @@ def test_tasks_of_others_are_waited_for(pplus: pp.PPlus, tmp_path: Path, monkeyp
 
 
 def test_the_estimate_counts_what_is_done(pplus: pp.PPlus) -> None:
-    pictures, steps = QUICK.work(len(pplus.layers.subsets()), len(pplus.layers))
+    pictures, steps = QUICK.work(pplus.layers, 65)
     assert steps == 4 * 100 * 2
-    assert pictures == 64 * 8 + 32 + 2 * 4 * (8 + 3) + 3 * 4 * 2 * 16
+    assert pictures == 64 * 8 + 2 * 65 + 32 + 2 * 4 * (8 + 3 + 6) + 3 * 4 * 2 * 16
 
 
 def test_a_study_is_read_as_it_was_written(pplus: pp.PPlus, tmp_path: Path) -> None:
     concepts = {name: make_concept(pplus, f"<{name}>", i) for i, name in enumerate(("a", "b"))}
-    study = mixing.unjudged(pplus, concepts, [mixing.Pair("a", "b")], [0])
+    study = mixing.unjudged(pplus, concepts, [mixing.Pair("a", "b")], 1)
     page = study.write(tmp_path).read_text()
     found = Study.read(tmp_path, "mixing")
     assert found is not None
@@ -133,12 +219,12 @@ def test_a_study_is_read_as_it_was_written(pplus: pp.PPlus, tmp_path: Path) -> N
         Study.read(tmp_path, "mixing")
 
 
-def test_mixing_is_judged_against_renders(pplus: pp.PPlus, random_scorer: Scorer, tmp_path: Path,
-                                          monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
-    monkeypatch.setattr("promptplus.evidence.mixing.DinoJudge.load", lambda: random_scorer.dino)
+def test_mixing_is_judged_against_renders(pplus: pp.PPlus, tmp_path: Path) -> None:
     concepts = {name: make_concept(pplus, f"<{name}>", i) for i, name in enumerate(("robot", "teapot"))}
     pair = mixing.Pair("robot", "teapot")
-    study = mixing.study(pplus, {"XTI": concepts}, [pair], [0, 1], mixing.rivals(pplus, concepts))
+    study = mixing.study(pplus, {"XTI": concepts}, [pair], 2, mixing.rivals(pplus, concepts))
+    assert study.values["chance"] == 1 / 36
+    assert study.lead == mixing.LEAD
     assert list(study.values["success"]) == ["XTI mix, coarse layers", "TI, “S1 in the style of S2”", "plain words"]
     assert all(0 <= share <= 1 for (share,) in study.values["success"].values())
     assert list(study.values["roles"].values()) == ["ours", "rival", "ceiling"]
@@ -155,8 +241,34 @@ def test_the_command_line(tmp_path: Path, pplus: pp.PPlus, capsys: pytest.Captur
     assert "not judged" in printed
     code, _, said = run("analyze", "mixing", files[0], "--out", str(tmp_path / "one"), capsys=capsys)
     assert (code, "two or more concepts" in said) == (2, True)
+    call = (*call[:-1], str(tmp_path / "between"), "--interpolate")
+    code, printed, _ = run(*call, "--json", capsys=capsys)
+    assert code == 0
+    page = Path(json.loads(printed)["page"]).read_text()
+    assert "from a to b" in page
+    assert page.count("<img") == 3
+    words = ("--quick", "--concept-count", "5", "--mixes", "3", "--out", str(tmp_path / "r"))
+    code, _, said = run("reproduce", *words, capsys=capsys)
+    assert (code, "no concept is in two pairs" in said) == (2, True)
     code, _, said = run("reproduce", capsys=capsys)
     assert (code, "--quick or --full" in said) == (2, True)
+
+
+def test_sizes_are_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each flag sets its own count; the run is stopped before it begins."""
+    asked: list[Size] = []
+
+    def stop(_pplus: Any, _model: str, size: Size, *_: Any, **__: Any) -> Any:
+        asked.append(size)
+        raise SettingsError("enough")
+
+    monkeypatch.setattr("promptplus.evidence.reproduce.Reproduction", stop)
+    counts = {name: 11 + number for number, name in enumerate(LEAST)} | {"mixes": 3}
+    flags = [f"--{name.replace('_', '-')}={count}" for name, count in counts.items() if name != "concepts"]
+    words = (f"--concept-count={counts['concepts']}", "--device", "cpu", "--out", str(tmp_path / "r"))
+    code, _, said = run("reproduce", "--full", *flags, *words, capsys=capsys)
+    assert (code, "enough" in said) == (2, True)
+    assert asked == [replace(FULL, **counts)]
 
 
 def results(method: str, steps: int, subject: float, text: float, concepts: int = 6) -> list[Result]:
@@ -179,11 +291,15 @@ def test_claims_follow_from_numbers() -> None:
 
 def test_claims_of_studies() -> None:
     halfway = {"object < style": [1, 0.5, 2], "style < colour": [-1, -2, -0.5], "object < colour": [3, 2, 4]}
-    values = {"halfway": halfway, "pairs": 64}
+    own: dict[str, Any] = {"halfway": halfway}
+    values: dict[str, Any] = {"by_judge": {"classifier": own, "clip": {}}, "pairs": 64}
     assert [claim.holds for claim in claims.layers(told(values))] == ["yes", "no", "yes", "not measured"]
     for steps, holds in (([0, -1, 1], "yes"), ([-3, -3.5, -2.5], "undecided"), ([-5, -6, -4.5], "no")):
-        found = claims.layers(told({**values, "halfway_by_steps": {"object < colour": steps}}))
-        assert found[-1].holds == holds
+        own["halfway_by_steps"] = {"object < colour": steps}
+        assert claims.layers(told(values))[-1].holds == holds
+    for both, holds in (([0.7, 0.6, 0.8], "yes"), ([0.55, 0.4, 0.6], "undecided"), ([0.3, 0.2, 0.4], "no")):
+        own["split"] = {"both": both, "pictures": 65}
+        assert claims.layers(told(values))[-1].holds == holds
     names = "abcdef"
     rows = {"TI rows": dict.fromkeys(names, -90.0), "XTI rows": {name: -50.0 - i for i, name in enumerate(names)}}
     dense = {"log_density": {"words": [0.0, 1, 2]}, "by_concept": rows}
@@ -196,6 +312,9 @@ def test_claims_of_studies() -> None:
     assert [claim.holds for claim in found] == ["yes", "yes", "no"]
     assert found[0].says == "“density” succeeds more often than “XTI mix”"
     assert found[1].says == "“XTI mix” succeeds more often than “TI”"
+    both = {way: [{"together": like, "both": 0.5}] * 6 for way, like in (("XTI", 0.5), ("TI", 0.4))}
+    (found,) = claims.several(told({"by_method": both}), "XTI", "TI")
+    assert (found.holds, "50% against 50%; 6 pairs" in found.measured) == ("yes", True)
 
 
 def told(values: dict[str, Any]) -> Study:
@@ -227,6 +346,17 @@ def make_stub(folder: Path, dies: str) -> Any:
 
 def no_model() -> Any:
     raise OSError("no such model")
+
+
+def test_a_worker_leaves_a_failed_training_undone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Who asked finds it undone, tries it again, and says why."""
+
+    def fail(*_: Any) -> bool:
+        raise TrainingError("the loss is not finite")
+
+    monkeypatch.setattr(Stub, "find", lambda *_: [None])
+    monkeypatch.setattr(Stub, "do", fail)
+    Worker(partial(make_stub, tmp_path, ""), torch.get_num_threads()).do(Task(CONCEPTS / "robot", Method("xti"), 0))
 
 
 @pytest.mark.slow

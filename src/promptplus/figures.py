@@ -70,7 +70,15 @@ def heat_map(
     for i, row in enumerate(values):
         for j, value in enumerate(row):
             ink = "white" if value < middle else "black"
-            axes.text(j, i, f"{value:.2f}".replace("0.", "."), ha="center", va="center", color=ink, fontsize=7)
+            axes.text(
+                j,
+                i,
+                f"{round(float(value), 2) + 0:.2f}".replace("0.", "."),
+                ha="center",
+                va="center",
+                color=ink,
+                fontsize=7,
+            )
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.set_xticks(range(len(columns)), columns, rotation=60, ha="right", fontsize=8)
     axes.set_yticks(range(len(rows)), rows, fontsize=8)

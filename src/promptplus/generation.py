@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from promptplus.concept import Concept
 from promptplus.conditioning import PPlus, Prompt, pack
 from promptplus.errors import ModelError, PromptError, SettingsError
 from promptplus.pocket import PIPELINE
@@ -149,6 +150,20 @@ def _read_sampling(path: Path) -> tuple[int, float]:
 def pack_kwargs(states: Tensor, negative: Tensor) -> dict[str, Tensor]:
     """Pipeline arguments from per-layer text states ``[B, n, S, D]`` and one negative ``[1, n, S, D]``."""
     return {"prompt_embeds": pack(states), "negative_prompt_embeds": pack(negative.expand_as(states))}
+
+
+@contextmanager
+def knowing(pplus: PPlus, concepts: Sequence[Concept]) -> Iterator[None]:
+    """While inside, these concepts' tokens have a meaning."""
+    added: list[str] = []
+    try:
+        for concept in concepts:
+            pplus.add(concept)
+            added.append(concept.token)
+        yield
+    finally:
+        for token in added:
+            pplus.forget(token)
 
 
 @contextmanager

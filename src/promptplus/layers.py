@@ -116,6 +116,12 @@ class LayerMap:
         bands = {"coarse": sizes[:coarse], "medium": sizes[coarse:-1], "fine": sizes[coarse:][-1:]}
         return tuple(i for i, layer in enumerate(self.layers) if layer.resolution in bands[name])
 
+    @property
+    def blocks(self) -> dict[str, tuple[int, ...]]:
+        """Layer indices of each block by its name, forward order."""
+        names = dict.fromkeys(layer.block for layer in self.layers)
+        return {name: tuple(i for i, layer in enumerate(self.layers) if layer.block == name) for name in names}
+
     def select(self, spec: str) -> tuple[int, ...]:
         """Layer indices of a comma list of groups, names (or their beginnings), kohya names, indices and ranges.
 

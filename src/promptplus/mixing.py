@@ -1,12 +1,13 @@
 """Two concepts → one: the shape of the first with the style of the second, or a place between them."""
 
 from dataclasses import replace
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from promptplus.concept import Concept
-from promptplus.errors import ConceptError
+from promptplus.errors import ConceptError, SettingsError
 
 FLAT = 1e-4  # sine below which an arc is a line, in float32
 
@@ -43,22 +44,43 @@ def mix(shape: Concept, style: Concept, token: str, shape_layers: str = "coarse"
     )
 
 
-def interpolate(first: Concept, second: Concept, token: str, share: float, *, spherical: bool = False) -> Concept:
+InterpolationPath = Literal["linear", "spherical"]
+
+
+def interpolate(
+    first: Concept,
+    second: Concept,
+    token: str,
+    share: float,
+    path: InterpolationPath = "linear",
+    *,
+    layers: str | None = None,
+) -> Concept:
     """A concept part of the way from ``first`` (0) to ``second`` (1), layer by layer (our choice).
 
     Args:
-        spherical: along the arc between the rows' directions, their norms in proportion; else along the straight line.
+        path: ``linear``, or ``spherical``: along the arc between the rows' directions, their norms in proportion.
+        layers: those that go, as ``LayerMap.select`` takes them; the others stay ``first``'s. Default: all.
 
-    Raises ConceptError as ``mix`` does.
+    The ends are the concepts' own rows, bit for bit. A tying that both have is kept where all layers go.
+    Raises ConceptError as ``mix`` does, SettingsError on another path.
     """
     _check(first, second)
-    rows = _arc(first.rows, second.rows, share) if spherical else torch.lerp(first.rows, second.rows, share)
+    if path not in get_args(InterpolationPath):
+        raise SettingsError(f"a path is {' or '.join(get_args(InterpolationPath))}, not {path!r}")
+    rows = first.rows.clone()
+    going = list(first.layers.select(layers) if layers else range(len(first.layers)))
+    here, there = first.rows[going], second.rows[going]
+    ends = {0: here, 1: there}  # the arc's own ends are off by rounding
+    between = _arc if path == "spherical" else torch.lerp
+    rows[going] = ends[int(share)] if share in ends else between(here, there, share)
+    same = first.tying == second.tying and len(going) == len(first.layers)
     return replace(
         first,
         token=token,
         rows=rows,
-        tying=first.tying if first.tying == second.tying else "layer",
-        provenance={"between": [first.token, second.token], "share": share, "spherical": spherical},
+        tying=first.tying if same else "layer",
+        provenance={"between": [first.token, second.token], "share": share, "path": path, "layers": layers or "all"},
     )
 
 

@@ -21,6 +21,16 @@ Values = Mapping[str, str]
 """What a prompt says of each attribute: ``{"colour": "red", "object": "house", "style": "watercolor"}``."""
 Score = Callable[[Sequence[Image.Image], Sequence[Values]], dict[str, np.ndarray]]
 """Pictures and, for each, prompt 2's values → how much of each attribute shows, ``[picture]``."""
+Names = Callable[[Sequence[Image.Image]], dict[str, list[str]]]
+"""Pictures → each attribute's word for each of them."""
+
+
+@dataclass(frozen=True)
+class Judge:
+    """One judge, asked in two ways: how much of prompt 2's words shows, and which words a picture shows."""
+
+    score: Score
+    names: Names
 
 
 @dataclass(frozen=True)
@@ -66,8 +76,10 @@ def step_takeovers(layers: LayerMap, count: int = 8) -> list[Takeover]:
 
 
 def single_takeovers(layers: LayerMap) -> list[Takeover]:
-    """No layer, each layer by itself, all layers."""
-    return [Takeover(()), *(Takeover((i,)) for i in range(len(layers))), Takeover(tuple(range(len(layers))))]
+    """No layer, each layer by itself, each block of several layers by itself, all layers."""
+    blocks = [chosen for chosen in layers.blocks.values() if len(chosen) > 1]
+    parts = [*((i,) for i in range(len(layers))), *blocks]
+    return [Takeover(()), *map(Takeover, parts), Takeover(tuple(range(len(layers))))]
 
 
 def window_takeovers(layers: LayerMap, windows: int = 4) -> list[Takeover]:
@@ -144,6 +156,25 @@ def by_classifier(judge: AttributeJudge) -> Score:
     return score
 
 
+def together(scores: Mapping[str, Score]) -> Score:
+    """Several judges of the same pictures; ``apart`` takes their answers apart again."""
+
+    def score(images: Sequence[Image.Image], wanted: Sequence[Values]) -> dict[str, np.ndarray]:
+        seen = {judge: ask(images, wanted) for judge, ask in scores.items()}
+        return {f"{judge}/{name}": values for judge, found in seen.items() for name, values in found.items()}
+
+    return score
+
+
+def apart(found: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+    """What ``together`` gave, by judge and attribute."""
+    judges: dict[str, dict[str, np.ndarray]] = {}
+    for name, values in found.items():
+        judge, attribute = name.rsplit("/", 1)
+        judges.setdefault(judge, {})[attribute] = values
+    return judges
+
+
 def by_clip(judge: ClipJudge, phrases: Mapping[str, str]) -> Score:
     """Cosine of picture and prompt 2's phrase (paper); ``phrases``: of each attribute, ``{}`` for its word."""
 
@@ -153,3 +184,15 @@ def by_clip(judge: ClipJudge, phrases: Mapping[str, str]) -> Score:
         return {name: (seen * judge.embed_texts(said)).sum(1).numpy() for name, said in texts.items()}
 
     return score
+
+
+def named_by_clip(judge: ClipJudge, phrases: Mapping[str, str], words: Mapping[str, Sequence[str]]) -> Names:
+    """The word of each attribute whose phrase is nearest to a picture, out of ``words``: zero-shot (Radford et al.)."""
+    texts = {name: judge.embed_texts([phrases[name].format(word) for word in said]) for name, said in words.items()}
+
+    def names(images: Sequence[Image.Image]) -> dict[str, list[str]]:
+        seen = judge.embed(images)
+        nearest = {name: (seen @ said.T).argmax(1).tolist() for name, said in texts.items()}
+        return {name: [words[name][int(i)] for i in numbers] for name, numbers in nearest.items()}
+
+    return names

@@ -1,5 +1,6 @@
 """The verb that measures layers: analyze attributes, attention, density."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -23,7 +24,7 @@ def attributes(
     pairs: Annotated[int, typer.Option(min=2, help="Prompt pairs.")] = 64,
     seeds: Annotated[int, typer.Option(min=1, help="Pictures of each.")] = 1,
     judge: Annotated[
-        Literal["classifier", "clip"] | None, typer.Option(help="Default: the pocket's classifier, else clip.")
+        Literal["classifier", "clip", "both"] | None, typer.Option(help="Default: both on the pocket, else clip.")
     ] = None,
     colours: Listed = None,
     objects: Listed = None,
@@ -38,17 +39,21 @@ def attributes(
 ) -> None:
     """Which layer decides what: prompt 2 takes over layers, coarse to fine, or denoising steps."""
     from promptplus.evidence import attributes as evidence
-    from promptplus.evidence.defaults import score_for, words_for
+    from promptplus.evidence.defaults import judges_for, words_for
 
     out = _folder(out, "attributes")
     with spoken_warnings():
         pplus = open_model(model, device, dtype)
         words = words_for(pplus.pipe, _words(colours, objects, styles))
-        plan = evidence.Plan(words, score_for(pplus.pipe, judge), pairs, seeds)
+        plan = evidence.Plan(words, judges_for(pplus.pipe, judge, words), pairs, seeds)
         study = evidence.study(pplus, plan, steps=steps, guidance=guidance)
-    halfway = study.values["halfway"]
-    words_said = "; ".join(f"{name} {v:.2f} [{low:.2f}, {high:.2f}]" for name, (v, low, high) in halfway.items())
-    _finish(study, out, {"halfway": halfway}, f"halfway, in subsets: {words_said}", as_json)
+    halfway = {judge: own["halfway"] for judge, own in study.values["by_judge"].items()}
+    said = [
+        f"halfway, in subsets, judge {judge}: "
+        + "; ".join(f"{name} {v:.2f} [{low:.2f}, {high:.2f}]" for name, (v, low, high) in own.items())
+        for judge, own in halfway.items()
+    ]
+    _finish(study, out, {"halfway": halfway}, "\n".join(said), as_json)
 
 
 @app.command("attention")
@@ -109,6 +114,7 @@ def density(
 def mixing(
     concept: Annotated[list[Path], typer.Argument(help="Two or more concept files; each lends the next its shape.")],
     seeds: Annotated[int, typer.Option(min=1, help="Pictures of each mix.")] = 4,
+    interpolate: Annotated[bool, typer.Option("--interpolate", help="Show places between the two, too.")] = False,
     out: Out = None,
     model: Model = "pocket",
     device: Device = None,
@@ -118,6 +124,7 @@ def mixing(
     """One concept's shape with another's looks, at every split; judged where the pocket knows the truth."""
     from promptplus import Concept
     from promptplus.errors import ConceptError
+    from promptplus.evidence import between
     from promptplus.evidence import mixing as evidence
     from promptplus.evidence.defaults import is_pocket
     from promptplus.pocket.world import UNSEEN_OBJECTS
@@ -132,9 +139,11 @@ def mixing(
         pplus = open_model(model, device, dtype)
         known = is_pocket(pplus.pipe) and all(name in UNSEEN_OBJECTS for name in names)
         if known:
-            study = evidence.study(pplus, {"XTI": loaded}, pairs, range(seeds), {})
+            study = evidence.study(pplus, {"XTI": loaded}, pairs, seeds, {})
         else:
-            study = evidence.unjudged(pplus, loaded, pairs, range(seeds))
+            study = evidence.unjudged(pplus, loaded, pairs, seeds)
+        if interpolate:
+            study = replace(study, sections=[*study.sections, between.section(pplus, loaded, pairs)])
     success = study.values.get("success", {})
     said = "; ".join(f"{way}: {sum(shares) / len(shares):.0%}" for way, shares in success.items())
     _finish(study, out, {"success": success}, said or "not judged: there is no ground truth for these", as_json)

@@ -1,12 +1,14 @@
 """The verb that measures what the paper claims: reproduce."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from promptplus.cli.common import Device, Dtype, Json, Model, Ray, complain, on_ray, open_model, say, spoken_warnings
 from promptplus.errors import SettingsError
+
+SIZES: dict[str, Any] = {"rich_help_panel": "Sizes (default: of --quick or --full)"}
 
 
 def reproduce(
@@ -20,6 +22,15 @@ def reproduce(
         int | None, typer.Option(min=1, help="Denoising steps of the studies of layers and attention.")
     ] = None,
     guidance: Annotated[float | None, typer.Option(min=0.0, help="Guidance scale of these two.")] = None,
+    pairs: Annotated[int | None, typer.Option(min=2, help="Prompt pairs of the study of layers.", **SIZES)] = None,
+    pair_seeds: Annotated[int | None, typer.Option(min=1, help="Pictures of each.", **SIZES)] = None,
+    prompts: Annotated[int | None, typer.Option(min=2, help="Prompts of the study of attention.", **SIZES)] = None,
+    prompt_seeds: Annotated[int | None, typer.Option(min=1, help="Pictures of each.", **SIZES)] = None,
+    concept_count: Annotated[int | None, typer.Option(min=2, help="Concepts that are learned.", **SIZES)] = None,
+    runs: Annotated[int | None, typer.Option(min=1, help="Trainings of each method on each.", **SIZES)] = None,
+    per_prompt: Annotated[int | None, typer.Option(min=1, help="Pictures of each evaluated prompt.", **SIZES)] = None,
+    mixes: Annotated[int | None, typer.Option(min=1, help="Pairs of concepts, none of them in two.", **SIZES)] = None,
+    mix_seeds: Annotated[int | None, typer.Option(min=1, help="Pictures of each pair.", **SIZES)] = None,
     ray: Ray = None,
     model: Model = "pocket",
     device: Device = None,
@@ -35,13 +46,15 @@ def reproduce(
     from promptplus.evidence.claims import table
     from promptplus.evidence.defaults import is_pocket
     from promptplus.evidence.reproduce import Reproduction
-    from promptplus.evidence.sizes import FULL, QUICK
+    from promptplus.evidence.sizes import FULL, QUICK, resized
     from promptplus.files import check_folder
     from promptplus.inversion.images import concept_folders
     from promptplus.pocket import CONCEPTS
     from promptplus.pocket.concepts import REPORT
 
-    size = QUICK if quick else FULL
+    counts = {"pairs": pairs, "pair_seeds": pair_seeds, "prompts": prompts, "prompt_seeds": prompt_seeds, "runs": runs}
+    counts |= {"concepts": concept_count, "per_prompt": per_prompt, "mixes": mixes, "mix_seeds": mix_seeds}
+    size = resized(QUICK if quick else FULL, counts)
     out = check_folder(out or Path("runs") / f"reproduce-{size.name}")
     given = concept_folders(concepts) if concepts else None
     with spoken_warnings():

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -61,9 +62,10 @@ class Worker:
         return True
 
     def do(self, task: Task) -> None:
-        """See that the task is done; another process that holds it does it, too."""
+        """See that the task is done; another process that holds it does it, too. A failed training is left undone."""
         if None in self.matrix.find(task):
-            self.matrix.do(task)
+            with suppress(TrainingError):
+                self.matrix.do(task)
 
 
 def _share_out(ray: Any, hire: Callable[[], Any], tasks: Sequence[Task], count: int, bar: Any) -> None:

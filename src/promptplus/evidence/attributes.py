@@ -1,7 +1,7 @@
 """Which layer decides what, and whether it is layers at all or denoising steps (paper section 3.1 and its reviews)."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,18 +10,21 @@ from PIL import Image
 from promptplus import figures
 from promptplus.analysis.attributes import (
     FORM,
+    Judge,
     Pair,
-    Score,
     Takeover,
+    apart,
     draw_pairs,
     measure,
     pictures,
     single_takeovers,
     step_takeovers,
     subset_takeovers,
+    together,
     window_takeovers,
 )
 from promptplus.analysis.curves import bands, crossing, intervals, relative
+from promptplus.analysis.split import Share, measure_split
 from promptplus.conditioning import PPlus
 from promptplus.evidence.study import Study, Table
 from promptplus.figures import Curve
@@ -37,67 +40,159 @@ PAPER = {
 SHOWN = 4  # pairs in the picture grid
 WINDOWS = 4  # parts of the denoising in the layer × step map
 ORDERS = [("object", "style"), ("style", "colour"), ("object", "colour")]
+PARTS = ("subsets", "split", "steps", "single", "windows")
+LEAD = (
+    "Prompt 1 and prompt 2 differ in every attribute. Prompt 2 takes over more and more of the cross-attention layers; "
+    "0: nothing of it shows, 1: all that shows when it has every layer. Bands: 95 %, bootstrap over prompt pairs."
+)
+READING = "Where each curve is halfway, counted in columns from the left; “a < b” is how much later b is than a."
 
-
-PARTS = ("subsets", "steps", "single", "windows")
+Scores = Mapping[str, Mapping[str, np.ndarray]]
+"""By judge and attribute: ``[pair, takeover]``."""
+Ask = Callable[[Sequence[Takeover]], Scores]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure: pairs of prompts out of each attribute's words, seeds, the judge, and which of ``PARTS``."""
+    """What to measure.
+
+    Attributes:
+        words: of each attribute, out of which pairs of prompts are drawn.
+        judges: by name; all see the same pictures, and claims are the first one's.
+        parts: which of ``PARTS``.
+    """
 
     words: Mapping[str, Sequence[str]]
-    score: Score
+    judges: Mapping[str, Judge]
     pairs: int = 64
     seeds: int = 1
     form: str = FORM
     parts: Sequence[str] = PARTS
 
 
+@dataclass(frozen=True)
+class Part:
+    """What one part of the study tells; ``values``: by judge."""
+
+    sections: Sequence[Section]
+    values: Mapping[str, Mapping[str, Any]]
+    tables: Mapping[str, Table] = field(default_factory=dict)
+
+
 def study(pplus: PPlus, plan: Plan, *, progress: bool = True, **sampling: Any) -> Study:
-    """Subset curves, takeover by steps, each layer alone, groups by windows, and a grid of pictures."""
+    """Subset curves, the split test, takeover by steps, each layer and block alone, groups by windows."""
     pairs, layers = draw_pairs(plan.words, plan.pairs), pplus.layers
-    sections: list[Section] = []
-    values: dict[str, Any] = {"pairs": plan.pairs, "seeds": plan.seeds, "form": plan.form}
-    tables: dict[str, Table] = {}
+    score = together({name: judge.score for name, judge in plan.judges.items()})
 
-    def scores(takeovers: Sequence[Takeover]) -> dict[str, np.ndarray]:
-        return measure(
-            pplus, pairs, takeovers, range(plan.seeds), plan.score, form=plan.form, progress=progress, **sampling
-        )
+    def ask(takeovers: Sequence[Takeover]) -> Scores:
+        call: dict[str, Any] = {"form": plan.form, "progress": progress, **sampling}
+        return apart(measure(pplus, pairs, takeovers, range(plan.seeds), score, **call))
 
-    if "subsets" in plan.parts:
-        found, sizes = scores(subset_takeovers(layers)), [str(len(subset)) for subset in layers.subsets()]
-        figure = takeover_figure(found, sizes, "layers that take prompt 2, coarse to fine", PAPER)
-        sections.append(_crossing_section("From coarse to fine", READING, figure, found, values, "halfway"))
-        grid = picture_grid(pplus, pairs[:SHOWN], plan.form, **sampling)
-        sections.append(Section("The same pictures", "Prompt 2 takes over from the left to the right.", [Figure(grid)]))
-        values["subsets"] = {name: _curve(table) for name, table in found.items()}
-        tables["subsets"] = {"layers": sizes, **{name: _curve(table)["relative"] for name, table in found.items()}}
-    if "steps" in plan.parts:
-        takeovers = step_takeovers(layers)
-        found, ticks = scores(takeovers), [f"{1 - takeover.start:.0%}" for takeover in takeovers]
-        figure = takeover_figure(found, ticks, "last denoising steps that take prompt 2", None)
-        text = "All layers, from a denoising step on."
-        sections.append(_crossing_section("Layers or steps?", text, figure, found, values, "halfway_by_steps"))
-        values["steps"] = {name: _curve(table) for name, table in found.items()}
-    if "single" in plan.parts:
-        found = scores(single_takeovers(layers))
-        alone = {name: [float(v) for v in relative(table)[1:-1]] for name, table in found.items()}
-        sections.append(Section("Each layer by itself", "", [Figure(_heat(alone, layers))]))
-        values["single_layers"] = {name: dict(zip(layers.names, row, strict=True)) for name, row in alone.items()}
-        tables["single"] = {"layer": layers.names, **alone}
-    if "windows" in plan.parts:
-        found = scores(window_takeovers(layers, WINDOWS))
-        title = "Layer groups in windows of the steps"
-        sections.append(Section(title, "", [Figure(drawn) for drawn in _windows(found)]))
+    make: dict[str, Callable[[], Part]] = {
+        "subsets": lambda: _subsets(ask, layers, picture_grid(pplus, pairs[:SHOWN], plan.form, **sampling)),
+        "split": lambda: _split(pplus, plan, progress=progress, **sampling),
+        "steps": lambda: _steps(ask, layers),
+        "single": lambda: _single(ask, layers),
+        "windows": lambda: _windows(ask, layers),
+    }
+    found = [make[name]() for name in PARTS if name in plan.parts]
+    by_judge = {
+        name: {key: value for part in found for key, value in part.values.get(name, {}).items()} for name in plan.judges
+    }
+    values = {"pairs": plan.pairs, "seeds": plan.seeds, "form": plan.form, "by_judge": by_judge}
+    sections = [section for part in found for section in part.sections]
+    tables = {name: table for part in found for name, table in part.tables.items()}
     return Study("attributes", "Which layer decides what", LEAD, sections, values, tables)
 
 
-LEAD = (
-    "Prompt 1 and prompt 2 differ in every attribute. Prompt 2 takes over more and more of the cross-attention layers; "
-    "0: nothing of it shows, 1: all that shows when it has every layer. Bands: 95 %, bootstrap over prompt pairs."
-)
+def _subsets(ask: Ask, layers: LayerMap, grid: Image.Image) -> Part:
+    found, sizes = ask(subset_takeovers(layers)), [str(len(subset)) for subset in layers.subsets()]
+    drawn = _curves(found, sizes, "layers that take prompt 2, coarse to fine", PAPER)
+    section, halfway = _halfway("From coarse to fine", READING, drawn, found)
+    shown = Section("The same pictures", "Prompt 2 takes over from the left to the right.", [Figure(grid)])
+    curves = {judge: {name: _curve(table) for name, table in own.items()} for judge, own in found.items()}
+    relatives = {f"{name}, {judge}": c["relative"] for judge, own in curves.items() for name, c in own.items()}
+    values = {judge: {"halfway": halfway[judge], "subsets": curves[judge]} for judge in found}
+    return Part([section, shown], values, {"subsets": {"layers": sizes, **relatives}})
+
+
+SHARES = {
+    "object": "the object of the coarse layers' prompt",
+    "colour": "the colour of the other layers' prompt",
+    "both": "both in one picture",
+    "leak": "the colour of the coarse layers' prompt",
+    "one_object": "one prompt for all layers: its object",
+    "one_colour": "one prompt for all layers: its colour",
+}
+
+
+def _split(pplus: PPlus, plan: Plan, **call: Any) -> Part:
+    judges, objects = {name: judge.names for name, judge in plan.judges.items()}, plan.words["object"]
+    found = measure_split(pplus, judges, objects, plan.words["colour"], plan.seeds, **call)
+    table: Table = {"share of pictures [95 %]": list(SHARES.values())}
+    table |= {judge: [str(getattr(result, name)) for name in SHARES] for judge, result in found.items()}
+    text = (
+        f"“a {plan.words['colour'][0]} OBJECT” in the coarse layers, “a COLOUR object” in all others: {len(objects)} "
+        f"objects × {plan.seeds} seeds. By chance {1 / len(objects):.3f} of the objects and "
+        f"{1 / len(plan.words['colour']):.3f} of the colours are right."
+    )
+    values = {
+        judge: {"split": {name: _numbers(getattr(result, name)) for name in SHARES} | {"pictures": result.pictures}}
+        for judge, result in found.items()
+    }
+    return Part([Section("Split", text, table=table)], values, {"split": table})
+
+
+def _numbers(found: Share) -> list[float]:
+    return list(asdict(found).values())
+
+
+def _steps(ask: Ask, layers: LayerMap) -> Part:
+    takeovers = step_takeovers(layers)
+    found, ticks = ask(takeovers), [f"{1 - takeover.start:.0%}" for takeover in takeovers]
+    drawn = _curves(found, ticks, "last denoising steps that take prompt 2", None)
+    section, halfway = _halfway("Layers or steps?", "All layers, from a denoising step on.", drawn, found)
+    curves = {judge: {name: _curve(table) for name, table in own.items()} for judge, own in found.items()}
+    return Part([section], {judge: {"halfway_by_steps": halfway[judge], "steps": curves[judge]} for judge in found})
+
+
+def _single(ask: Ask, layers: LayerMap) -> Part:
+    found, names = ask(single_takeovers(layers)), _alone(layers)
+    alone = {
+        judge: {name: relative(table)[list(names.values())].tolist() for name, table in own.items()}
+        for judge, own in found.items()
+    }
+    drawn = [Figure(_heat(own, list(names)), f"judge: {judge}") for judge, own in alone.items()]
+    values = {
+        judge: {"alone": {name: dict(zip(names, row, strict=True)) for name, row in own.items()}}
+        for judge, own in alone.items()
+    }
+    rows = {f"{name}, {judge}": row for judge, own in alone.items() for name, row in own.items()}
+    text = "Layers first, then whole blocks: only this one has prompt 2."
+    title = "Each layer and each block by itself"
+    return Part([Section(title, text, drawn)], values, {"single": {"only": list(names), **rows}})
+
+
+def _alone(layers: LayerMap) -> dict[str, int]:
+    """Layers, then blocks, by name → their column of ``single_takeovers``; a block of one layer is that layer."""
+    columns = {takeover.layers: column for column, takeover in enumerate(single_takeovers(layers))}
+    found = {name: columns[(i,)] for i, name in enumerate(layers.names)}
+    return found | {f"block {name}": columns[chosen] for name, chosen in layers.blocks.items()}
+
+
+def _windows(ask: Ask, layers: LayerMap) -> Part:
+    found = ask(window_takeovers(layers, WINDOWS))
+    spans = [f"{i / WINDOWS:.0%}–{(i + 1) / WINDOWS:.0%}" for i in range(WINDOWS)]
+    groups, drawn = ("coarse", "medium", "fine"), []
+    values: dict[str, dict[str, Any]] = {}
+    for judge, own in found.items():
+        tables = {name: relative(table)[1:-1].reshape(-1, WINDOWS) for name, table in own.items()}
+        for name, table in tables.items():
+            labels = {"xlabel": f"denoising steps with prompt 2 ({name})", "ylabel": "layers"}
+            heat = figures.heat_map(table, groups, spans, unit="share of prompt 2", **labels)
+            drawn.append(Figure(heat, f"judge: {judge}"))
+        values[judge] = {"windows": {n: dict(zip(groups, t.tolist(), strict=True)) for n, t in tables.items()}}
+    return Part([Section("Layer groups in windows of the steps", "", drawn)], values)
 
 
 def picture_grid(pplus: PPlus, pairs: Sequence[Pair], form: str, **sampling: Any) -> Image.Image:
@@ -124,6 +219,13 @@ def takeover_figure(
     return figures.curves(found, ticks, xlabel=xlabel, ylabel="share of prompt 2", reference=same)
 
 
+def _curves(
+    scores: Scores, ticks: Sequence[str], xlabel: str, paper: Mapping[str, Sequence[float]] | None
+) -> list[Figure]:
+    """A figure for each judge."""
+    return [Figure(takeover_figure(own, ticks, xlabel, paper), f"judge: {judge}") for judge, own in scores.items()]
+
+
 def _curve(scores: np.ndarray) -> dict[str, Any]:
     low, high = bands(scores)
     curve = relative(scores)
@@ -131,36 +233,22 @@ def _curve(scores: np.ndarray) -> dict[str, Any]:
     return {name: [round(float(v), 4) for v in row] for name, row in raw.items()} | {"halfway": crossing(curve)}
 
 
-def _windows(scores: Mapping[str, np.ndarray]) -> list[Image.Image]:
-    spans = [f"{i / WINDOWS:.0%}–{(i + 1) / WINDOWS:.0%}" for i in range(WINDOWS)]
-    return [
-        figures.heat_map(
-            relative(table)[1:-1].reshape(-1, WINDOWS),
-            ("coarse", "medium", "fine"),
-            spans,
-            xlabel=f"denoising steps with prompt 2 ({name})",
-            ylabel="layers",
-            unit="share of prompt 2",
-        )
-        for name, table in scores.items()
-    ]
+def _halfway(
+    title: str, text: str, drawn: Sequence[Figure], scores: Scores
+) -> tuple[Section, dict[str, dict[str, list[float]]]]:
+    """Curves and where they are halfway, judges side by side; the intervals as numbers, too."""
+    found = {
+        judge: intervals(own, [order for order in ORDERS if set(order) <= set(own)]) for judge, own in scores.items()
+    }
+    names = list(dict.fromkeys(name for own in found.values() for name in own))
+    table: Table = {"halfway, in columns of the figure": names}
+    table |= {f"{judge} [95 %]": [str(own.get(name, "")) for name in names] for judge, own in found.items()}
+    numbers = {
+        judge: {name: [one.value, one.low, one.high] for name, one in own.items()} for judge, own in found.items()
+    }
+    return Section(title, text, drawn, table), numbers
 
 
-def _crossing_section(
-    title: str, text: str, figure: Image.Image, scores: Mapping[str, np.ndarray], values: dict[str, Any], key: str
-) -> Section:
-    """Curves and where they are halfway; the intervals go into ``values`` too."""
-    found = intervals(scores, [order for order in ORDERS if set(order) <= set(scores)])
-    values[key] = {name: [one.value, one.low, one.high] for name, one in found.items()}
-    table = {"halfway, in columns of the figure": list(found), "value [95 %]": [str(one) for one in found.values()]}
-    return Section(title, text, [Figure(figure)], table)
-
-
-def _heat(alone: Mapping[str, Sequence[float]], layers: LayerMap) -> Image.Image:
-    labels: dict[str, str] = {"xlabel": "the only layer with prompt 2", "ylabel": "attribute"}
-    return figures.heat_map(
-        np.array(list(alone.values())), list(alone), layers.names, unit="share of prompt 2", **labels
-    )
-
-
-READING = "Where each curve is halfway, counted in columns from the left; “a < b” is how much later b is than a."
+def _heat(alone: Mapping[str, Sequence[float]], names: Sequence[str]) -> Image.Image:
+    labels: dict[str, str] = {"xlabel": "all that has prompt 2", "ylabel": "attribute"}
+    return figures.heat_map(np.array(list(alone.values())), list(alone), names, unit="share of prompt 2", **labels)

@@ -1,6 +1,6 @@
 """The paper's claims, each beside what was measured and whether it holds. Pure functions from studies to rows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -58,21 +58,45 @@ def not_measured(says: str, paper: str, needs: str) -> Claim:
 
 def layers(study: Study) -> list[Claim]:
     """Object before style before colour; and whether denoising steps tell them apart as well as layers do."""
-    claims, pairs = [], study.values["pairs"]
+    claims, pairs, judges = [], study.values["pairs"], study.values["by_judge"]
     for early, late in (("object", "style"), ("style", "colour"), ("object", "colour")):
         says = f"Coarse to fine, layers decide the {early} before the {late}"
         later = crossing(np.array(PAPER[late])) - crossing(np.array(PAPER[early]))
-        if found := _interval(study.values["halfway"].get(f"{early} < {late}")):
-            measured = f"{_short(found)} subsets later; {pairs} pairs"
-            claims.append(Claim(says, f"{later:.1f} subsets later", measured, verdict(found, units=pairs)))
-    return [*claims, _layers_or_steps(study, pairs)]
+        said = {judge: found for judge, own in judges.items() if (found := _found(own, "halfway", early, late))}
+        if said:
+            first, *others = said.values()
+            measured = f"{_short(first)} subsets later; {pairs} pairs" + _others(list(said)[1:], others)
+            claims.append(Claim(says, f"{later:.1f} subsets later", measured, verdict(first, units=pairs)))
+    return [*claims, _layers_or_steps(study, pairs), *_split(study)]
+
+
+def _found(own: Mapping[str, Any], way: str, early: str, late: str) -> Interval | None:
+    return _interval(own.get(way, {}).get(f"{early} < {late}"))
+
+
+def _others(names: Sequence[str], found: Sequence[Interval]) -> str:
+    """What the judges say who do not decide."""
+    return "".join(f"; judge {name}: {_short(one)}" for name, one in zip(names, found, strict=True))
+
+
+def _split(study: Study) -> list[Claim]:
+    """Whether more than half of the pictures have both what their layers were asked; by the first judge."""
+    judges = {judge: own["split"] for judge, own in study.values["by_judge"].items() if "split" in own}
+    if not judges:
+        return []
+    says = "Most pictures have the object of the coarse layers' prompt in the colour of the others' prompt"
+    both = {judge: Interval(*own["both"]) for judge, own in judges.items()}
+    (name, first), *_ = both.items()
+    above = Interval(first.value - 0.5, first.low - 0.5, first.high - 0.5)
+    pictures = judges[name]["pictures"]
+    measured = f"share {_short(first)}; {pictures} pictures" + _others(list(both)[1:], list(both.values())[1:])
+    return [Claim(says, "shown in a figure", measured, verdict(above, units=pictures))]
 
 
 def _layers_or_steps(study: Study, pairs: int) -> Claim:
     says = "Layers tell object from colour better than denoising steps do (asked by the reviewers)"
-    by_layers, by_steps = (
-        _interval(study.values.get(name, {}).get("object < colour")) for name in ("halfway", "halfway_by_steps")
-    )
+    own = next(iter(study.values["by_judge"].values()))
+    by_layers, by_steps = (_found(own, way, "object", "colour") for way in ("halfway", "halfway_by_steps"))
     if by_layers is None or by_steps is None:
         return not_measured(says, "not known", "--full")
     near, far = sorted(map(abs, (by_steps.low, by_steps.high)))
@@ -129,8 +153,9 @@ def density(study: Study) -> list[Claim]:
     ]
 
 
+HELPS = "yes (the density term helps)"
 MIXING = {
-    "regularised": ("“{}” succeeds more often than “{}”", "yes (the density term helps)"),
+    "regularised": ("“{}” succeeds more often than “{}”", HELPS),
     "rival": ("“{1}” succeeds more often than “{0}”", "shown in figures"),
     "ceiling": ("“{1}” succeeds more often than “{0}”, the most that words can say", "not in the paper"),
 }
@@ -153,6 +178,17 @@ def mixing(study: Study) -> list[Claim]:
         measured = f"{shares}: {_short(gain, '+.2f')}; {len(success[ours])} pairs"
         claims.append(Claim(says.format(way, ours), paper, measured, verdict(gain, units=len(success[ours]))))
     return claims
+
+
+def several(study: Study, ours: str, rival: str) -> list[Claim]:
+    """Whether pictures of two concepts are more like both of them with one method than with the other."""
+    found = study.values["by_method"]
+    gain = mean_interval([a["together"] - b["together"] for a, b in zip(found[ours], found[rival], strict=True)])
+    shares = [f"{np.mean([one['both'] for one in found[method]]):.0%}" for method in (ours, rival)]
+    pairs = len(found[ours])
+    measured = f"likeness {_short(gain, '+.3f')}; both are seen in {shares[0]} against {shares[1]}; {pairs} pairs"
+    says = f"Two concepts in one prompt are more like themselves with {ours} than with {rival}"
+    return [Claim(says, "not in the paper", measured, verdict(gain, units=pairs))]
 
 
 def _interval(numbers: Any) -> Interval | None:

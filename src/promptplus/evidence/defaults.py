@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from promptplus.analysis.attention import AskedPrompt
-from promptplus.analysis.attributes import FORM, Score, by_classifier, by_clip, draw_pairs
+from promptplus.analysis.attributes import FORM, Judge, by_classifier, by_clip, draw_pairs, named_by_clip
 from promptplus.conditioning import PPlus
 from promptplus.errors import SettingsError
 from promptplus.evaluation import prompts as lists
@@ -48,15 +48,20 @@ def words_for(pipe: Any, given: Words) -> Words:
     return {name: given.get(name) or usual[name] for name in usual}
 
 
-def score_for(pipe: Any, judge: str | None) -> Score:
-    """How pictures are judged: ``classifier`` (the pocket's ground truth, its default) or ``clip``."""
+def judges_for(pipe: Any, judge: str | None, words: Words) -> dict[str, Judge]:
+    """Who judges pictures: ``classifier`` (the pocket's ground truth), ``clip``, or ``both``, the pocket's default."""
     own = is_pocket(pipe)
-    if judge == "classifier" and not own:
-        raise SettingsError("judge classifier knows the pocket's drawn world only; use clip")
-    if judge == "clip" or not own:
+    judge = judge or ("both" if own else "clip")
+    if judge != "clip" and not own:
+        raise SettingsError(f"judge {judge}: the classifier knows the pocket's drawn world only; use clip")
+    found = {}
+    if judge != "clip":
+        classifier = AttributeJudge.load()
+        found["classifier"] = Judge(by_classifier(classifier), classifier.classify)
+    if judge != "classifier":
         clip = ClipJudge.load() if own else ClipJudge.load(CLIP, str(pipe.unet.device))
-        return by_clip(clip, PHRASES)
-    return by_classifier(AttributeJudge.load())
+        found["clip"] = Judge(by_clip(clip, PHRASES), named_by_clip(clip, PHRASES, words))
+    return found
 
 
 def scorer_for(pipe: Any, prompts: Sequence[str] = (), per_prompt: int = PER_PROMPT) -> Scorer:

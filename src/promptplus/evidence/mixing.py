@@ -9,19 +9,21 @@ from promptplus import figures
 from promptplus.analysis.mixing import MixJudge, in_words, mixed, splits
 from promptplus.concept import Concept
 from promptplus.conditioning import PPlus
-from promptplus.evaluation.judges import DinoJudge
+from promptplus.evaluation.judges import AttributeJudge
 from promptplus.evaluation.metrics import mean_interval
+from promptplus.evaluation.scoring import SEEDS_APART
 from promptplus.evidence.study import Study, Table
 from promptplus.figures import Curve
-from promptplus.generation import generate
+from promptplus.generation import generate, knowing
 from promptplus.pocket.world import UNSEEN_OBJECTS
 from promptplus.report import Figure, Section, labelled_grid
 
 LEAD = (
-    "Whose shape, whose looks: a picture counts for the combination of the two concepts' shapes and looks whose fresh "
-    "renders it is nearest to, in the judge DINO's eyes. Success: the first one's shape in the second one's looks. "
-    "95 % intervals by bootstrap over pairs."
+    "Whose shape, whose looks: every concept's shape is rendered in every concept's looks, and a picture counts for "
+    "the combination whose renders it is nearest to, in the attribute judge's features. Success: the first one's shape "
+    "in the second one's looks. No two pairs share noise; 95 % intervals by bootstrap over pairs."
 )
+ENTANGLED = " Some pairs share a concept, so that the intervals are too narrow."
 PROMPT, STYLED = "a photo of a {}", "a photo of a {} in the style of {}"
 TOKEN, PLAIN = "<mix>", "plain words"
 
@@ -39,66 +41,84 @@ class Pair:
     looks: str
 
 
+Noises = Mapping[Pair, range]
+"""Seeds of each pair's pictures; every way to draw a pair gets the same ones."""
+
+
+def noises_of(pairs: int, count: int) -> list[range]:
+    """As many seeds for each pair, none of them in two pairs."""
+    apart = max(SEEDS_APART, count)
+    return [range(apart * number, apart * number + count) for number in range(pairs)]
+
+
 def study(
     pplus: PPlus,
     learned: Mapping[str, Concepts],
     pairs: Sequence[Pair],
-    seeds: Sequence[int],
+    count: int,
     rivals: Mapping[str, Drawer],
 ) -> Study:
     """The sweep over splits, the success of the default split and of its rivals, and a grid of mixes.
 
     Args:
+        pairs: where no concept is in two of them they are independent, which the intervals take for granted.
+        count: pictures of each pair, in every way.
         learned: the same concepts, trained in one way or another; the first way's are swept and shown, the others
             are regularised.
         rivals: other ways to ask for the same, by name; ``PLAIN`` is the ceiling.
     """
-    judges = {pair: MixJudge(DinoJudge.load(), pair.shape, pair.looks) for pair in pairs}
+    names = [name for pair in pairs for name in (pair.shape, pair.looks)]
+    lead = LEAD + (ENTANGLED if len(set(names)) < len(names) else "")
+    judge = MixJudge(AttributeJudge.load(), names)
+    noises = dict(zip(pairs, noises_of(len(pairs), count), strict=True))
     swept = next(iter(learned.values()))
     coarse = pplus.layers.group("coarse")
     success = {
-        f"{way} mix, coarse layers": _success(pplus, found, judges, coarse, seeds) for way, found in learned.items()
+        f"{way} mix, coarse layers": _success(pplus, found, judge, coarse, noises) for way, found in learned.items()
     }
     for name, draw in rivals.items():
-        success[name] = [_share(judges[p].seen(draw(p.shape, p.looks, seeds)), p) for p in pairs]
+        success[name] = [_share(judge.seen(draw(p.shape, p.looks, seeds)), p) for p, seeds in noises.items()]
     others = ["ceiling" if name == PLAIN else "rival" for name in rivals]
-    sweep, shown = _sweep(pplus, swept, judges, seeds)
-    names = [str(len(split)) for split in splits(pplus.layers)]
+    sweep, shown = _sweep(pplus, swept, judge, noises)
+    sizes = [str(len(split)) for split in splits(pplus.layers)]
     drawn = figures.curves(
         {name: _curve(shares) for name, shares in sweep.items()},
-        names,
+        sizes,
         xlabel="layers that the shape decides, coarse to fine",
         ylabel="share of pictures",
     )
     table: Table = {
         "way": list(success),
         "success [95 %]": [str(mean_interval(shares)) for shares in success.values()],
-        "pairs × seeds": [f"{len(pairs)} × {len(seeds)}"] * len(success),
+        "pairs × seeds": [f"{len(pairs)} × {count}"] * len(success),
     }
     sections = [
         Section("Where shape hands over to looks", figures=[Figure(drawn)]),
-        Section("Success", table=table),
+        Section(
+            "Success", f"By chance: {judge.chance:.3f} (1 of {len(judge.combinations)} combinations).", table=table
+        ),
         Section("Mixes", "From all looks to all shape.", [Figure(grid(pplus, pairs, shown))]),
     ]
     values = {
         "pairs": [vars(pair) for pair in pairs],
-        "seeds": list(seeds),
-        "splits": names,
+        "seeds": [list(seeds) for seeds in noises.values()],
+        "chance": judge.chance,
+        "splits": sizes,
         "sweep": sweep,
         "success": success,
         "roles": dict(zip(success, ["ours", *["regularised"] * (len(learned) - 1), *others], strict=True)),
     }
-    return Study("mixing", "One's shape, another's looks", LEAD, sections, values, {"success": table})
+    return Study("mixing", "One's shape, another's looks", lead, sections, values, {"success": table})
 
 
 def _sweep(
-    pplus: PPlus, concepts: Concepts, judges: Mapping[Pair, MixJudge], seeds: Sequence[int]
+    pplus: PPlus, concepts: Concepts, judge: MixJudge, noises: Noises
 ) -> tuple[dict[str, list[list[float]]], list[list[Image.Image]]]:
     """Shares ``[pair][split]`` of pictures with the one's shape and with the other's looks; a picture of each."""
     shapes: list[list[float]] = []
     looks: list[list[float]] = []
     shown: list[list[Image.Image]] = []
-    for pair, judge in judges.items():
+    for pair, seeds in noises.items():
         drawn = sweep_pictures(pplus, concepts[pair.shape], concepts[pair.looks], seeds)
         seen = [judge.seen(images) for images in drawn]
         shapes.append([sum(shape == pair.shape for shape, _ in found) / len(found) for found in seen])
@@ -122,12 +142,16 @@ def grid(pplus: PPlus, pairs: Sequence[Pair], rows: Sequence[Sequence[Image.Imag
     )
 
 
-def unjudged(pplus: PPlus, concepts: Concepts, pairs: Sequence[Pair], seeds: Sequence[int]) -> Study:
+def unjudged(pplus: PPlus, concepts: Concepts, pairs: Sequence[Pair], count: int) -> Study:
     """The grids alone, where nobody can say what a mix should look like."""
-    drawn = [sweep_pictures(pplus, concepts[pair.shape], concepts[pair.looks], seeds) for pair in pairs]
-    shown = [Figure(grid(pplus, pairs, [[images[i] for images in row] for row in drawn])) for i in range(len(seeds))]
+    noises = noises_of(len(pairs), count)
+    drawn = [
+        sweep_pictures(pplus, concepts[pair.shape], concepts[pair.looks], seeds)
+        for pair, seeds in zip(pairs, noises, strict=True)
+    ]
+    shown = [Figure(grid(pplus, pairs, [[images[i] for images in row] for row in drawn])) for i in range(count)]
     sections = [Section("Mixes", "From all looks to all shape; a grid for each seed.", shown)]
-    values = {"pairs": [vars(pair) for pair in pairs], "seeds": list(seeds)}
+    values = {"pairs": [vars(pair) for pair in pairs], "seeds": [list(seeds) for seeds in noises]}
     return Study("mixing", "One's shape, another's looks", "Not judged: there is no ground truth.", sections, values)
 
 
@@ -139,13 +163,8 @@ def rivals(pplus: PPlus, tied: Concepts) -> dict[str, Drawer]:
 
     def inversions(shape: str, looks: str, seeds: Sequence[int]) -> list[Image.Image]:
         both = [tied[shape], tied[looks]]
-        for concept in both:
-            pplus.add(concept)
-        try:
+        with knowing(pplus, both):
             return generate(pplus, [STYLED.format(both[0].token, both[1].token)] * len(seeds), seeds)
-        finally:
-            for concept in both:
-                pplus.forget(concept.token)
 
     def words(shape: str, looks: str, seeds: Sequence[int]) -> list[Image.Image]:
         text = in_words(UNSEEN_OBJECTS[looks], tied[shape].class_word)
@@ -158,23 +177,14 @@ def mix_pictures(
     pplus: PPlus, shape: Concept, looks: Concept, split: Sequence[int], seeds: Sequence[int]
 ) -> list[Image.Image]:
     """Pictures of a mix that gives ``split`` to the shape."""
-    pplus.add(mixed(shape, looks, TOKEN, split))
-    try:
+    with knowing(pplus, [mixed(shape, looks, TOKEN, split)]):
         return generate(pplus, [PROMPT.format(TOKEN)] * len(seeds), seeds)
-    finally:
-        pplus.forget(TOKEN)
 
 
-def _success(
-    pplus: PPlus,
-    concepts: Concepts,
-    judges: Mapping[Pair, MixJudge],
-    split: Sequence[int],
-    seeds: Sequence[int],
-) -> list[float]:
+def _success(pplus: PPlus, concepts: Concepts, judge: MixJudge, split: Sequence[int], noises: Noises) -> list[float]:
     return [
         _share(judge.seen(mix_pictures(pplus, concepts[p.shape], concepts[p.looks], split, seeds)), p)
-        for p, judge in judges.items()
+        for p, seeds in noises.items()
     ]
 
 

@@ -1,15 +1,19 @@
 """How much `reproduce` measures: of the whole evidence, or of what fits into twenty minutes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from promptplus.analysis.attributes import single_takeovers
+from promptplus.errors import SettingsError
 from promptplus.evaluation.tasks import WORD, Method, Task
 from promptplus.evidence import attributes, claims
 from promptplus.inversion.presets import PRESETS
+from promptplus.layers import LayerMap
 
 PROMPTS = 16  # about as many as the lists of prompts.py have
+TOGETHER = 2 * 3  # two methods; two concepts in one prompt, and each by itself
 DENSITIES = (0.002, 0.02)  # a peer's weight of the regulariser, and ten times that (our choice)
 
 
@@ -24,7 +28,8 @@ class Size:
         ours, rival: (method, steps) whose rows are looked at and mixed.
         regularised: ways to train that are mixed too, to see what the density term does.
         per_prompt: pictures of each prompt in the evaluation.
-        mixes, mix_seeds: pairs of concepts that are mixed, and pictures of each.
+        mixes, mix_seeds: pairs of concepts that are mixed, and put into one prompt, and pictures of each. No concept
+            is in two pairs.
     """
 
     name: str
@@ -56,17 +61,48 @@ class Size:
                     tasks.append(Task(concept, long.get(method.name, method) if longer else method, seed))
         return tasks
 
-    def work(self, subsets: int, layers: int) -> tuple[int, int]:
-        """Pictures drawn and training steps taken, roughly."""
-        columns = {"subsets": subsets, "steps": subsets, "single": layers + 2, "windows": 3 * attributes.WINDOWS + 2}
+    def work(self, layers: LayerMap, objects: int) -> tuple[int, int]:
+        """Pictures drawn and training steps taken, roughly; ``objects``: how many words there are for them."""
+        subsets = len(layers.subsets())
+        columns = {"subsets": subsets, "steps": subsets, "single": len(single_takeovers(layers))}
+        columns |= {"windows": 3 * attributes.WINDOWS + 2, "split": 0}
         pictures = self.pairs * self.pair_seeds * sum(columns[part] for part in self.parts)
-        pictures += self.prompts * self.prompt_seeds + self.mixes * self.mix_seeds * (
-            subsets + 3 + len(self.regularised)
-        )
+        pictures += 2 * objects * self.pair_seeds * ("split" in self.parts)
+        ways = subsets + 3 + len(self.regularised)  # to mix
+        pictures += self.prompts * self.prompt_seeds + self.mixes * self.mix_seeds * (ways + TOGETHER)
         tasks = [task.method.steps for task in self.tasks([Path(str(number)) for number in range(self.concepts)])]
         steps = sum(counts[-1] for counts in tasks)
         pictures += sum(len(counts) for counts in tasks) * self.per_prompt * PROMPTS
         return pictures, steps
+
+
+LEAST = {
+    **dict.fromkeys(("pairs", "prompts", "concepts"), 2),
+    **dict.fromkeys(("pair_seeds", "prompt_seeds", "runs", "per_prompt", "mixes", "mix_seeds"), 1),
+}
+"""The counts that may be changed, and what they are at least."""
+
+
+def resized(size: Size, given: Mapping[str, int | None]) -> Size:
+    """A size with some counts changed; fewer concepts make fewer pairs. Raises SettingsError on what cannot be."""
+    told = {name: count for name, count in given.items() if count is not None}
+    for name, count in told.items():
+        if name not in LEAST:
+            raise SettingsError(f"a size has no {name}; what may be changed: {', '.join(LEAST)}")
+        if count < LEAST[name]:
+            raise SettingsError(f"{name} {count} is too few; give {LEAST[name]} or more")
+    most = told.get("concepts", size.concepts) // 2
+    if told.get("mixes", 0) > most:
+        raise SettingsError(
+            f"mixes {told['mixes']}: no concept is in two pairs, so give {most} or fewer, or more concepts"
+        )
+    return replace(size, **{"mixes": min(size.mixes, most), **told})
+
+
+def changed(size: Size) -> dict[str, int]:
+    """The counts in which it is not the size of its name."""
+    usual = SIZES[size.name]
+    return {name: getattr(size, name) for name in LEAST if getattr(size, name) != getattr(usual, name)}
 
 
 def preset(name: str, *steps: int) -> Method:
@@ -80,7 +116,7 @@ QUICK = Size(
     name="quick",
     pairs=64,
     pair_seeds=1,
-    parts=("subsets",),
+    parts=("subsets", "split"),
     prompts=32,
     prompt_seeds=1,
     concepts=4,
