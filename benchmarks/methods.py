@@ -29,7 +29,12 @@ def rates(name: str, options: dict[str, object], steps: tuple[int, ...], *values
     return [Method(f"{name} lr {value:g}", {**options, "learning_rate": value}, steps) for value in values]
 
 
-COMPARED = [Method(WORD, steps=(0,)), preset("paper-xti", 50, 100, 250, 500), preset("paper-ti", 500, 1000)]
+COMPARED = [
+    Method(WORD, steps=(0,)),
+    preset("fast", 50),
+    preset("paper-xti", 50, 100, 250, 500),
+    preset("paper-ti", 500, 1000),
+]
 
 XTI: dict[str, object] = {"method": "xti", "templates": "batch"}
 TI = {**XTI, "method": "ti"}
