@@ -50,7 +50,7 @@ FRESH = 950_000_000
 """First seed of the judges' renders; no training, bundled or other test's picture has it."""
 JUDGED = 1000
 PAIRS = 64
-CAPTION = "{caption}"
+CAPTION, LABEL = "{caption}", "{colour} {object}"
 SHOWN, SHOWN_PAIRS = 14, 8
 CPU = torch.device("cpu")
 
@@ -113,7 +113,7 @@ def curves(pplus: pp.PPlus, folder: Path) -> dict[str, Any]:
         if all(a != b for a, b in zip(labels(one), labels(two), strict=True)):
             pairs.append(Pair(said_of(one), said_of(two)))
     takeovers, sizes = subset_takeovers(pplus.layers), [len(subset) for subset in pplus.layers.subsets()]
-    picture_grid(pplus, pairs[:SHOWN_PAIRS], CAPTION).save(folder / "subsets.png")
+    picture_grid(pplus, pairs[:SHOWN_PAIRS], CAPTION, LABEL).save(folder / "subsets.png")
     scores = measure(pplus, pairs, takeovers, [0], by_classifier(AttributeJudge.load()), form=CAPTION, progress=True)
     found = intervals(scores, [("object", "style"), ("style", "colour"), ("object", "colour")])
     takeover_figure(scores, list(map(str, sizes)), "layers that take prompt 2, coarse to fine", PAPER).save(

@@ -16,7 +16,7 @@ from promptplus.analysis.mixing import in_words
 from promptplus.evaluation.judges import AttributeJudge, DinoJudge
 from promptplus.evaluation.metrics import recovered, subject_similarity
 from promptplus.evaluation.tasks import Learner, Method, Task
-from promptplus.generation import generate
+from promptplus.generation import generate, knowing
 from promptplus.inversion.images import load_pictures, read_note, tile
 from promptplus.inversion.run import InversionSettings
 from promptplus.pocket import CONCEPTS
@@ -103,9 +103,8 @@ def learned(pplus: pp.PPlus, folder: Path, name: str, seed: int) -> dict[str, An
     """XTI by default settings; `folder` keeps what it learned, and gets a strip of real and learned pictures."""
     scorer, task = Scorer(pplus, name), Task(CONCEPTS / name, DEFAULT, seed)
     concept = Learner(pplus, "pocket", folder).concept(task, DEFAULT.steps[0])
-    pplus.add(concept)
-    similarity, images = scorer.said(f"a {concept.token}", 1000 * seed)
-    pplus.forget(concept.token)
+    with knowing(pplus, [concept]):
+        similarity, images = scorer.said(f"a {concept.token}", 1000 * seed)
     tile([*scorer.pictures, *images[:SHOWN]], len(scorer.pictures) + SHOWN).save(folder / f"{name}-{seed}.png")
     return {"similarity": round(similarity, 4), "recognised": scorer.recognised(images)}
 

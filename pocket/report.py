@@ -47,7 +47,7 @@ def parts(count: int, folder: Path) -> dict[str, Part]:
 
 
 def asked(options: Options) -> str:
-    """Names the bundled files and the defaults: results of others are not reused."""
+    """Names the bundled files, the defaults and how many pictures: results of others are not reused."""
     digest = hashlib.sha256()
     root = Path(package.__file__).parent
     for file in sorted([*root.rglob("*.safetensors"), *(root / "concepts").rglob("*.png"), *root.rglob("*.json")]):

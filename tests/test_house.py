@@ -112,6 +112,7 @@ def test_errors_have_one_root_and_bad_values_are_value_errors() -> None:
     assert all(issubclass(kind, pp.PromptPlusError) for kind in kinds)
     assert {k.__name__ for k in kinds if not issubclass(k, ValueError)} == {
         "PromptPlusError",
+        "LossError",
         "TrainingError",
         "Interrupted",
     }

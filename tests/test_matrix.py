@@ -9,7 +9,7 @@ import pytest
 from transformers import CLIPTokenizer
 
 import promptplus as pp
-from promptplus.errors import SettingsError, TrainingError
+from promptplus.errors import LossError, SettingsError
 from promptplus.evaluation import tasks
 from promptplus.evaluation.matrix import Matrix, Result
 from promptplus.evaluation.prompts import POCKET, POCKET_HARD, REAL
@@ -105,11 +105,21 @@ def test_other_prompts_cost_no_training(matrix: Matrix, tmp_path: Path, monkeypa
     assert [set(result.by_prompt) for result in other.run([task], progress=False)] == [{"a {} at night"}] * 2
 
 
+def test_a_run_that_was_stopped_is_in_no_other_lists_way(matrix: Matrix, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of more steps, stopped beyond what is asked for now, must not be what the other goes on from."""
+    longer, shorter = (Task(CONCEPT, Method("xti", XTI.options, steps), 0) for steps in ((3,), (1, 2)))
+    assert matrix.learner.folder(longer) != matrix.learner.folder(shorter)
+    with monkeypatch.context() as patch:
+        patch.setattr(matrix.learner, "forget_run", lambda _: None)
+        matrix.run([longer], progress=False)
+    assert [found.steps for found in matrix.run([shorter], progress=False)] == [1, 2]
+
+
 def test_a_failed_training_is_left_out(matrix: Matrix, monkeypatch: pytest.MonkeyPatch) -> None:
     bad, good = Task(CONCEPT, Method("xti", {"batch_size": 1}, (1,)), 5), Task(CONCEPT, Method(WORD, steps=(0,)), 0)
 
     def fails(*_: Any, **__: Any) -> Any:
-        raise TrainingError("the loss is no number")
+        raise LossError("the loss is no number")
 
     monkeypatch.setattr(tasks, "run_inversion", fails)
     with pytest.warns(UserWarning, match=r"left out: robot, xti, seed 5: the loss is no number"):

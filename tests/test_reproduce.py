@@ -8,13 +8,14 @@ import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
 
 import promptplus as pp
-from promptplus.errors import BusyError, ModelError, OutputError, SettingsError, TrainingError
+from promptplus.errors import BusyError, LossError, ModelError, OutputError, SettingsError, TrainingError
 from promptplus.evaluation import tasks
 from promptplus.evaluation.matrix import Matrix, Result
 from promptplus.evaluation.metrics import Interval
@@ -95,7 +96,7 @@ def test_what_failed_is_left_out(pplus: pp.PPlus, tmp_path: Path, monkeypatch: p
 
     def failing(pplus: Any, pictures: Any, token: str, *args: Any, **options: Any) -> Any:
         if options.get("method") == "ti" and token == read_note(FOLDERS[0]).token:
-            raise TrainingError("the loss is not finite")
+            raise LossError("the loss is not finite")
         return train(pplus, pictures, token, *args, **options)
 
     monkeypatch.setattr(tasks, "run_inversion", failing)
@@ -227,7 +228,7 @@ def test_mixing_is_judged_against_renders(pplus: pp.PPlus, tmp_path: Path) -> No
     assert study.lead == mixing.LEAD
     assert list(study.values["success"]) == ["XTI mix, coarse layers", "TI, “S1 in the style of S2”", "plain words"]
     assert all(0 <= share <= 1 for (share,) in study.values["success"].values())
-    assert list(study.values["roles"].values()) == ["ours", "rival", "ceiling"]
+    assert list(study.values["roles"].values()) == ["ours", "rival", "words"]
     assert [len(rows[0]) for rows in study.values["sweep"].values()] == [8, 8]
     assert study.write(tmp_path).read_text().count("<img") == 2
     assert not pplus.concepts
@@ -306,7 +307,7 @@ def test_claims_of_studies() -> None:
     assert [claim.holds for claim in claims.density(told(dense))] == ["yes", "yes"]
     rows["TI rows"]["a"] = 400.0
     assert [claim.holds for claim in claims.density(told(dense))] == ["undecided", "undecided"]
-    ways = {"XTI mix": ("ours", 0.5), "density": ("regularised", 0.7), "TI": ("rival", 0.1), "words": ("ceiling", 0.9)}
+    ways = {"XTI mix": ("ours", 0.5), "density": ("regularised", 0.7), "TI": ("rival", 0.1), "words": ("words", 0.9)}
     values = {"success": {w: [s] * 6 for w, (_, s) in ways.items()}, "roles": {w: r for w, (r, _) in ways.items()}}
     found = claims.mixing(told(values))
     assert [claim.holds for claim in found] == ["yes", "yes", "no"]
@@ -352,7 +353,7 @@ def test_a_worker_leaves_a_failed_training_undone(monkeypatch: pytest.MonkeyPatc
     """Who asked finds it undone, tries it again, and says why."""
 
     def fail(*_: Any) -> bool:
-        raise TrainingError("the loss is not finite")
+        raise LossError("the loss is not finite")
 
     monkeypatch.setattr(Stub, "find", lambda *_: [None])
     monkeypatch.setattr(Stub, "do", fail)
@@ -375,3 +376,16 @@ def test_workers_may_die(tmp_path: Path) -> None:
         run_on_ray(partial(make_stub, other, "always"), tasks[:1], workers=1, progress=False)
     with pytest.raises(ModelError, match=r"could not begin: .*no such model"):
         run_on_ray(no_model, tasks[:1], workers=1, progress=False)
+
+
+def test_what_mixes_depend_on_is_in_their_key(pplus: pp.PPlus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows alone are not all: the class word is said in plain words."""
+    found = {"robot": make_concept(pplus, "<robot>", 1), "teapot": make_concept(pplus, "<teapot>", 2)}
+    matrix = cast(Any, SimpleNamespace(failed=[]))
+    learned = Learned(matrix, QUICK, [CONCEPTS / name for name in found], [])
+    monkeypatch.setattr(Learned, "of", lambda _self, _which: found)
+    before = learned.key
+    assert learned.key == before
+    found["robot"] = replace(found["robot"], class_word="bus")
+    assert learned.key != before
+    assert learned.pairs == learned.plain_pairs == [("robot", "teapot")]

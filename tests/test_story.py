@@ -69,9 +69,9 @@ def test_coarse_layers_decide_the_object_and_the_others_its_colour(result: split
 
 @pytest.mark.xfail(strict=True, reason="65 objects: part of the shape is decided in the medium layers (docs/log.md)")
 def test_the_split_reaches_the_objects_bar(result: split.SplitResult) -> None:
-    assert result.object.share >= 0.80
+    assert result.object.value >= 0.80
 
 
 def test_the_split_reaches_the_colours_bars(result: split.SplitResult) -> None:
-    assert result.colour.share >= 0.90
-    assert result.leak.share <= 0.05
+    assert result.colour.value >= 0.90
+    assert result.leak.value <= 0.05

@@ -41,5 +41,9 @@ class TrainingError(PromptPlusError):
     """The training itself failed (a run's fault, not its caller's)."""
 
 
+class LossError(TrainingError):
+    """The loss, or a gradient, is no finite number: this training is lost, others need not be."""
+
+
 class Interrupted(PromptPlusError):
     """A run was asked to stop, and did; it can go on."""

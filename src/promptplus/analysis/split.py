@@ -5,30 +5,13 @@ from dataclasses import dataclass
 
 from promptplus.analysis.attributes import Names
 from promptplus.conditioning import PPlus
-from promptplus.evaluation.metrics import share
+from promptplus.evaluation.metrics import Interval, mean_interval
 from promptplus.generation import generate
 
 
 @dataclass(frozen=True)
-class Share:
-    """A share with its 95 % interval (Wilson, over pictures)."""
-
-    share: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, hits: Sequence[bool]) -> "Share":
-        """Of true answers."""
-        return cls(*share(hits))
-
-    def __str__(self) -> str:
-        return f"{self.share:.3f} [{self.low:.3f}, {self.high:.3f}]"
-
-
-@dataclass(frozen=True)
 class SplitResult:
-    """One judge's answers: shares of pictures.
+    """One judge's answers: shares of pictures, with intervals over objects.
 
     Attributes:
         object, colour: as asked of their layers; ``both``: of one picture.
@@ -37,12 +20,12 @@ class SplitResult:
     """
 
     pictures: int
-    object: Share
-    colour: Share
-    both: Share
-    leak: Share
-    one_object: Share
-    one_colour: Share
+    object: Interval
+    colour: Interval
+    both: Interval
+    leak: Interval
+    one_object: Interval
+    one_colour: Interval
 
 
 def measure_split(
@@ -91,4 +74,12 @@ def _result(
     }
     hits["both"] = [a and b for a, b in zip(hits["object"], hits["colour"], strict=True)]
     hits["leak"] = [seen == leaking for seen in split["colour"]]
-    return SplitResult(len(cases), **{name: Share.of(found) for name, found in hits.items()})
+    return SplitResult(len(cases), **{name: _over(things, found) for name, found in hits.items()})
+
+
+def _over(things: Sequence[str], hits: Sequence[bool]) -> Interval:
+    """The share of hits; an object's pictures are one unit."""
+    by_thing: dict[str, list[bool]] = {}
+    for thing, hit in zip(things, hits, strict=True):
+        by_thing.setdefault(thing, []).append(hit)
+    return mean_interval([sum(found) / len(found) for found in by_thing.values()])

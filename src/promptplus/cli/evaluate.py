@@ -87,7 +87,7 @@ def _compare(
     matrix = Matrix(pplus, place[0], scorer_for(pplus.pipe, asked.prompts, asked.per_prompt), out)
     matrix.run(tasks[number::count])
     found = [matrix.find(task) for task in tasks]
-    if missing := sum(None in results for results in found):
+    if missing := sum(None in results for results in found) - len(matrix.failed):
         complain(
             f"note: {missing} of {len(tasks)} tasks are left to other processes; run this again when they are done"
         )

@@ -29,6 +29,9 @@ def reproduce(
     concept_count: Annotated[int | None, typer.Option(min=2, help="Concepts that are learned.", **SIZES)] = None,
     runs: Annotated[int | None, typer.Option(min=1, help="Trainings of each method on each.", **SIZES)] = None,
     per_prompt: Annotated[int | None, typer.Option(min=1, help="Pictures of each evaluated prompt.", **SIZES)] = None,
+    long_concepts: Annotated[
+        int | None, typer.Option(min=0, help="Concepts that TI learns for 5000 steps, in --full.", **SIZES)
+    ] = None,
     mixes: Annotated[int | None, typer.Option(min=1, help="Pairs of concepts, none of them in two.", **SIZES)] = None,
     mix_seeds: Annotated[int | None, typer.Option(min=1, help="Pictures of each pair.", **SIZES)] = None,
     ray: Ray = None,
@@ -54,6 +57,7 @@ def reproduce(
 
     counts = {"pairs": pairs, "pair_seeds": pair_seeds, "prompts": prompts, "prompt_seeds": prompt_seeds, "runs": runs}
     counts |= {"concepts": concept_count, "per_prompt": per_prompt, "mixes": mixes, "mix_seeds": mix_seeds}
+    counts |= {"long_concepts": long_concepts}
     size = resized(QUICK if quick else FULL, counts)
     out = check_folder(out or Path("runs") / f"reproduce-{size.name}")
     given = concept_folders(concepts) if concepts else None

@@ -2,7 +2,7 @@
 
 A result's id is a hash of all it depends on; it is a small JSON file that is written whole. What exists is never
 computed again, and two processes never work on one task: they hold locks, which die with them. What is learned has an
-id of its own, so that other prompts or judges cost no training.
+id of its own, so that other prompts or judges cost no training of rows.
 """
 
 import io
@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from promptplus.concept import Concept
 from promptplus.conditioning import PPlus
-from promptplus.errors import BusyError, TrainingError
+from promptplus.errors import BusyError, LossError
 from promptplus.evaluation.scoring import Scorer
 from promptplus.evaluation.tasks import Learner, Task, digest
 from promptplus.files import make_folder, write_atomically
@@ -62,8 +62,8 @@ class Matrix:
     def run(self, tasks: Sequence[Task], *, progress: bool = True) -> list[Result]:
         """Do what is left; returns all results there are, in the tasks' order.
 
-        Tasks that other processes hold are passed over at first and tried once more in the end. A task whose training
-        fails is left out with a warning.
+        Tasks that other processes hold are passed over at first and tried once more in the end. A task whose loss
+        is no number is left out with a warning.
         """
         left = [task for task in tasks if None in self.find(task)]
         with tqdm(total=len(tasks), initial=len(tasks) - len(left), desc="tasks", disable=not progress) as bar:
@@ -81,7 +81,7 @@ class Matrix:
     def _try(self, task: Task) -> bool:
         try:
             return self.do(task)
-        except TrainingError as error:
+        except LossError as error:
             warnings.warn(f"left out: {task}: {error}", stacklevel=3)
             self.failed.append(task)
             return True

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from promptplus.errors import ModelError, TrainingError
+from promptplus.errors import LossError, ModelError, TrainingError
 from promptplus.evaluation.matrix import Matrix
 from promptplus.evaluation.tasks import Task
 from promptplus.models import first_line
@@ -33,7 +33,8 @@ def run_on_ray(
         workers: default, and at most: one for each GPU; without GPUs by default one for each machine.
 
     A worker that dies is replaced and its task done again, from where it was saved. Raises TrainingError where a task
-    kills its workers again and again, ModelError where Ray is not installed; a task's own error is raised as it is.
+    kills its workers again and again, ModelError where Ray is not installed; a task's own error is raised as it is,
+    but a training whose loss is no number is left undone.
     """
     ray = _ray()
     ray.init(address=address or "local", log_to_driver=False, include_dashboard=False, logging_level="ERROR")
@@ -64,7 +65,7 @@ class Worker:
     def do(self, task: Task) -> None:
         """See that the task is done; another process that holds it does it, too. A failed training is left undone."""
         if None in self.matrix.find(task):
-            with suppress(TrainingError):
+            with suppress(LossError):
                 self.matrix.do(task)
 
 

@@ -1,8 +1,8 @@
-"""What is learned in a comparison: methods and tasks, and a store in which nothing is learned twice."""
+"""What is learned in a comparison: methods and tasks, and a store in which no rows are learned twice."""
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -13,6 +13,7 @@ from promptplus.concept import Concept
 from promptplus.conditioning import PPlus
 from promptplus.errors import ConceptError, SettingsError
 from promptplus.files import make_folder
+from promptplus.generation import knowing
 from promptplus.inversion.dreambooth import LORA_FILE, dreambooth
 from promptplus.inversion.images import FolderNote, load_pictures, read_note, to_pixels
 from promptplus.inversion.run import InversionSettings, TrainingSettings, checked
@@ -104,15 +105,15 @@ class Learner:
         self.same: dict[str, Any] = {name: weights_hash(part) for name, part in parts.items()}
         self.same |= {"model": base_model(pipe), "dtype": str(pipe.unet.dtype)}
 
-    def id(self, task: Task, steps: int | None = None) -> str:
-        """Names what a task has learned after so many steps; without them, its run."""
+    def id(self, task: Task, steps: int | Sequence[int]) -> str:
+        """Names what a task has learned after so many steps; with all of its step counts, its run."""
         pixels = to_pixels(load_pictures(task.concept), picture_size(self.pplus.pipe))
         told = {"pictures": pixels_hash(pixels), "note": task.note.model_dump(), "seed": task.seed, **self.same}
         return digest({**told, **task.method.learns, "steps": steps})
 
     def folder(self, task: Task) -> Path:
         """Where a task's run lies while it is under way."""
-        return make_folder(self.runs / self.id(task))
+        return make_folder(self.runs / self.id(task, task.method.steps))
 
     def forget_run(self, task: Task) -> None:
         """Remove what only a run that is under way needs."""
@@ -150,11 +151,8 @@ class Learner:
                 yield tuned, run.name, run.seconds
         else:
             concept = self.concept(task, steps)
-            self.pplus.add(concept)
-            try:
+            with knowing(self.pplus, [concept]):
                 yield self.pplus, concept.token, concept.provenance[_SECONDS]
-            finally:
-                self.pplus.forget(concept.token)
 
     def _pictures(self, task: Task) -> list[Any]:
         return load_pictures(task.concept)[: task.method.pictures or None]

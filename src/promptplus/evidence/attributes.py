@@ -24,7 +24,7 @@ from promptplus.analysis.attributes import (
     window_takeovers,
 )
 from promptplus.analysis.curves import bands, crossing, intervals, relative
-from promptplus.analysis.split import Share, measure_split
+from promptplus.analysis.split import measure_split
 from promptplus.conditioning import PPlus
 from promptplus.evidence.study import Study, Table
 from promptplus.figures import Curve
@@ -133,18 +133,17 @@ def _split(pplus: PPlus, plan: Plan, **call: Any) -> Part:
     table |= {judge: [str(getattr(result, name)) for name in SHARES] for judge, result in found.items()}
     text = (
         f"“a {plan.words['colour'][0]} OBJECT” in the coarse layers, “a COLOUR object” in all others: {len(objects)} "
-        f"objects × {plan.seeds} seeds. By chance {1 / len(objects):.3f} of the objects and "
-        f"{1 / len(plan.words['colour']):.3f} of the colours are right."
+        f"objects × {plan.seeds} seeds. CLIP chooses among these: by chance {1 / len(objects):.3f} of the objects "
+        f"and {1 / len(plan.words['colour']):.3f} of the colours are right. Intervals: bootstrap over objects."
     )
     values = {
-        judge: {"split": {name: _numbers(getattr(result, name)) for name in SHARES} | {"pictures": result.pictures}}
+        judge: {
+            "split": {name: list(asdict(getattr(result, name)).values()) for name in SHARES}
+            | {"pictures": result.pictures}
+        }
         for judge, result in found.items()
     }
     return Part([Section("Split", text, table=table)], values, {"split": table})
-
-
-def _numbers(found: Share) -> list[float]:
-    return list(asdict(found).values())
 
 
 def _steps(ask: Ask, layers: LayerMap) -> Part:
@@ -195,11 +194,13 @@ def _windows(ask: Ask, layers: LayerMap) -> Part:
     return Part([Section("Layer groups in windows of the steps", "", drawn)], values)
 
 
-def picture_grid(pplus: PPlus, pairs: Sequence[Pair], form: str, **sampling: Any) -> Image.Image:
-    """A row for each pair, a column for each nested subset."""
+def picture_grid(
+    pplus: PPlus, pairs: Sequence[Pair], form: str, label: str | None = None, **sampling: Any
+) -> Image.Image:
+    """A row for each pair, a column for each nested subset; ``label``: of the rows, if the prompts are too long."""
     takeovers = subset_takeovers(pplus.layers)
     rows = [[pictures(pplus, [pair], t, [0], form, **sampling)[0] for t in takeovers] for pair in pairs]
-    names = [f"{pair.prompt('first', form)} → {pair.prompt('second', form)}" for pair in pairs]
+    names = [f"{pair.prompt('first', label or form)} → {pair.prompt('second', label or form)}" for pair in pairs]
     return labelled_grid(rows, row_labels=names, column_labels=_names_of(pplus.layers), cell=96)
 
 

@@ -90,7 +90,7 @@ def _split(study: Study) -> list[Claim]:
     above = Interval(first.value - 0.5, first.low - 0.5, first.high - 0.5)
     pictures = judges[name]["pictures"]
     measured = f"share {_short(first)}; {pictures} pictures" + _others(list(both)[1:], list(both.values())[1:])
-    return [Claim(says, "shown in a figure", measured, verdict(above, units=pictures))]
+    return [Claim(says, "shown in a figure", measured, verdict(above, units=pictures // study.values["seeds"]))]
 
 
 def _layers_or_steps(study: Study, pairs: int) -> Claim:
@@ -157,7 +157,7 @@ HELPS = "yes (the density term helps)"
 MIXING = {
     "regularised": ("“{}” succeeds more often than “{}”", HELPS),
     "rival": ("“{1}” succeeds more often than “{0}”", "shown in figures"),
-    "ceiling": ("“{1}” succeeds more often than “{0}”, the most that words can say", "not in the paper"),
+    "words": ("“{1}” succeeds more often than “{0}” of the nearest named shape and colours", "not in the paper"),
 }
 """By role: what is claimed of (the other, plain XTI), and what the paper says."""
 

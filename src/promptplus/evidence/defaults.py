@@ -33,8 +33,9 @@ CLIP, DINO = "openai/clip-vit-base-patch32", "facebook/dino-vits16"
 """The judges of real models (paper section 4); the pocket has its own."""
 
 
-UNNAMED = "object"
-"""What the pocket's unseen things are called in texts; their class words are other things' names."""
+UNNAMED = "thing"
+"""What the pocket's unseen things are called in texts; their class words are other things' names. Its captions say it
+too, and it goes with the prompts' "a"."""
 
 
 def is_pocket(pipe: Any) -> bool:

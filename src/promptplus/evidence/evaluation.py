@@ -14,8 +14,9 @@ from promptplus.report import Figure, Section
 
 LEAD = (
     "Subject similarity: mean pairwise cosine of the judge DINO's features, generated against real. Text similarity: "
-    "cosine of picture and prompt in the judge CLIP, the class word in the concept's place. Means over concepts of the "
-    "means over seeds; 95 % intervals by bootstrap over concepts; gains are paired by concept."
+    "cosine of picture and prompt in the judge CLIP, in the concept's place its class word (on the pocket, where they "
+    "have none, “thing”). Means over concepts of the means over seeds; 95 % intervals by bootstrap over concepts; "
+    "gains are paired by concept."
 )
 
 

@@ -1,6 +1,6 @@
 """What a matrix has learned, for the studies that look at it; concepts whose training failed are left out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,14 @@ class Learned:
     @property
     def pairs(self) -> list[tuple[str, str]]:
         """Concepts that every way to train has learned, two and two, none of them twice."""
-        ways = [*self.mixed.values(), self.of(self.size.rival)]
+        return self._pairs([*self.mixed.values(), self.of(self.size.rival)])
+
+    @property
+    def plain_pairs(self) -> list[tuple[str, str]]:
+        """Concepts that both XTI and TI, as they are, have learned, two and two."""
+        return self._pairs([self.of(self.size.ours), self.of(self.size.rival)])
+
+    def _pairs(self, ways: Sequence[Mapping[str, Concept]]) -> list[tuple[str, str]]:
         complete = [folder.name for folder in self.concepts if all(folder.name in way for way in ways)]
         return disjoint(complete)[: self.size.mixes]
 
@@ -46,8 +53,9 @@ class Learned:
     def key(self) -> dict[str, Any]:
         """All that pictures of pairs depend on."""
         ways = {**self.mixed, "rival": self.of(self.size.rival)}
-        rows = {way: {name: one.sha256 for name, one in found.items()} for way, found in ways.items()}
-        return {"rows": rows, "pairs": self.pairs, "seeds": self.size.mix_seeds, "left_out": self.left_out}
+        rows = {way: {n: (one.sha256, one.class_word) for n, one in found.items()} for way, found in ways.items()}
+        pairs = [self.pairs, self.plain_pairs]
+        return {"rows": rows, "pairs": pairs, "seeds": self.size.mix_seeds, "left_out": self.left_out}
 
     @property
     def left_out(self) -> str:

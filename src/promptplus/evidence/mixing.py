@@ -65,7 +65,7 @@ def study(
         count: pictures of each pair, in every way.
         learned: the same concepts, trained in one way or another; the first way's are swept and shown, the others
             are regularised.
-        rivals: other ways to ask for the same, by name; ``PLAIN`` is the ceiling.
+        rivals: other ways to ask for the same, by name; ``PLAIN`` says the class word and the nearest colours.
     """
     names = [name for pair in pairs for name in (pair.shape, pair.looks)]
     lead = LEAD + (ENTANGLED if len(set(names)) < len(names) else "")
@@ -78,7 +78,7 @@ def study(
     }
     for name, draw in rivals.items():
         success[name] = [_share(judge.seen(draw(p.shape, p.looks, seeds)), p) for p, seeds in noises.items()]
-    others = ["ceiling" if name == PLAIN else "rival" for name in rivals]
+    others = ["words" if name == PLAIN else "rival" for name in rivals]
     sweep, shown = _sweep(pplus, swept, judge, noises)
     sizes = [str(len(split)) for split in splits(pplus.layers)]
     drawn = figures.curves(
@@ -156,7 +156,7 @@ def unjudged(pplus: PPlus, concepts: Concepts, pairs: Sequence[Pair], count: int
 
 
 def rivals(pplus: PPlus, tied: Concepts) -> dict[str, Drawer]:
-    """Other ways to ask: textual inversions in one prompt, and plain words, the ceiling of what words can say.
+    """Other ways to ask: textual inversions in one prompt, and the class word in the nearest named colours.
 
     ``tied``: concepts learned by TI.
     """

@@ -98,18 +98,20 @@ class Reproduction:
         return Report(studies, found, self.made_by)
 
     def _two_in_one(self, learned: Learned) -> tuple[Study | None, list[Claim]]:
-        if not learned.pairs:
+        if not learned.plain_pairs:
             return None, [claims.not_measured(TWO, "not in the paper", NO_PAIR)]
         found = self.study("several", learned.key, lambda: _noted(self._several(learned), learned))
         return found, claims.several(found, "XTI", "TI")
 
     def _mixes(self, learned: Learned) -> tuple[Study | None, list[Claim]]:
         unknown = [] if self.size.regularised else [claims.not_measured(REGULARISED, claims.HELPS, "--full")]
+        asked = {**learned.key, "judge": weights_hash(AttributeJudge.load())}
         if not self.judged:
             return None, [claims.not_measured(MIXED, "shown in figures", "concepts whose true mixes can be drawn")]
         if not learned.pairs:
+            unknown = [claims.not_measured(REGULARISED, claims.HELPS, NO_PAIR)]
             return None, [claims.not_measured(MIXED, "shown in figures", NO_PAIR), *unknown]
-        found = self.study("mixing", learned.key, lambda: _noted(self._mixing(learned), learned))
+        found = self.study("mixing", asked, lambda: _noted(self._mixing(learned), learned))
         return found, [*claims.mixing(found), *unknown]
 
     @property
@@ -185,7 +187,7 @@ class Reproduction:
         methods = {"XTI": learned.of(self.size.ours), "TI": learned.of(self.size.rival)}
         real = {folder.name: load_pictures(folder) for folder in self.concepts}
         scorer = self.matrix.scorer
-        return several.study(self.pplus, methods, real, learned.pairs, self.size.mix_seeds, scorer)
+        return several.study(self.pplus, methods, real, learned.plain_pairs, self.size.mix_seeds, scorer)
 
     def _mixing(self, learned: Learned) -> Study:
         pairs = [mixing.Pair(*pair) for pair in learned.pairs]

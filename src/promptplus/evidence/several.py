@@ -14,10 +14,10 @@ from promptplus.report import Figure, Section, labelled_grid
 
 LEAD = (
     f"“{TOGETHER.format('A', 'B')}”. Likeness: mean pairwise cosine of the judge DINO's features, generated against "
-    "real, the mean of both concepts; text similarity: the judge CLIP's, with class words. A picture shows both if it "
-    "is above either concept's bar: halfway from what the other concept's own pictures score to what its own do among "
-    "each other. That bar is high, and the same for all methods. No concept is in two pairs, no two pairs share noise; "
-    "95 % intervals by bootstrap over pairs."
+    "real, the mean of both concepts; text similarity: the judge CLIP's, with class words (on the pocket “thing”). A "
+    "picture shows both if it is above either concept's bar: halfway from what the other concept's own pictures score "
+    "to what its own do among each other. That bar is high, and the same for all methods. No concept is in two pairs, "
+    "no two pairs share noise; 95 % intervals by bootstrap over pairs."
 )
 SHOWN = 8  # pictures of each pair; our choice
 COLUMNS = {

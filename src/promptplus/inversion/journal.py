@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from promptplus.errors import SettingsError, TrainingError
+from promptplus.errors import LossError, SettingsError
 from promptplus.inversion.run import RunFolder
 from promptplus.inversion.trainee import Trainee
 
@@ -45,13 +45,13 @@ class Journal:
             self._look(step)
 
     def read(self) -> None:
-        """Read the losses that wait on the device. Raises TrainingError where one is not finite."""
+        """Read the losses that wait on the device. Raises LossError where one is not finite."""
         if not self._pending:
             return
         values = torch.stack(self._pending).tolist()
         sound = bool(self._trainee.sound)
         if not sound or not all(map(math.isfinite, values)):
-            raise TrainingError(self._advice())
+            raise LossError(self._advice())
         if self._folder:
             self._folder.log(len(self.losses), values)
         if self._trackers:
