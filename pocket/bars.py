@@ -96,7 +96,10 @@ def _interval(numbers: Any) -> str:
 def markdown(results: Mapping[str, Any]) -> str:
     """`docs/pocket.md`."""
     found = bars(results)
-    head = f"`make pocket-report`, bundled files {results['weights']}. Intervals are 95 %: Wilson's for shares, else bootstrap."
+    head = (
+        f"`make pocket-report` of the bundled files {results['weights']}. Intervals are 95 %: Wilson's for shares, else "
+        "bootstrap."
+    )
     parts = ["# The pocket model, measured", head, f"## Bars: {sum(bar.met for bar in found)} of {len(found)} met"]
     parts.append(
         _table(("", "asked", "measured", "met"), [(*bar[:3], "yes" if bar.met else "**no**") for bar in found])
