@@ -97,8 +97,8 @@ def markdown(results: Mapping[str, Any]) -> str:
     """`docs/pocket.md`."""
     found = bars(results)
     head = (
-        f"`make pocket-report` of the bundled files {results['weights']}. Intervals are 95 %: Wilson's for shares, else "
-        "bootstrap."
+        f"`make pocket-report` of the bundled files {results['weights']}. Intervals are 95 %: Wilson's for shares, "
+        "else bootstrap."
     )
     parts = ["# The pocket model, measured", head, f"## Bars: {sum(bar.met for bar in found)} of {len(found)} met"]
     parts.append(
