@@ -293,7 +293,7 @@ def test_claims_follow_from_numbers() -> None:
 def test_claims_of_studies() -> None:
     halfway = {"object < style": [1, 0.5, 2], "style < colour": [-1, -2, -0.5], "object < colour": [3, 2, 4]}
     own: dict[str, Any] = {"halfway": halfway}
-    values: dict[str, Any] = {"by_judge": {"classifier": own, "clip": {}}, "pairs": 64}
+    values: dict[str, Any] = {"by_judge": {"classifier": own, "clip": {}}, "pairs": 64, "seeds": 1}
     assert [claim.holds for claim in claims.layers(told(values))] == ["yes", "no", "yes", "not measured"]
     for steps, holds in (([0, -1, 1], "yes"), ([-3, -3.5, -2.5], "undecided"), ([-5, -6, -4.5], "no")):
         own["halfway_by_steps"] = {"object < colour": steps}
