@@ -31,7 +31,7 @@ class MixJudge:
     The rule: every object's shape is rendered afresh in every object's looks; a picture is taken for the combination
     whose renders are nearest, by mean cosine of the attribute judge's features. That is no choice between the two
     concepts of a mix: a picture of neither is nearest to some other combination. Of fresh renders of the twelve
-    ``report`` objects' 144 combinations it tells .96, the judge DINO .34 (``python -m benchmarks.pairs``).
+    ``report`` objects' 144 combinations it tells .94, the judge DINO .25 (``python -m benchmarks.pairs``).
 
     Args:
         names: objects whose mixes are judged; where they are few, others are added that nothing is expected of.

@@ -28,7 +28,7 @@ class Together:
         other: of pictures whose prompt names the other one alone; what likeness there is without being there.
         both: share of the first pictures that are above the bar of either concept: halfway from what the other one's
             own pictures score to what its own do among each other. The bars are the same for all methods, and high:
-            on the pocket .44 of drawings of both are above either, .02 of two others (``benchmarks/pairs.py``).
+            on the pocket .48 of drawings of both are above either, none of two others (``benchmarks/pairs.py``).
         count: pictures of each prompt.
     """
 
