@@ -16,7 +16,7 @@ from promptplus.analysis.mixing import in_words
 from promptplus.evaluation.judges import AttributeJudge, DinoJudge
 from promptplus.evaluation.metrics import recovered, subject_similarity
 from promptplus.evaluation.tasks import Learner, Method, Task
-from promptplus.generation import generate, knowing
+from promptplus.generation import generate
 from promptplus.inversion.images import load_pictures, read_note, tile
 from promptplus.inversion.run import InversionSettings
 from promptplus.pocket import CONCEPTS
@@ -77,12 +77,13 @@ class Scorer:
 
         All are drawn in the concept's own colours and texture, so that only the shape can tell them apart.
         """
-        judge, places = AttributeJudge.load(), BACKGROUNDS
+        judge = AttributeJudge.load()
         drawn = [
-            [render_mixture(shape, self.name, place, FRESH + 100 + i) for i, place in enumerate(places)]
+            [render_mixture(shape, self.name, place, FRESH + 100 + i) for i, place in enumerate(BACKGROUNDS)]
             for shape in UNSEEN_OBJECTS
         ]
-        likeness = torch.stack([(judge.embed(images) @ judge.embed(renders).T).mean(1) for renders in drawn], 1)
+        seen = judge.embed(images)
+        likeness = torch.stack([(seen @ judge.embed(renders).T).mean(1) for renders in drawn], 1)
         own = list(UNSEEN_OBJECTS).index(self.name)
         return (likeness.argmax(1) == own).float().mean().item()
 
@@ -102,9 +103,8 @@ class Scorer:
 def learned(pplus: pp.PPlus, folder: Path, name: str, seed: int) -> dict[str, Any]:
     """XTI by default settings; `folder` keeps what it learned, and gets a strip of real and learned pictures."""
     scorer, task = Scorer(pplus, name), Task(CONCEPTS / name, DEFAULT, seed)
-    concept = Learner(pplus, "pocket", folder).concept(task, DEFAULT.steps[0])
-    with knowing(pplus, [concept]):
-        similarity, images = scorer.said(f"a {concept.token}", 1000 * seed)
+    with Learner(pplus, "pocket", folder).taught(task, DEFAULT.steps[0]) as (_, token, _seconds):
+        similarity, images = scorer.said(f"a {token}", 1000 * seed)
     tile([*scorer.pictures, *images[:SHOWN]], len(scorer.pictures) + SHOWN).save(folder / f"{name}-{seed}.png")
     return {"similarity": round(similarity, 4), "recognised": scorer.recognised(images)}
 
