@@ -1,7 +1,9 @@
+import copy
 from typing import Any
 
 import pytest
 import torch
+from accelerate import cpu_offload
 
 from promptplus import PPlus
 from promptplus.errors import ConceptError, PromptError
@@ -124,3 +126,16 @@ def test_the_embedding_hook_is_gone_after_encoding_even_after_an_error(pplus: PP
     with pytest.raises(PromptError, match="clip_skip is 0 to"):
         encode_texts(pplus.pipe.text_encoder, plan, {"<x>": concept.placeholder}, clip_skip=99)
     assert not embedding._forward_hooks
+
+
+def test_an_offloaded_encoder_says_the_same(pipe: Any) -> None:
+    """Its weights are nowhere between calls; the pipeline knows where it runs."""
+    with PPlus(pipe) as pplus:
+        expected = pplus.encode("a red house", "blurry")
+    offloaded = cpu_offload(copy.deepcopy(pipe.text_encoder), execution_device=torch.device("cpu"))
+    assert offloaded.device.type == "meta"
+    # only the text encoder may stand in for a whole offloaded pipeline, whose order of parts is the stock one
+    moved = type(pipe)(**{**pipe.components, "text_encoder": offloaded, "vae": None})
+    with PPlus(moved) as pplus:
+        states = pplus.encode("a red house", "blurry")
+    assert all(torch.equal(states[key], expected[key]) for key in expected)
