@@ -17,6 +17,7 @@ from promptplus.evaluation.comparison import compare, table
 from promptplus.evaluation.matrix import Matrix
 from promptplus.evaluation.tasks import WORD, Method, Task
 from promptplus.evidence.defaults import scorer_for
+from promptplus.evidence.evaluation import gallery
 from promptplus.evidence.sizes import preset
 from promptplus.pocket import CONCEPTS
 from promptplus.pocket.concepts import DEV, REPORT
@@ -70,9 +71,10 @@ def main() -> None:
     parser.add_argument("pattern", nargs="?", default="*", help="of the variants' names, as 'fast*'")
     parser.add_argument("--concepts", type=int, default=6, help="how many of the dev (or report) concepts")
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--per-prompt", type=int, default=4, help="pictures of each prompt")
+    parser.add_argument("--per-prompt", type=int, default=2, help="pictures of each prompt")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("docs/results/methods"))
+    parser.add_argument("--picture", type=Path, help="where to draw the first concept, a row for each method")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     names, methods = (DEV, SEARCHED) if options.what == "search" else (REPORT, COMPARED)
@@ -82,7 +84,9 @@ def main() -> None:
     with pp.PPlus(pp.load("pocket")) as pplus:
         matrix = Matrix(pplus, "pocket", scorer_for(pplus.pipe, per_prompt=options.per_prompt), options.out)
         results = matrix.run(tasks)
-    print(table(compare(results, BASELINE)))
+        print(table(compare(results, BASELINE)))
+        if options.picture and (shown := gallery(matrix, tasks)):
+            shown.save(options.picture, optimize=True)
 
 
 if __name__ == "__main__":

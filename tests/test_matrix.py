@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from transformers import CLIPTokenizer
 
@@ -15,6 +16,7 @@ from promptplus.evaluation.matrix import Matrix, Result
 from promptplus.evaluation.prompts import POCKET, POCKET_HARD, REAL
 from promptplus.evaluation.scoring import Scorer
 from promptplus.evaluation.tasks import WORD, Method, Task
+from promptplus.evidence.evaluation import CELL, gallery
 from promptplus.generation import generate
 from promptplus.inversion.checkpoint import locked
 from promptplus.inversion.images import load_pictures, read_picture
@@ -54,6 +56,23 @@ def test_a_task_is_scored_at_each_step_count(matrix: Matrix, tmp_path: Path) -> 
     assert not matrix.pplus.concepts
     assert not list((tmp_path / "runs").glob("*/training"))
     assert [read_picture(p).size for p in (tmp_path / "results").glob("*.png")] == [(130, 64), (130, 64)]
+
+
+def test_a_gallery_has_a_row_for_each_method(matrix: Matrix) -> None:
+    asked = [Task(CONCEPT, Method(name, {}, (0,)), seed) for name in (WORD, "other") for seed in (1, 0)]
+    matrix.run(asked[:2], progress=False)
+    real, (first, _) = load_pictures(CONCEPT)[0], matrix.pictures(asked[0], 0)
+    assert first.size == (64, 64)
+    assert matrix.pictures(asked[2], 0) == []
+    shown = gallery(matrix, asked)
+    assert shown is not None
+    columns = [real.convert("RGB").resize((CELL, CELL)), first.resize((CELL, CELL))]
+    assert shown.height < 2 * CELL, "one method alone has pictures"
+    corner = [(shown.width - (2 - i) * CELL - (1 - i) * 6, shown.height - CELL) for i in range(2)]
+    for picture, (x, y) in zip(columns, corner, strict=True):
+        cut = shown.crop((x, y, x + CELL, y + CELL))
+        assert abs(np.asarray(cut, float) - np.asarray(picture, float)).mean() < 12
+    assert gallery(matrix, asked[2:]) is None
 
 
 def test_what_exists_is_not_done_again(matrix: Matrix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,6 +183,14 @@ def test_denoisers_are_scored_too(matrix: Matrix, monkeypatch: pytest.MonkeyPatc
     found: list[Result] = matrix.run([Task(CONCEPT, Method(method, options, (1, 2)), 0)], progress=False)
     assert [r.steps for r in found] == [1, 2]
     assert found[0].subject != found[1].subject
+    if method == "dreambooth-lora":  # small enough to be kept: other questions cost no training
+        monkeypatch.setattr(tasks, "dreambooth", lambda *_, **__: pytest.fail("it was trained again"))
+        asked = Scorer(matrix.scorer.clip, matrix.scorer.dino, ["a photo of a {}"], matrix.scorer.per_prompt)
+        other = Matrix(matrix.pplus, "pocket", asked, matrix.folder)
+        again = other.run([Task(CONCEPT, Method(method, options, (1, 2)), 0)], progress=False)
+        expected = [r.by_prompt["a photo of a {}"][0] for r in found]
+        assert [r.subject for r in again] == pytest.approx(expected, abs=1e-5)
+        assert [r.seconds for r in again] == [r.seconds for r in found]
 
 
 def test_evaluate_compares_methods_and_scores_pictures(
@@ -187,7 +214,7 @@ def test_evaluate_compares_methods_and_scores_pictures(
         ("xti", 2, "2 × 1"),
     ]
     assert [bool(row["subject gain"]) for row in rows] == [True, True, False]
-    assert (out / "evaluation.html").read_text().count("<img") == 3
+    assert (out / "evaluation.html").read_text().count("<img") == 4
     score = ("evaluate", "--images", str(CONCEPTS / "robot"), "--concept", str(CONCEPTS / "robot"), "--json")
     code, printed, _ = run(*score, capsys=capsys)
     values = json.loads(printed)

@@ -40,9 +40,11 @@ TINY = replace(
     methods=(
         Method("xti", {"batch_size": 1}, (1,)),
         Method("ti", {"method": "ti", "batch_size": 1}, (1,)),
+        Method("lora", {"method": "dreambooth-lora", "prior_weight": 0.0}, (1,)),
     ),
     ours=("xti", 1),
     rival=("ti", 1),
+    lora=("lora", 1),
     per_prompt=1,
     mixes=1,
     mix_seeds=1,
@@ -74,6 +76,7 @@ def test_everything_once_and_then_nothing(pplus: pp.PPlus, tmp_path: Path, monke
     for study in report.studies:
         assert html.escape(study.title) in page
         assert (tmp_path / f"{study.name}.html").exists()
+    assert report.studies[-1].values["roles"][mixing.ADDED] == "rival"
     told = json.loads((tmp_path / "report.json").read_text())
     assert [row["says"] for row in told["claims"]] == [claim.says for claim in report.claims]
     assert {row["holds"] for row in told["claims"]} <= {"yes", "no", "undecided", "not measured"}
@@ -184,10 +187,16 @@ def test_every_count_is_asked_of_the_study_that_depends_on_it(
 @pytest.mark.usefixtures("small_judges")
 def test_long_trainings_stand_for_short_ones(pplus: pp.PPlus, tmp_path: Path) -> None:
     long = Method("ti", TINY.methods[1].options, (1, 2))
-    size = replace(TINY, runs=2, long=(long,), long_concepts=1)
+    one = Method("one picture", {"method": "dreambooth"}, (3,), pictures=1)
+    size = replace(TINY, runs=2, long=(long,), few=1, few_methods=(one,))
     asked = Reproduction(pplus, "pocket", size, FOLDERS, tmp_path, lambda _: None).tasks
     tied = [(task.concept.name, task.seed, task.method.steps) for task in asked if task.method.name == "ti"]
     assert tied == [("robot", 0, (1, 2)), ("robot", 1, (1,)), ("teapot", 0, (1,)), ("teapot", 1, (1,))]
+    assert [(str(task), task.subject) for task in asked if task.method.is_dreambooth and task.seed == 0] == [
+        ("robot, lora, seed 0", "sks car"),
+        ("teapot, lora, seed 0", "ohwx gift"),
+        ("robot, one picture, seed 0", "sks car"),
+    ]
     _, steps = size.work(pplus.layers, 65)
     assert steps == sum(task.method.steps[-1] for task in asked)
 
@@ -197,7 +206,7 @@ def test_tasks_of_others_are_waited_for(pplus: pp.PPlus, tmp_path: Path, monkeyp
     work = Reproduction(pplus, "pocket", TINY, FOLDERS, tmp_path, lambda _: None)
     monkeypatch.setattr(work, "study", lambda *_: Study("", "", "", [], {}))
     monkeypatch.setattr(Matrix, "do", lambda *_: False)
-    with pytest.raises(BusyError, match="4 tasks are being done by other processes"):
+    with pytest.raises(BusyError, match="6 tasks are being done by other processes"):
         work.run()
 
 

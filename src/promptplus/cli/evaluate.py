@@ -92,7 +92,8 @@ def _compare(
             f"note: {missing} of {len(tasks)} tasks are left to other processes; run this again when they are done"
         )
     results = [result for several in found for result in several if result]
-    study = evaluation.study(results, (asked.baseline.name, asked.baseline.steps[-1]))
+    baseline = (asked.baseline.name, asked.baseline.steps[-1])
+    study = evaluation.study(results, baseline, evaluation.gallery(matrix, tasks))
     page = study.write(out)
     table = study.tables["methods"]
     rows = [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]

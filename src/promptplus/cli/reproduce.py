@@ -24,13 +24,15 @@ def reproduce(
     guidance: Annotated[float | None, typer.Option(min=0.0, help="Guidance scale of these two.")] = None,
     pairs: Annotated[int | None, typer.Option(min=2, help="Prompt pairs of the study of layers.", **SIZES)] = None,
     pair_seeds: Annotated[int | None, typer.Option(min=1, help="Pictures of each.", **SIZES)] = None,
+    map_seeds: Annotated[int | None, typer.Option(min=1, help="Pictures of each in heat maps.", **SIZES)] = None,
     prompts: Annotated[int | None, typer.Option(min=2, help="Prompts of the study of attention.", **SIZES)] = None,
     prompt_seeds: Annotated[int | None, typer.Option(min=1, help="Pictures of each.", **SIZES)] = None,
     concept_count: Annotated[int | None, typer.Option(min=2, help="Concepts that are learned.", **SIZES)] = None,
     runs: Annotated[int | None, typer.Option(min=1, help="Trainings of each method on each.", **SIZES)] = None,
     per_prompt: Annotated[int | None, typer.Option(min=1, help="Pictures of each evaluated prompt.", **SIZES)] = None,
-    long_concepts: Annotated[
-        int | None, typer.Option(min=0, help="Concepts that TI learns for 5000 steps, in --full.", **SIZES)
+    few: Annotated[
+        int | None,
+        typer.Option(min=0, help="Concepts that TI learns for 5000 steps, and that one picture tells.", **SIZES),
     ] = None,
     mixes: Annotated[int | None, typer.Option(min=1, help="Pairs of concepts, none of them in two.", **SIZES)] = None,
     mix_seeds: Annotated[int | None, typer.Option(min=1, help="Pictures of each pair.", **SIZES)] = None,
@@ -55,9 +57,9 @@ def reproduce(
     from promptplus.pocket import CONCEPTS
     from promptplus.pocket.concepts import REPORT
 
-    counts = {"pairs": pairs, "pair_seeds": pair_seeds, "prompts": prompts, "prompt_seeds": prompt_seeds, "runs": runs}
-    counts |= {"concepts": concept_count, "per_prompt": per_prompt, "mixes": mixes, "mix_seeds": mix_seeds}
-    counts |= {"long_concepts": long_concepts}
+    counts = {"pairs": pairs, "pair_seeds": pair_seeds, "map_seeds": map_seeds, "prompts": prompts, "few": few}
+    counts |= {"prompt_seeds": prompt_seeds, "concepts": concept_count, "runs": runs, "per_prompt": per_prompt}
+    counts |= {"mixes": mixes, "mix_seeds": mix_seeds}
     size = resized(QUICK if quick else FULL, counts)
     out = check_folder(out or Path("runs") / f"reproduce-{size.name}")
     given = concept_folders(concepts) if concepts else None

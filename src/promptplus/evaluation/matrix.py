@@ -23,7 +23,7 @@ from promptplus.evaluation.tasks import Learner, Task, digest
 from promptplus.files import make_folder, write_atomically
 from promptplus.generation import usual_sampling
 from promptplus.inversion.checkpoint import locked
-from promptplus.inversion.images import load_pictures, tile
+from promptplus.inversion.images import GAP, load_pictures, read_picture, tile
 from promptplus.inversion.seat import weights_hash
 
 
@@ -106,6 +106,15 @@ class Matrix:
     def concept(self, task: Task, steps: int) -> Concept:
         """What a finished task of ``xti`` or ``ti`` had learned after so many steps."""
         return self.learner.concept(task, steps)
+
+    def pictures(self, task: Task, steps: int) -> list[Image.Image]:
+        """The first picture of each prompt that a finished task was scored by; none where they were not kept."""
+        path = self._path(task, steps).with_suffix(".png")
+        if not path.exists():
+            return []
+        sheet, count = read_picture(path), len(self.scorer.prompts)
+        side = (sheet.width - GAP * (count - 1)) // count
+        return [sheet.crop((x, 0, x + side, side)) for x in range(0, sheet.width, side + GAP)]
 
     def _measure(self, task: Task, steps: int) -> None:
         with self.learner.taught(task, steps) as (pplus, word, seconds):

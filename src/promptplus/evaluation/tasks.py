@@ -9,16 +9,19 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
+from safetensors.torch import load_file, save
+
 from promptplus.concept import Concept
 from promptplus.conditioning import PPlus
 from promptplus.errors import ConceptError, SettingsError
-from promptplus.files import make_folder
+from promptplus.files import make_folder, write_atomically
 from promptplus.generation import knowing
-from promptplus.inversion.dreambooth import LORA_FILE, dreambooth
+from promptplus.inversion.dreambooth import DreamBoothRun, dreambooth
 from promptplus.inversion.images import FolderNote, load_pictures, read_note, to_pixels
 from promptplus.inversion.run import InversionSettings, TrainingSettings, checked
 from promptplus.inversion.seat import pixels_hash, weights_hash
-from promptplus.inversion.subject import settings_kind
+from promptplus.inversion.subject import LORA, settings_kind
 from promptplus.inversion.trainer import run_inversion
 from promptplus.models import add_loras, base_model, load, picture_size
 
@@ -55,6 +58,11 @@ class Method:
         return str(self.options.get("method", "")).startswith("dreambooth")
 
     @property
+    def is_lora(self) -> bool:
+        """Whether what it trains is a LoRA."""
+        return self.options.get("method") == LORA
+
+    @property
     def learns(self) -> dict[str, Any]:
         """All that decides what it learns but concept, seed and steps: its options, and the defaults of the others."""
         if self.name == WORD:
@@ -89,9 +97,15 @@ class Task:
         """The plain word for the concept's class."""
         return self.note.class_word or self.note.initializer or ""
 
+    @property
+    def subject(self) -> str:
+        """What DreamBooth calls it in prompts."""
+        given = {name: value for name, value in self.method.options.items() if name == "identifier"}
+        return checked(settings_kind(self.method.options), given).subject(self.class_word)
+
 
 class Learner:
-    """Learns what tasks ask for. Rows are kept under ``folder/learned`` by a hash of all that they depend on.
+    """Learns what tasks ask for. Rows and LoRAs are kept in ``folder/learned`` by a hash of all that they depend on.
 
     Args:
         source: the name the pipeline was loaded by.
@@ -136,23 +150,46 @@ class Learner:
             replace(run.concept, provenance=told).save(path)
         return Concept.load(path)
 
+    def lora(self, task: Task, steps: int) -> Path:
+        """The LoRA that a task of ``dreambooth-lora`` had learned after so many steps; learned now if it never was."""
+        path = self.kept / f"{self.id(task, steps)}.safetensors"
+        if not path.exists():
+            run = self._dreambooth(task, steps)
+            write_atomically(path, save(load_file(run.product), {_SECONDS: str(run.seconds)}))
+        return path
+
     @contextmanager
     def taught(self, task: Task, steps: int) -> Iterator[tuple[PPlus, str, float]]:
         """While inside, a pipeline that knows the concept, and by which word; and the training's seconds."""
         if task.method.name == WORD:
             yield self.pplus, task.class_word, 0.0
+        elif task.method.is_lora:
+            path = self.lora(task, steps)
+            with self.adapted([path]) as tuned, safe_open(path, "pt") as file:
+                yield tuned, task.subject, float(file.metadata()[_SECONDS])
         elif task.method.is_dreambooth:
-            run = dreambooth(self.pplus, self._pictures(task), task.class_word, **self._options(task, steps))
-            lora = run.product.name == LORA_FILE
-            here: dict[str, Any] = {"device": str(self.pplus.pipe.unet.device), "dtype": self.pplus.pipe.unet.dtype}
-            pipe = load(self.source if lora else run.product, **here)
-            add_loras(pipe, [run.product] if lora else [])
-            with PPlus(pipe) as tuned:
-                yield tuned, run.name, run.seconds
+            run = self._dreambooth(task, steps)
+            with PPlus(load(run.product, **self._here)) as tuned:
+                yield tuned, task.subject, run.seconds
         else:
             concept = self.concept(task, steps)
             with knowing(self.pplus, [concept]):
                 yield self.pplus, concept.token, concept.provenance[_SECONDS]
+
+    @contextmanager
+    def adapted(self, loras: Sequence[Path]) -> Iterator[PPlus]:
+        """While inside, a pipeline of its own with these LoRAs added up."""
+        pipe = load(self.source, **self._here)
+        add_loras(pipe, loras)
+        with PPlus(pipe) as tuned:
+            yield tuned
+
+    @property
+    def _here(self) -> dict[str, Any]:
+        return {"device": str(self.pplus.pipe.unet.device), "dtype": self.pplus.pipe.unet.dtype}
+
+    def _dreambooth(self, task: Task, steps: int) -> DreamBoothRun:
+        return dreambooth(self.pplus, self._pictures(task), task.class_word, **self._options(task, steps))
 
     def _pictures(self, task: Task) -> list[Any]:
         return load_pictures(task.concept)[: task.method.pictures or None]

@@ -59,6 +59,7 @@ class Plan:
     Attributes:
         words: of each attribute, out of which pairs of prompts are drawn.
         judges: by name; all see the same pictures, and claims are the first one's.
+        seeds: pictures of each pair; ``map_seeds``: for the two heat maps (default: as many), which ask much more.
         parts: which of ``PARTS``.
     """
 
@@ -66,6 +67,7 @@ class Plan:
     judges: Mapping[str, Judge]
     pairs: int = 64
     seeds: int = 1
+    map_seeds: int | None = None
     form: str = FORM
     parts: Sequence[str] = PARTS
 
@@ -84,22 +86,25 @@ def study(pplus: PPlus, plan: Plan, *, progress: bool = True, **sampling: Any) -
     pairs, layers = draw_pairs(plan.words, plan.pairs), pplus.layers
     score = together({name: judge.score for name, judge in plan.judges.items()})
 
-    def ask(takeovers: Sequence[Takeover]) -> Scores:
+    def asking(seeds: int) -> Ask:
         call: dict[str, Any] = {"form": plan.form, "progress": progress, **sampling}
-        return apart(measure(pplus, pairs, takeovers, range(plan.seeds), score, **call))
+        return lambda takeovers: apart(measure(pplus, pairs, takeovers, range(seeds), score, **call))
+
+    ask, ask_for_map = asking(plan.seeds), asking(plan.map_seeds or plan.seeds)
 
     make: dict[str, Callable[[], Part]] = {
         "subsets": lambda: _subsets(ask, layers, picture_grid(pplus, pairs[:SHOWN], plan.form, **sampling)),
         "split": lambda: _split(pplus, plan, progress=progress, **sampling),
         "steps": lambda: _steps(ask, layers),
-        "single": lambda: _single(ask, layers),
-        "windows": lambda: _windows(ask, layers),
+        "single": lambda: _single(ask_for_map, layers),
+        "windows": lambda: _windows(ask_for_map, layers),
     }
     found = [make[name]() for name in PARTS if name in plan.parts]
     by_judge = {
         name: {key: value for part in found for key, value in part.values.get(name, {}).items()} for name in plan.judges
     }
-    values = {"pairs": plan.pairs, "seeds": plan.seeds, "form": plan.form, "by_judge": by_judge}
+    counts = {"pairs": plan.pairs, "seeds": plan.seeds, "map_seeds": plan.map_seeds or plan.seeds}
+    values = {**counts, "form": plan.form, "by_judge": by_judge}
     sections = [section for part in found for section in part.sections]
     tables = {name: table for part in found for name, table in part.tables.items()}
     return Study("attributes", "Which layer decides what", LEAD, sections, values, tables)

@@ -7,10 +7,12 @@ from PIL import Image
 
 from promptplus import figures
 from promptplus.evaluation.comparison import Row, compare
-from promptplus.evaluation.matrix import Result
+from promptplus.evaluation.matrix import Matrix, Result
+from promptplus.evaluation.tasks import Task
 from promptplus.evidence.study import Study, Table
 from promptplus.figures import Spot
-from promptplus.report import Figure, Section
+from promptplus.inversion.images import load_pictures
+from promptplus.report import Figure, Section, labelled_grid
 
 LEAD = (
     "Subject similarity: mean pairwise cosine of the judge DINO's features, generated against real. Text similarity: "
@@ -20,8 +22,32 @@ LEAD = (
 )
 
 
-def study(results: Sequence[Result], baseline: tuple[str, int]) -> Study:
-    """A table, the trade-off of each method's last step count, and both similarities against steps."""
+CELL = 96  # pixels
+EVERY = 2  # of the prompts, what a gallery shows (our choice: it stays legible)
+
+
+def gallery(matrix: Matrix, tasks: Sequence[Task]) -> Image.Image | None:
+    """The first concept as each method's last step count has it: a row for each, a real picture at its left.
+
+    None where no pictures were kept.
+    """
+    concept, asked = tasks[0].concept, matrix.scorer.prompts[::EVERY]
+    first = {task.method.name: task for task in reversed(tasks) if task.concept == concept}
+    drawn = {f"{task.method.name} ({task.method.steps[-1]})": task for task in tasks if task in first.values()}
+    (real, *_) = load_pictures(concept)
+    rows = {name: matrix.pictures(task, task.method.steps[-1])[::EVERY] for name, task in drawn.items()}
+    shown = {name: [real, *row] for name, row in rows.items() if row}
+    if not shown:
+        return None
+    columns = ["a real one", *(prompt.format("S") for prompt in asked)]
+    return labelled_grid(list(shown.values()), row_labels=list(shown), column_labels=columns, cell=CELL)
+
+
+def study(results: Sequence[Result], baseline: tuple[str, int], shown: Image.Image | None = None) -> Study:
+    """A table, the trade-off of each method's last step count, and both similarities against steps.
+
+    ``shown``: pictures, as from ``gallery``.
+    """
     rows = compare(results, baseline)
     table = _table(rows)
     last = {row.method: row for row in sorted(rows, key=lambda row: row.steps)}
@@ -31,6 +57,8 @@ def study(results: Sequence[Result], baseline: tuple[str, int]) -> Study:
         Section("Methods", f"Gains are over {baseline[0]} at {baseline[1]} steps.", table=table),
         Section("Trade-off", figures=[Figure(drawn)]),
     ]
+    if shown:
+        sections.append(Section("Pictures", figures=[Figure(shown)]))
     if curves := _convergence(compare(complete(results), baseline)):
         text = "Each curve is over the same trainings at all its steps."
         sections.append(Section("Convergence", text, [Figure(curve) for curve in curves]))

@@ -9,7 +9,7 @@ from promptplus.concept import Concept
 from promptplus.evaluation.matrix import Matrix, Result
 from promptplus.evaluation.tasks import Task
 from promptplus.evidence.claims import At
-from promptplus.evidence.sizes import Size
+from promptplus.evidence.sizes import Size, named_apart
 
 
 class Learned:
@@ -25,9 +25,24 @@ class Learned:
 
     def of(self, which: At) -> dict[str, Concept]:
         """What a method had learned after so many steps, of each concept whose training got there."""
+        return {name: self.matrix.concept(task, which[1]) for name, task in self._tasks(which).items()}
+
+    def _tasks(self, which: At) -> dict[str, Task]:
+        """The trainings of a method that got to so many steps."""
         (method,) = (one for one in (*self.size.methods, *self.size.regularised) if one.name == which[0])
-        there = [folder for folder in self.concepts if (folder.name, *which) in self.finished]
-        return {folder.name: self.matrix.concept(Task(folder, method, 0), which[1]) for folder in there}
+        return {
+            folder.name: Task(folder, named_apart(method, number), 0)
+            for number, folder in enumerate(self.concepts)
+            if (folder.name, *which) in self.finished
+        }
+
+    @property
+    def loras(self) -> dict[str, tuple[Path, str]]:
+        """The files of the LoRAs that are added up, and what each one's subject is called; none if none are wanted."""
+        if self.size.lora is None:
+            return {}
+        found = self._tasks(self.size.lora)
+        return {name: (self.matrix.learner.lora(task, self.size.lora[1]), task.subject) for name, task in found.items()}
 
     @property
     def mixed(self) -> dict[str, dict[str, Concept]]:
@@ -38,14 +53,15 @@ class Learned:
     @property
     def pairs(self) -> list[tuple[str, str]]:
         """Concepts that every way to train has learned, two and two, none of them twice."""
-        return self._pairs([*self.mixed.values(), self.of(self.size.rival)])
+        loras = [self.loras] if self.size.lora else []
+        return self._pairs([*self.mixed.values(), self.of(self.size.rival), *loras])
 
     @property
     def plain_pairs(self) -> list[tuple[str, str]]:
         """Concepts that both XTI and TI, as they are, have learned, two and two."""
         return self._pairs([self.of(self.size.ours), self.of(self.size.rival)])
 
-    def _pairs(self, ways: Sequence[Mapping[str, Concept]]) -> list[tuple[str, str]]:
+    def _pairs(self, ways: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
         complete = [folder.name for folder in self.concepts if all(folder.name in way for way in ways)]
         return disjoint(complete)[: self.size.mixes]
 
@@ -55,7 +71,8 @@ class Learned:
         ways = {**self.mixed, "rival": self.of(self.size.rival)}
         rows = {way: {n: (one.sha256, one.class_word) for n, one in found.items()} for way, found in ways.items()}
         pairs = [self.pairs, self.plain_pairs]
-        return {"rows": rows, "pairs": pairs, "seeds": self.size.mix_seeds, "left_out": self.left_out}
+        loras = {name: (path.stem, subject) for name, (path, subject) in self.loras.items()}
+        return {"rows": rows, "loras": loras, "pairs": pairs, "seeds": self.size.mix_seeds, "left_out": self.left_out}
 
     @property
     def left_out(self) -> str:

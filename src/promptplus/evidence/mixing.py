@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from PIL import Image
 
@@ -12,6 +13,7 @@ from promptplus.conditioning import PPlus
 from promptplus.evaluation.judges import AttributeJudge
 from promptplus.evaluation.metrics import mean_interval
 from promptplus.evaluation.scoring import SEEDS_APART
+from promptplus.evaluation.tasks import Learner
 from promptplus.evidence.study import Study, Table
 from promptplus.figures import Curve
 from promptplus.generation import generate, knowing
@@ -25,7 +27,7 @@ LEAD = (
 )
 ENTANGLED = " Some pairs share a concept, so that the intervals are too narrow."
 PROMPT, STYLED = "a photo of a {}", "a photo of a {} in the style of {}"
-TOKEN, PLAIN = "<mix>", "plain words"
+TOKEN, PLAIN, ADDED = "<mix>", "plain words", "DreamBooth-LoRA, two files, “S1 in the style of S2”"
 
 Concepts = Mapping[str, Concept]
 """Learned concepts by the name of what they show."""
@@ -171,6 +173,17 @@ def rivals(pplus: PPlus, tied: Concepts) -> dict[str, Drawer]:
         return generate(pplus, [f"a photo of {text}"] * len(seeds), seeds)
 
     return {"TI, “S1 in the style of S2”": inversions, PLAIN: words}
+
+
+def added(learner: Learner, loras: Mapping[str, tuple[Path, str]]) -> Drawer:
+    """Both concepts' LoRAs added up, both subjects in one prompt."""
+
+    def draw(shape: str, looks: str, seeds: Sequence[int]) -> list[Image.Image]:
+        (first, one), (second, other) = loras[shape], loras[looks]
+        with learner.adapted([first, second]) as pplus:
+            return generate(pplus, [STYLED.format(one, other)] * len(seeds), seeds)
+
+    return draw
 
 
 def mix_pictures(

@@ -76,7 +76,7 @@ class Reproduction:
     def run(self) -> Report:
         """Measure what is not there yet, and judge the claims. Concepts whose training fails are left out."""
         words, size = {"words": self.words, "sampling": self.sampling}, self.size
-        of_layers = {"pairs": size.pairs, "seeds": size.pair_seeds, "parts": size.parts, **words}
+        of_layers = {"pairs": size.pairs, "seeds": [size.pair_seeds, size.map_seeds], "parts": size.parts, **words}
         if is_pocket(self.pplus.pipe):
             of_layers["judge"] = weights_hash(AttributeJudge.load())
         layers = self.study("attributes", of_layers, self._attributes)
@@ -86,7 +86,8 @@ class Reproduction:
         if left := sum(None in self.matrix.find(t) for t in self.tasks if t not in self.matrix.failed):
             raise BusyError(f"{left} tasks are being done by other processes; run this again when they are done")
         learned = Learned(self.matrix, size, self.concepts, results)
-        compared = self.study("evaluation", None, lambda: _noted(evaluation.study(results, size.rival), learned))
+        shown = evaluation.gallery(self.matrix, self.tasks)
+        compared = self.study("evaluation", None, lambda: _noted(evaluation.study(results, size.rival, shown), learned))
         rows = self.study("density", None, lambda: _noted(self._density(learned), learned))
         better = [claims.better(*told, results) for told in COMPARISONS[size.name]]
         found = [*claims.layers(layers), *claims.attention(looks), *better, *claims.density(rows)]
@@ -172,7 +173,7 @@ class Reproduction:
 
     def _attributes(self) -> Study:
         size, judges = self.size, judges_for(self.pplus.pipe, None, self.words)
-        plan = attributes.Plan(self.words, judges, size.pairs, size.pair_seeds, parts=size.parts)
+        plan = attributes.Plan(self.words, judges, size.pairs, size.pair_seeds, size.map_seeds, parts=size.parts)
         return attributes.study(self.pplus, plan, **self.sampling)
 
     def _attention(self) -> Study:
@@ -192,6 +193,8 @@ class Reproduction:
     def _mixing(self, learned: Learned) -> Study:
         pairs = [mixing.Pair(*pair) for pair in learned.pairs]
         rivals = mixing.rivals(self.pplus, learned.of(self.size.rival))
+        if self.size.lora:
+            rivals[mixing.ADDED] = mixing.added(self.matrix.learner, learned.loras)
         return mixing.study(self.pplus, learned.mixed, pairs, self.size.mix_seeds, rivals)
 
 

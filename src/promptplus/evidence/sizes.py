@@ -14,6 +14,7 @@ from promptplus.layers import LayerMap
 
 PROMPTS = 16  # about as many as the lists of prompts.py have
 TOGETHER = 2 * 3  # two methods; two concepts in one prompt, and each by itself
+IDENTIFIERS = ("sks", "ohwx")  # customary for DreamBooth, as no caption uses them
 DENSITIES = (0.002, 0.02)  # a peer's weight of the regulariser, and ten times that (our choice)
 
 
@@ -22,10 +23,12 @@ class Size:
     """How much is measured.
 
     Attributes:
-        pairs, pair_seeds, parts: of the attribute study; ``prompts``, ``prompt_seeds``: of the attention study.
+        pairs, pair_seeds, parts: of the attribute study; ``map_seeds``: of its heat maps.
+        prompts, prompt_seeds: of the attention study.
         concepts, runs: how many concepts, and trainings of each method on each.
-        methods: compared; ``long``: for the first ``long_concepts`` the method of the same name, trained for longer.
-        ours, rival: (method, steps) whose rows are looked at and mixed.
+        methods: compared; ``long``: for the first ``few`` concepts the method of the same name, trained for longer;
+            ``few_methods``: compared on these alone.
+        ours, rival: (method, steps) whose rows are looked at and mixed; ``lora``: whose LoRAs are added up instead.
         regularised: ways to train that are mixed too, to see what the density term does.
         per_prompt: pictures of each prompt in the evaluation.
         mixes, mix_seeds: pairs of concepts that are mixed, and put into one prompt, and pictures of each. No concept
@@ -47,18 +50,22 @@ class Size:
     mixes: int
     mix_seeds: int
     long: tuple[Method, ...] = ()
-    long_concepts: int = 0
+    few: int = 0
+    few_methods: tuple[Method, ...] = ()
+    lora: claims.At | None = None
+    map_seeds: int = 1
     regularised: tuple[Method, ...] = ()
 
     def tasks(self, concepts: Sequence[Path]) -> list[Task]:
         """What is trained. The first concepts' first training of a long method stands for its short one."""
         long = {method.name: method for method in self.long}
         tasks = []
-        for method in (*self.methods, *self.regularised):
-            for number, concept in enumerate(concepts):
-                for seed in range(1 if method in self.regularised else self.runs):
-                    longer = number < self.long_concepts and seed == 0
-                    tasks.append(Task(concept, long.get(method.name, method) if longer else method, seed))
+        for method in (*self.methods, *self.regularised, *self.few_methods):
+            for number, concept in enumerate(concepts[: self.few] if method in self.few_methods else concepts):
+                for seed in range(self.runs if method in self.methods else 1):
+                    longer = number < self.few and seed == 0
+                    chosen = long.get(method.name, method) if longer else method
+                    tasks.append(Task(concept, named_apart(chosen, number), seed))
         return tasks
 
     def work(self, layers: LayerMap, objects: int) -> tuple[int, int]:
@@ -66,7 +73,8 @@ class Size:
         subsets = len(layers.subsets())
         columns = {"subsets": subsets, "steps": subsets, "single": len(single_takeovers(layers))}
         columns |= {"windows": 3 * attributes.WINDOWS + 2, "split": 0}
-        pictures = self.pairs * self.pair_seeds * sum(columns[part] for part in self.parts)
+        seeds = dict.fromkeys(columns, self.pair_seeds) | dict.fromkeys(("single", "windows"), self.map_seeds)
+        pictures = self.pairs * sum(columns[part] * seeds[part] for part in self.parts)
         pictures += 2 * objects * self.pair_seeds * ("split" in self.parts)
         ways = subsets + 3 + len(self.regularised)  # to mix
         pictures += self.prompts * self.prompt_seeds + self.mixes * self.mix_seeds * (ways + TOGETHER)
@@ -78,8 +86,8 @@ class Size:
 
 LEAST = {
     **dict.fromkeys(("pairs", "prompts", "concepts"), 2),
-    **dict.fromkeys(("pair_seeds", "prompt_seeds", "runs", "per_prompt", "mixes", "mix_seeds"), 1),
-    "long_concepts": 0,
+    **dict.fromkeys(("pair_seeds", "map_seeds", "prompt_seeds", "runs", "per_prompt", "mixes", "mix_seeds"), 1),
+    "few": 0,
 }
 """The counts that may be changed, and what they are at least."""
 
@@ -110,6 +118,13 @@ def preset(name: str, *steps: int) -> Method:
     """A preset as a method, scored at these steps."""
     options: Mapping[str, Any] = {key: value for key, value in PRESETS[name].items() if key != "steps"}  # type: ignore[index]
     return Method(name, dict(options), steps)
+
+
+def named_apart(method: Method, number: int) -> Method:
+    """Neighbours' subjects are called by different words, for they may meet in one prompt; rows have their tokens."""
+    if not method.is_dreambooth:
+        return method
+    return replace(method, options={**method.options, "identifier": IDENTIFIERS[number % len(IDENTIFIERS)]})
 
 
 NOTHING = Method(WORD, steps=(0,))
@@ -146,11 +161,11 @@ FULL = Size(
     methods=(NOTHING, preset("fast", 50), preset("paper-xti", 50, 100, 250, 500), preset("paper-ti", 500, 1000)),
     ours=("paper-xti", 500),
     rival=("paper-ti", 500),
-    per_prompt=4,
+    per_prompt=2,
     mixes=6,
     mix_seeds=8,
     long=(preset("paper-ti", 500, 1000, 2500, 5000),),
-    long_concepts=6,
+    few=4,
     regularised=tuple(
         Method(f"XTI, density {weight:g}", {**preset("paper-xti").options, "density": weight}, (500,))
         for weight in DENSITIES
