@@ -22,7 +22,7 @@ from promptplus.evidence.sizes import preset
 from promptplus.pocket import CONCEPTS
 from promptplus.pocket.concepts import DEV, REPORT
 
-BASELINE = ("paper-xti", 500)
+BASELINES = {"compare": ("paper-xti", 500), "search": ("fast forgetting lr 0.04", 50)}
 
 
 def rates(name: str, options: dict[str, object], steps: tuple[int, ...], *values: float) -> list[Method]:
@@ -41,6 +41,7 @@ XTI: dict[str, object] = {"method": "xti", "templates": "batch"}
 TI = {**XTI, "method": "ti"}
 COSINE = {**XTI, "schedule": "cosine"}
 FORGETTING = {**XTI, "beta1": 0.8, "beta2": 0.95}
+SOONER = {**XTI, "beta1": 0.7, "beta2": 0.9}
 SEARCHED = [
     Method(WORD, steps=(0,)),
     *rates("templates picture", {**XTI, "templates": "picture"}, (100,), 0.04),
@@ -50,7 +51,7 @@ SEARCHED = [
     *rates("fast cosine", COSINE, (50,), 0.01, 0.02, 0.04, 0.08),
     *rates("fast constant", XTI, (50,), 0.02, 0.04),
     *rates("fast forgetting", FORGETTING, (50,), 0.02, 0.04, 0.08),
-    *rates("fast forgetting sooner", {**XTI, "beta1": 0.7, "beta2": 0.9}, (50,), 0.04),
+    *rates("fast forgetting sooner", SOONER, (50,), 0.04),
     *rates("fast stratified", {**FORGETTING, "stratified": True}, (50,), 0.04),
     *rates("fast antithetic", {**FORGETTING, "antithetic": True}, (50,), 0.04),
     *rates("fast average", {**FORGETTING, "average": 0.8}, (50,), 0.04),
@@ -59,6 +60,8 @@ SEARCHED = [
     *rates("fast direction", {**FORGETTING, "constraint": "direction"}, (50,), 0.04),
     *rates("fast min-snr", {**FORGETTING, "min_snr": 5.0}, (50,), 0.04),
     *rates("fast vectors", {**FORGETTING, "vectors": 2}, (50,), 0.04),
+    *rates("fast vectors sooner", {**SOONER, "vectors": 2}, (50,), 0.04),
+    *rates("fast vectors more", {**FORGETTING, "vectors": 4}, (50,), 0.04),
     *rates("dreambooth", {"method": "dreambooth", "batch_size": 4}, (100, 400), 5e-6, 2e-5, 1e-4),
     *rates("lora", {"method": "dreambooth-lora", "batch_size": 4}, (100, 400), 1e-4, 1e-3, 5e-3),
 ]
@@ -84,7 +87,7 @@ def main() -> None:
     with pp.PPlus(pp.load("pocket")) as pplus:
         matrix = Matrix(pplus, "pocket", scorer_for(pplus.pipe, per_prompt=options.per_prompt), options.out)
         results = matrix.run(tasks)
-        print(table(compare(results, BASELINE)))
+        print(table(compare(results, BASELINES[options.what])))
         if options.picture and (shown := gallery(matrix, tasks)):
             shown.save(options.picture, optimize=True)
 

@@ -8,7 +8,15 @@ PRESETS: dict[Preset, dict[str, Any]] = {
     "paper-ti": {"method": "ti", "batch_size": 8, "steps": 5000, "learning_rate": 0.005},
     "paper-xti": {"method": "xti", "batch_size": 8, "steps": 500, "learning_rate": 0.005},
     "paper-single": {"method": "xti", "batch_size": 8, "steps": 500, "learning_rate": 0.001},
-    "fast": {"method": "xti", "batch_size": 8, "steps": 50, "learning_rate": 0.04, "beta1": 0.8, "beta2": 0.95},
+    "fast": {
+        "method": "xti",
+        "batch_size": 8,
+        "steps": 50,
+        "learning_rate": 0.04,
+        "beta1": 0.7,
+        "beta2": 0.9,
+        "vectors": 2,
+    },
 }
 """``paper-…``: the paper's section 4; ``single`` is for one picture, which learns too fast otherwise.
 
