@@ -116,8 +116,12 @@ def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" + "s" * (count != 1)
+
+
 def _pictures(*names: str) -> list[str]:
-    return [f"![{name.replace('-', ', ')}](pictures/pocket/{name}.png)" for name in names]
+    return [f"![{name.replace('-', ' ')}](pictures/pocket/{name}.png)" for name in names]
 
 
 def _captions(results: Mapping[str, Any]) -> str:
@@ -169,8 +173,9 @@ def _layers(curves: Mapping[str, Any]) -> str:
 def _speed(results: Mapping[str, Any]) -> str:
     speed, usual = results["speed"], results["speed"]["usual_steps"]
     (batch, batch_usual), (alone, alone_usual) = speed["picture_in_batch"], speed["picture_alone"]
+    threads = _counted(speed["threads"], "thread")
     return (
-        f"{results['size']['all']} MB in all. On {speed['threads']} threads, with guidance: {batch} s for a picture in "
+        f"{results['size']['all']} MB in all. On {threads}, with guidance: {batch} s for a picture in "
         f"batches of 16 and {alone} s alone with 25 steps, {batch_usual} s and {alone_usual} s with the usual {usual}; "
         f"an XTI step of batch 8 takes {speed['xti_step']} s."
     )

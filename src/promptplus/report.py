@@ -45,9 +45,10 @@ def labelled_grid(
     column_labels: Sequence[str] = (),
     cell: int = 128,
 ) -> Image.Image:
-    """Rows of pictures with labels at the left and on top, every picture ``cell`` pixels wide."""
+    """Rows of pictures with labels at the left (of one line or more) and on top, each ``cell`` pixels wide."""
     font = ImageFont.load_default(LABEL_SIZE)
-    left = max((int(font.getlength(label)) for label in row_labels), default=-GAP) + 2 * GAP if row_labels else 0
+    written = [line for label in row_labels for line in label.splitlines()]
+    left = max((int(font.getlength(line)) for line in written), default=-GAP) + 2 * GAP if row_labels else 0
     wrapped = [_wrap(label, font, cell) for label in column_labels]
     line = LABEL_SIZE + 4
     top = max((len(lines) for lines in wrapped), default=0) * line + (GAP if wrapped else 0)
@@ -61,7 +62,7 @@ def labelled_grid(
     for i, row in enumerate(rows):
         y = top + i * (cell + GAP)
         if i < len(row_labels):
-            draw.text((left - 2 * GAP, y + cell / 2), row_labels[i], INK, font, anchor="rm")
+            draw.text((left - 2 * GAP, y + cell / 2), row_labels[i], INK, font, anchor="rm", align="right")
         for j, picture in enumerate(row):
             sheet.paste(_enlarged(picture, cell), (left + j * (cell + GAP), y))
     return sheet

@@ -202,10 +202,13 @@ def _windows(ask: Ask, layers: LayerMap) -> Part:
 def picture_grid(
     pplus: PPlus, pairs: Sequence[Pair], form: str, label: str | None = None, **sampling: Any
 ) -> Image.Image:
-    """A row for each pair, a column for each nested subset; ``label``: of the rows, if the prompts are too long."""
+    """A row for each pair, prompt 1 above prompt 2, a column for each nested subset.
+
+    ``label``: what is shown of the prompts, if they are too long.
+    """
     takeovers = subset_takeovers(pplus.layers)
     rows = [[pictures(pplus, [pair], t, [0], form, **sampling)[0] for t in takeovers] for pair in pairs]
-    names = [f"{pair.prompt('first', label or form)} → {pair.prompt('second', label or form)}" for pair in pairs]
+    names = [f"{pair.prompt('first', label or form)}\n{pair.prompt('second', label or form)}" for pair in pairs]
     return labelled_grid(rows, row_labels=names, column_labels=_names_of(pplus.layers), cell=96)
 
 
