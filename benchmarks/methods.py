@@ -1,7 +1,7 @@
 """Methods side by side: subject and text similarity, steps, seconds, paired by concept.
 
 ``python -m benchmarks.methods compare`` fills the table of docs/inversion.md on `report` concepts;
-``python -m benchmarks.methods search [PATTERN]`` tries the variants of the same name on `dev` concepts, which is what
+``python -m benchmarks.methods search [PATTERN …]`` tries the variants of the same name on `dev` concepts, which is what
 defaults and the preset `fast` are chosen by. Processes that run the same call side by side share its tasks.
 Results are kept under ``--out``, one small file each, and are never computed again.
 """
@@ -60,8 +60,11 @@ SEARCHED = [
     *rates("fast direction", {**FORGETTING, "constraint": "direction"}, (50,), 0.04),
     *rates("fast min-snr", {**FORGETTING, "min_snr": 5.0}, (50,), 0.04),
     *rates("fast vectors", {**FORGETTING, "vectors": 2}, (50,), 0.04),
-    *rates("fast vectors sooner", {**SOONER, "vectors": 2}, (50,), 0.04),
-    *rates("fast vectors more", {**FORGETTING, "vectors": 4}, (50,), 0.04),
+    *rates("fast vectors sooner", {**SOONER, "vectors": 2}, (50,), 0.02, 0.03, 0.04),
+    *rates("fast vectors min-snr", {**SOONER, "vectors": 2, "min_snr": 5.0}, (50,), 0.04),
+    *rates("fast vectors dense", {**SOONER, "vectors": 2, "density": 0.002}, (50,), 0.04),
+    *rates("fast vectors norm", {**SOONER, "vectors": 2, "constraint": "norm"}, (50,), 0.04, 0.08),
+    *rates("fast vectors more", {**FORGETTING, "vectors": 4}, (50,), 0.02, 0.04),
     *rates("dreambooth", {"method": "dreambooth", "batch_size": 4}, (100, 400), 5e-6, 2e-5, 1e-4),
     *rates("lora", {"method": "dreambooth-lora", "batch_size": 4}, (100, 400), 1e-4, 1e-3, 5e-3),
 ]
@@ -71,7 +74,7 @@ def main() -> None:
     """Train, judge, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("search", "compare"))
-    parser.add_argument("pattern", nargs="?", default="*", help="of the variants' names, as 'fast*'")
+    parser.add_argument("patterns", nargs="*", help="of the methods' names, as 'fast*'; default: all")
     parser.add_argument("--concepts", type=int, default=6, help="how many of the dev (or report) concepts")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--per-prompt", type=int, default=2, help="pictures of each prompt")
@@ -81,7 +84,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     names, methods = (DEV, SEARCHED) if options.what == "search" else (REPORT, COMPARED)
-    chosen = [method for method in methods if fnmatch.fnmatch(method.name, options.pattern)]
+    asked = options.patterns or ["*"]
+    chosen = [method for method in methods if any(fnmatch.fnmatch(method.name, pattern) for pattern in asked)]
     folders = [CONCEPTS / name for name in names[: options.concepts]]
     tasks = [Task(f, method, seed) for method in chosen for f in folders for seed in range(options.seeds)]
     with pp.PPlus(pp.load("pocket")) as pplus:

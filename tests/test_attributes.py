@@ -16,6 +16,7 @@ from promptplus.analysis.attributes import (
     Values,
     apart,
     draw_pairs,
+    filled,
     measure,
     named_by_clip,
     pictures,
@@ -54,6 +55,13 @@ def seen_by(pplus: pp.PPlus, takeover: Takeover) -> list[list[str]]:
     finally:
         handle.remove()
     return steps
+
+
+def test_an_article_fits_its_word() -> None:
+    form = "a {colour} {object}, {style}"
+    assert filled(form, {"colour": "orange", "object": "owl", "style": "oil painting"}) == "an orange owl, oil painting"
+    assert filled("A {object}", {"object": "umbrella"}) == "An umbrella"
+    assert filled(form, {"colour": "red", "object": "plaza", "style": "comic"}) == "a red plaza, comic"
 
 
 def test_prompt_2_gets_its_layers_in_its_steps(pplus: pp.PPlus) -> None:

@@ -48,7 +48,7 @@ def labelled_grid(
     """Rows of pictures with labels at the left (of one line or more) and on top, each ``cell`` pixels wide."""
     font = ImageFont.load_default(LABEL_SIZE)
     written = [line for label in row_labels for line in label.splitlines()]
-    left = max((int(font.getlength(line)) for line in written), default=-GAP) + 2 * GAP if row_labels else 0
+    left = max((int(font.getlength(line)) for line in written), default=-GAP) + 3 * GAP if row_labels else 0
     wrapped = [_wrap(label, font, cell) for label in column_labels]
     line = LABEL_SIZE + 4
     top = max((len(lines) for lines in wrapped), default=0) * line + (GAP if wrapped else 0)

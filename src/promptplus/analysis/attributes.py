@@ -1,6 +1,7 @@
 """Which layers, and which denoising steps, decide what: a second prompt takes over some of them (paper section 3.1)."""
 
 import random
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -51,7 +52,12 @@ class Pair:
 
     def prompt(self, which: str, form: str = FORM) -> str:
         """The text of ``first`` or ``second``."""
-        return form.format(**getattr(self, which))
+        return filled(form, getattr(self, which))
+
+
+def filled(form: str, values: Values) -> str:
+    """The form with its words, "a" before a vowel as "an"."""
+    return re.sub(r"\b([Aa])(?= [aeiou])", r"\1n", form.format(**values))
 
 
 def draw_pairs(words: Mapping[str, Sequence[str]], count: int, seed: int = 0) -> list[Pair]:

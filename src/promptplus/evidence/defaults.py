@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from promptplus.analysis.attention import AskedPrompt
-from promptplus.analysis.attributes import FORM, Judge, by_classifier, by_clip, draw_pairs, named_by_clip
+from promptplus.analysis.attributes import FORM, Judge, by_classifier, by_clip, draw_pairs, filled, named_by_clip
 from promptplus.conditioning import PPlus
 from promptplus.errors import SettingsError
 from promptplus.evaluation import prompts as lists
@@ -85,5 +85,5 @@ def asked_prompts(words: Words, count: int, seed: int = 0) -> list[AskedPrompt]:
     """Prompts of the paper's form, whose object and looks are known."""
     drawn = [pair.first for pair in draw_pairs(words, count, seed)]
     return [
-        AskedPrompt(FORM.format(**values), values["object"], (values["colour"], values["style"])) for values in drawn
+        AskedPrompt(filled(FORM, values), values["object"], (values["colour"], values["style"])) for values in drawn
     ]
