@@ -166,6 +166,10 @@ FULL = Size(
     mix_seeds=8,
     long=(preset("paper-ti", 500, 1000, 2500, 5000),),
     few=4,
+    few_methods=(
+        Method("one picture, XTI", preset("paper-single").options, (500,), pictures=1),
+        Method("one picture, TI", {**preset("paper-single").options, "method": "ti"}, (500,), pictures=1),
+    ),
     regularised=tuple(
         Method(f"XTI, density {weight:g}", {**preset("paper-xti").options, "density": weight}, (500,))
         for weight in DENSITIES
