@@ -70,30 +70,40 @@ SEARCHED = [
 ]
 
 
-def main() -> None:
-    """Train, judge, print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("search", "compare"))
-    parser.add_argument("patterns", nargs="*", help="of the methods' names, as 'fast*'; default: all")
+def parser_of(doc: str | None, seeds: int, out: str) -> argparse.ArgumentParser:
+    """The options of every comparison, with these defaults."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--concepts", type=int, default=6, help="how many of the dev (or report) concepts")
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=seeds)
     parser.add_argument("--per-prompt", type=int, default=2, help="pictures of each prompt")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path("docs/results/methods"))
+    parser.add_argument("--out", type=Path, default=Path(out))
     parser.add_argument("--picture", type=Path, help="where to draw the first concept, a row for each method")
-    options = parser.parse_args()
+    return parser
+
+
+def measure(tasks: list[Task], options: argparse.Namespace, baseline: tuple[str, int]) -> None:
+    """Train, judge, print."""
     torch.set_num_threads(options.threads)
+    with pp.PPlus(pp.load("pocket")) as pplus:
+        matrix = Matrix(pplus, "pocket", scorer_for(pplus.pipe, per_prompt=options.per_prompt), options.out)
+        print(table(compare(matrix.run(tasks), baseline)))
+        if options.picture and (shown := gallery(matrix, tasks)):
+            shown.save(options.picture, optimize=True)
+
+
+def main() -> None:
+    """Choose methods and concepts, and measure them."""
+    parser = parser_of(__doc__, seeds=1, out="docs/results/methods")
+    parser.add_argument("what", choices=("search", "compare"))
+    parser.add_argument("patterns", nargs="*", help="of the methods' names, as 'fast*'; default: all")
+    options = parser.parse_args()
     names, methods = (DEV, SEARCHED) if options.what == "search" else (REPORT, COMPARED)
     asked = options.patterns or ["*"]
     chosen = [method for method in methods if any(fnmatch.fnmatch(method.name, pattern) for pattern in asked)]
     folders = [CONCEPTS / name for name in names[: options.concepts]]
     tasks = [Task(f, method, seed) for method in chosen for f in folders for seed in range(options.seeds)]
-    with pp.PPlus(pp.load("pocket")) as pplus:
-        matrix = Matrix(pplus, "pocket", scorer_for(pplus.pipe, per_prompt=options.per_prompt), options.out)
-        results = matrix.run(tasks)
-        print(table(compare(results, BASELINES[options.what])))
-        if options.picture and (shown := gallery(matrix, tasks)):
-            shown.save(options.picture, optimize=True)
+    measure(tasks, options, BASELINES[options.what])
 
 
 if __name__ == "__main__":

@@ -5,19 +5,13 @@ its class word; the class word with its colours (the words' mean); the vocabular
 nearest to the pictures, the first and the mean of the first few.
 """
 
-import argparse
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import torch
-
-import promptplus as pp
-from promptplus.evaluation.comparison import compare, table
+from benchmarks.methods import measure, parser_of
 from promptplus.evaluation.judges import ClipJudge
-from promptplus.evaluation.matrix import Matrix
 from promptplus.evaluation.tasks import Method, Task
-from promptplus.evidence.defaults import scorer_for
 from promptplus.evidence.sizes import preset
 from promptplus.files import write_atomically
 from promptplus.inversion.images import load_pictures, read_note
@@ -30,17 +24,17 @@ FEW = 4
 STEPS = 50
 
 
-def nearest(clip: ClipJudge, folder: Path, words: tuple[str, ...], form: str) -> list[str]:
-    """The words by how well a text with each fits the pictures, the best first."""
-    texts = clip.embed_texts([form.format(word) for word in words])
-    fit = (clip.embed(load_pictures(folder)) @ texts.T).mean(0)
-    return [words[i] for i in fit.argsort(descending=True).tolist()]
+def nearest(clip: ClipJudge, folder: Path, words: Iterable[str]) -> list[str]:
+    """The words by how well a photo of each would fit the pictures, the best first."""
+    given = list(words)
+    fit = (clip.embed(load_pictures(folder)) @ clip.embed_texts([f"a photo of a {word}" for word in given]).T).mean(0)
+    return [given[i] for i in fit.argsort(descending=True).tolist()]
 
 
 def starts(clip: ClipJudge, folder: Path) -> Iterator[tuple[str, str]]:
     """(kind of start, initializer) of one concept."""
     note = read_note(folder)
-    objects, colours = (nearest(clip, folder, tuple(w), "a photo of a {}") for w in (OBJECTS, COLOURS))
+    objects, colours = (nearest(clip, folder, words) for words in (OBJECTS, COLOURS))
     yield "neutral", str(note.initializer)
     yield "class", str(note.class_word)
     yield "class and colours", f"{colours[0]} {colours[1]} {note.class_word}"
@@ -50,14 +44,7 @@ def starts(clip: ClipJudge, folder: Path) -> Iterator[tuple[str, str]]:
 
 def main() -> None:
     """Train, judge, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--concepts", type=int, default=6)
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--per-prompt", type=int, default=2, help="pictures of each prompt")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path("build/search"))
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    options = parser_of(__doc__, seeds=2, out="build/search").parse_args()
     clip, fast = ClipJudge.load(), preset("fast", STEPS)
     tasks = []
     for name in DEV[: options.concepts]:
@@ -69,10 +56,7 @@ def main() -> None:
             print(f"{name}, {kind}: {initializer}")
             method = Method(f"start {kind}", fast.options, fast.steps)
             tasks += [Task(folder, method, seed) for seed in range(options.seeds)]
-    with pp.PPlus(pp.load("pocket")) as pplus:
-        matrix = Matrix(pplus, "pocket", scorer_for(pplus.pipe, per_prompt=options.per_prompt), options.out)
-        results = matrix.run(tasks)
-    print(table(compare(results, ("start neutral", STEPS))))
+    measure(tasks, options, ("start neutral", STEPS))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from promptplus.inversion.dreambooth import DreamBoothRun, dreambooth
 from promptplus.inversion.images import FolderNote, load_pictures, read_note, to_pixels
 from promptplus.inversion.run import InversionSettings, TrainingSettings, checked
 from promptplus.inversion.seat import pixels_hash, weights_hash
-from promptplus.inversion.subject import LORA, settings_kind
+from promptplus.inversion.subject import LORA, DreamBoothSettings, settings_kind
 from promptplus.inversion.trainer import run_inversion
 from promptplus.models import add_loras, base_model, load, picture_size
 
@@ -63,14 +63,18 @@ class Method:
         return self.options.get("method") == LORA
 
     @property
+    def settings(self) -> TrainingSettings:
+        """Its options, and the defaults of the others; their steps mean nothing."""
+        kind: type[TrainingSettings] = settings_kind(self.options) if self.is_dreambooth else InversionSettings
+        given = {name: value for name, value in self.options.items() if name in kind.model_fields}
+        return checked(kind, {"steps": 1, **given})
+
+    @property
     def learns(self) -> dict[str, Any]:
         """All that decides what it learns but concept, seed and steps: its options, and the defaults of the others."""
         if self.name == WORD:
             return {}
-        kind: type[TrainingSettings] = settings_kind(self.options) if self.is_dreambooth else InversionSettings
-        given = {name: value for name, value in self.options.items() if name in kind.model_fields}
-        settings = checked(kind, {"steps": 1, **given}).model_dump(exclude=_INDIFFERENT)
-        return {**self.options, **settings, "first": self.pictures}
+        return {**self.options, **self.settings.model_dump(exclude=_INDIFFERENT), "first": self.pictures}
 
 
 @dataclass(frozen=True)
@@ -100,8 +104,9 @@ class Task:
     @property
     def subject(self) -> str:
         """What DreamBooth calls it in prompts."""
-        given = {name: value for name, value in self.method.options.items() if name == "identifier"}
-        return checked(settings_kind(self.method.options), given).subject(self.class_word)
+        settings = self.method.settings
+        assert isinstance(settings, DreamBoothSettings)
+        return settings.subject(self.class_word)
 
 
 class Learner:

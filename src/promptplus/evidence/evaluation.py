@@ -32,10 +32,13 @@ def gallery(matrix: Matrix, tasks: Sequence[Task]) -> Image.Image | None:
     None where no pictures were kept.
     """
     concept, asked = tasks[0].concept, matrix.scorer.prompts[::EVERY]
-    first = {task.method.name: task for task in reversed(tasks) if task.concept == concept}
-    drawn = {f"{task.method.name} ({task.method.steps[-1]})": task for task in tasks if task in first.values()}
+    first: dict[str, Task] = {}
+    for task in tasks:
+        if task.concept == concept:
+            first.setdefault(task.method.name, task)
     (real, *_) = load_pictures(concept)
-    rows = {name: matrix.pictures(task, task.method.steps[-1])[::EVERY] for name, task in drawn.items()}
+    last = {name: task.method.steps[-1] for name, task in first.items()}
+    rows = {f"{name} ({last[name]})": matrix.pictures(task, last[name])[::EVERY] for name, task in first.items()}
     shown = {name: [real, *row] for name, row in rows.items() if row}
     if not shown:
         return None

@@ -53,7 +53,7 @@ class Learned:
     @property
     def pairs(self) -> list[tuple[str, str]]:
         """Concepts that every way to train has learned, two and two, none of them twice."""
-        loras = [self.loras] if self.size.lora else []
+        loras = [self._tasks(self.size.lora)] if self.size.lora else []  # their names are enough
         return self._pairs([*self.mixed.values(), self.of(self.size.rival), *loras])
 
     @property
