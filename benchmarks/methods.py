@@ -8,6 +8,7 @@ Results are kept under ``--out``, one small file each, and are never computed ag
 
 import argparse
 import fnmatch
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,11 +19,12 @@ from promptplus.evaluation.matrix import Matrix
 from promptplus.evaluation.tasks import WORD, Method, Task
 from promptplus.evidence.defaults import scorer_for
 from promptplus.evidence.evaluation import gallery
-from promptplus.evidence.sizes import preset
+from promptplus.evidence.sizes import FULL
 from promptplus.pocket import CONCEPTS
 from promptplus.pocket.concepts import DEV, REPORT
 
 BASELINES = {"compare": ("paper-xti", 500), "search": ("fast forgetting lr 0.04", 50)}
+FOLDERS = {"compare": "docs/results/methods", "search": "docs/results/search"}
 
 
 def rates(name: str, options: dict[str, object], steps: tuple[int, ...], *values: float) -> list[Method]:
@@ -30,19 +32,15 @@ def rates(name: str, options: dict[str, object], steps: tuple[int, ...], *values
     return [Method(f"{name} lr {value:g}", {**options, "learning_rate": value}, steps) for value in values]
 
 
-COMPARED = [
-    Method(WORD, steps=(0,)),
-    preset("fast", 50),
-    preset("paper-xti", 50, 100, 250, 500),
-    preset("paper-ti", 500, 1000),
-]
+COMPARED = (*FULL.methods, *FULL.few_methods)
 
 XTI: dict[str, object] = {"method": "xti", "templates": "batch"}
 TI = {**XTI, "method": "ti"}
 COSINE = {**XTI, "schedule": "cosine"}
 FORGETTING = {**XTI, "beta1": 0.8, "beta2": 0.95}
 SOONER = {**XTI, "beta1": 0.7, "beta2": 0.9}
-SEARCHED = [
+EIGHT = {**SOONER, "vectors": 8}
+SEARCHED = (
     Method(WORD, steps=(0,)),
     *rates("templates picture", {**XTI, "templates": "picture"}, (100,), 0.04),
     *rates("templates batch", XTI, (100,), 0.04),
@@ -60,14 +58,26 @@ SEARCHED = [
     *rates("fast direction", {**FORGETTING, "constraint": "direction"}, (50,), 0.04),
     *rates("fast min-snr", {**FORGETTING, "min_snr": 5.0}, (50,), 0.04),
     *rates("fast vectors", {**FORGETTING, "vectors": 2}, (50,), 0.04),
-    *rates("fast vectors sooner", {**SOONER, "vectors": 2}, (50,), 0.02, 0.03, 0.04),
+    *rates("fast vectors sooner", {**SOONER, "vectors": 2}, (50,), 0.01, 0.02, 0.03, 0.04),
     *rates("fast vectors min-snr", {**SOONER, "vectors": 2, "min_snr": 5.0}, (50,), 0.04),
     *rates("fast vectors dense", {**SOONER, "vectors": 2, "density": 0.002}, (50,), 0.04),
-    *rates("fast vectors norm", {**SOONER, "vectors": 2, "constraint": "norm"}, (50,), 0.04, 0.08),
-    *rates("fast vectors more", {**FORGETTING, "vectors": 4}, (50,), 0.02, 0.04),
-    *rates("dreambooth", {"method": "dreambooth", "batch_size": 4}, (100, 400), 5e-6, 2e-5, 1e-4),
-    *rates("lora", {"method": "dreambooth-lora", "batch_size": 4}, (100, 400), 1e-4, 1e-3, 5e-3),
-]
+    *rates("fast vectors norm", {**SOONER, "vectors": 2, "constraint": "norm"}, (50,), 0.005, 0.01, 0.02, 0.04, 0.08),
+    *rates("fast vectors more", {**FORGETTING, "vectors": 4}, (50,), 0.01, 0.02, 0.04),
+    *rates("fast vectors more norm", {**SOONER, "vectors": 4, "constraint": "norm"}, (50,), 0.005, 0.0075, 0.01, 0.02),
+    *rates("fast vectors eight", EIGHT, (50,), 0.003, 0.005, 0.01),
+    *rates("fast vectors eight norm", {**EIGHT, "constraint": "norm"}, (50,), 0.003, 0.005, 0.0075, 0.01),
+    *rates("fast vectors eight cleaner", {**EIGHT, "timestep_bias": 0.5}, (50,), 0.005),
+    *rates("fast vectors eight average", {**EIGHT, "average": 0.8}, (50,), 0.005),
+    *rates("fast vectors eight average dense", {**EIGHT, "average": 0.8, "density": 2e-4}, (50,), 0.005, 0.0075),
+    *rates("fast vectors eight average denser", {**EIGHT, "average": 0.8, "density": 5e-4}, (50,), 0.01),
+    *rates("fast vectors eight dense", {**EIGHT, "density": 2e-4}, (50,), 0.005, 0.0075),
+    *rates("fast vectors eight denser", {**EIGHT, "density": 5e-4}, (50,), 0.005, 0.0075),
+    *rates("fast vectors eight min-snr", {**EIGHT, "min_snr": 5.0}, (50,), 0.005),
+    *rates("fast vectors sixteen", {**SOONER, "vectors": 16}, (50,), 0.002, 0.004),
+    *rates("fast vectors sixteen norm", {**SOONER, "vectors": 16, "constraint": "norm"}, (50,), 0.004),
+    *rates("dreambooth", {"method": "dreambooth", "batch_size": 4}, (50, 100, 200), 5e-6, 2e-5, 1e-4),
+    *rates("lora", {"method": "dreambooth-lora", "batch_size": 4}, (50, 100, 200), 1e-4, 1e-3, 5e-3),
+)
 
 
 def parser_of(doc: str | None, seeds: int, out: str) -> argparse.ArgumentParser:
@@ -94,16 +104,17 @@ def measure(tasks: list[Task], options: argparse.Namespace, baseline: tuple[str,
 
 def main() -> None:
     """Choose methods and concepts, and measure them."""
-    parser = parser_of(__doc__, seeds=1, out="docs/results/methods")
+    parser = parser_of(__doc__, seeds=1, out="")
     parser.add_argument("what", choices=("search", "compare"))
     parser.add_argument("patterns", nargs="*", help="of the methods' names, as 'fast*'; default: all")
+    parser.add_argument("--long", type=int, default=0, help="on so many concepts paper-ti's first run goes on to 5000")
     options = parser.parse_args()
+    options.out = options.out if options.out.name else Path(FOLDERS[options.what])
     names, methods = (DEV, SEARCHED) if options.what == "search" else (REPORT, COMPARED)
     asked = options.patterns or ["*"]
-    chosen = [method for method in methods if any(fnmatch.fnmatch(method.name, pattern) for pattern in asked)]
-    folders = [CONCEPTS / name for name in names[: options.concepts]]
-    tasks = [Task(f, method, seed) for method in chosen for f in folders for seed in range(options.seeds)]
-    measure(tasks, options, BASELINES[options.what])
+    chosen = tuple(method for method in methods if any(fnmatch.fnmatch(method.name, pattern) for pattern in asked))
+    size = replace(FULL, methods=chosen, few_methods=(), regularised=(), runs=options.seeds, few=options.long)
+    measure(size.tasks([CONCEPTS / name for name in names[: options.concepts]]), options, BASELINES[options.what])
 
 
 if __name__ == "__main__":

@@ -12,10 +12,12 @@ PRESETS: dict[Preset, dict[str, Any]] = {
         "method": "xti",
         "batch_size": 8,
         "steps": 50,
-        "learning_rate": 0.04,
+        "learning_rate": 0.005,
         "beta1": 0.7,
         "beta2": 0.9,
-        "vectors": 2,
+        "vectors": 8,
+        "average": 0.8,
+        "density": 2e-4,
     },
 }
 """``paper-…``: the paper's section 4; ``single`` is for one picture, which learns too fast otherwise.
