@@ -8,31 +8,28 @@ Results are kept under ``--out``, one small file each, and are never computed ag
 
 import argparse
 import fnmatch
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 import promptplus as pp
 from promptplus.evaluation.comparison import compare, table
 from promptplus.evaluation.matrix import Matrix
-from promptplus.evaluation.tasks import WORD, Method, Task
+from promptplus.evaluation.tasks import Method, Task
 from promptplus.evidence.defaults import scorer_for
 from promptplus.evidence.evaluation import gallery
-from promptplus.evidence.sizes import FULL
+from promptplus.evidence.sizes import FULL, NOTHING
 from promptplus.pocket import CONCEPTS
 from promptplus.pocket.concepts import DEV, REPORT
-
-BASELINES = {"compare": ("paper-xti", 500), "search": ("fast forgetting lr 0.04", 50)}
-FOLDERS = {"compare": "docs/results/methods", "search": "docs/results/search"}
 
 
 def rates(name: str, options: dict[str, object], steps: tuple[int, ...], *values: float) -> list[Method]:
     """A method at several learning rates."""
     return [Method(f"{name} lr {value:g}", {**options, "learning_rate": value}, steps) for value in values]
 
-
-COMPARED = (*FULL.methods, *FULL.few_methods)
 
 XTI: dict[str, object] = {"method": "xti", "templates": "batch"}
 TI = {**XTI, "method": "ti"}
@@ -41,7 +38,7 @@ FORGETTING = {**XTI, "beta1": 0.8, "beta2": 0.95}
 SOONER = {**XTI, "beta1": 0.7, "beta2": 0.9}
 EIGHT = {**SOONER, "vectors": 8}
 SEARCHED = (
-    Method(WORD, steps=(0,)),
+    NOTHING,
     *rates("templates picture", {**XTI, "templates": "picture"}, (100,), 0.04),
     *rates("templates batch", XTI, (100,), 0.04),
     *rates("xti", XTI, (50, 100, 250, 500), 0.002, 0.005, 0.01, 0.02),
@@ -61,9 +58,9 @@ SEARCHED = (
     *rates("fast vectors sooner", {**SOONER, "vectors": 2}, (50,), 0.01, 0.02, 0.03, 0.04),
     *rates("fast vectors min-snr", {**SOONER, "vectors": 2, "min_snr": 5.0}, (50,), 0.04),
     *rates("fast vectors dense", {**SOONER, "vectors": 2, "density": 0.002}, (50,), 0.04),
-    *rates("fast vectors norm", {**SOONER, "vectors": 2, "constraint": "norm"}, (50,), 0.005, 0.01, 0.02, 0.04, 0.08),
+    *rates("fast vectors norm", {**SOONER, "vectors": 2, "constraint": "norm"}, (50,), 0.01, 0.02, 0.04, 0.08),
     *rates("fast vectors more", {**FORGETTING, "vectors": 4}, (50,), 0.01, 0.02, 0.04),
-    *rates("fast vectors more norm", {**SOONER, "vectors": 4, "constraint": "norm"}, (50,), 0.005, 0.0075, 0.01, 0.02),
+    *rates("fast vectors more norm", {**SOONER, "vectors": 4, "constraint": "norm"}, (50,), 0.005, 0.01),
     *rates("fast vectors eight", EIGHT, (50,), 0.003, 0.005, 0.01),
     *rates("fast vectors eight norm", {**EIGHT, "constraint": "norm"}, (50,), 0.003, 0.005, 0.0075, 0.01),
     *rates("fast vectors eight cleaner", {**EIGHT, "timestep_bias": 0.5}, (50,), 0.005),
@@ -74,20 +71,34 @@ SEARCHED = (
     *rates("fast vectors eight denser", {**EIGHT, "density": 5e-4}, (50,), 0.005, 0.0075),
     *rates("fast vectors eight min-snr", {**EIGHT, "min_snr": 5.0}, (50,), 0.005),
     *rates("fast vectors sixteen", {**SOONER, "vectors": 16}, (50,), 0.002, 0.004),
-    *rates("fast vectors sixteen norm", {**SOONER, "vectors": 16, "constraint": "norm"}, (50,), 0.004),
     *rates("dreambooth", {"method": "dreambooth", "batch_size": 4}, (50, 100, 200), 5e-6, 2e-5, 1e-4),
     *rates("lora", {"method": "dreambooth-lora", "batch_size": 4}, (50, 100, 200), 1e-4, 1e-3, 5e-3),
 )
 
 
-def parser_of(doc: str | None, seeds: int, out: str) -> argparse.ArgumentParser:
-    """The options of every comparison, with these defaults."""
+class Question(NamedTuple):
+    """What is compared on which concepts, what gains are over, and where results are kept."""
+
+    concepts: Sequence[str]
+    methods: Sequence[Method]
+    baseline: tuple[str, int]
+    folder: str
+
+
+QUESTIONS = {
+    "compare": Question(REPORT, (*FULL.methods, *FULL.few_methods), ("paper-xti", 500), "docs/results/methods"),
+    "search": Question(DEV, SEARCHED, ("fast forgetting lr 0.04", 50), "docs/results/search"),
+}
+
+
+def parser_of(doc: str | None, seeds: int, out: str | None) -> argparse.ArgumentParser:
+    """The options of every comparison, with these defaults; ``out``: None where it depends on what is asked."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--concepts", type=int, default=6, help="how many of the dev (or report) concepts")
     parser.add_argument("--seeds", type=int, default=seeds)
     parser.add_argument("--per-prompt", type=int, default=2, help="pictures of each prompt")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path(out))
+    parser.add_argument("--out", type=Path, default=out)
     parser.add_argument("--picture", type=Path, help="where to draw the first concept, a row for each method")
     return parser
 
@@ -104,17 +115,17 @@ def measure(tasks: list[Task], options: argparse.Namespace, baseline: tuple[str,
 
 def main() -> None:
     """Choose methods and concepts, and measure them."""
-    parser = parser_of(__doc__, seeds=1, out="")
-    parser.add_argument("what", choices=("search", "compare"))
+    parser = parser_of(__doc__, seeds=1, out=None)
+    parser.add_argument("what", choices=QUESTIONS)
     parser.add_argument("patterns", nargs="*", help="of the methods' names, as 'fast*'; default: all")
     parser.add_argument("--long", type=int, default=0, help="on so many concepts paper-ti's first run goes on to 5000")
     options = parser.parse_args()
-    options.out = options.out if options.out.name else Path(FOLDERS[options.what])
-    names, methods = (DEV, SEARCHED) if options.what == "search" else (REPORT, COMPARED)
-    asked = options.patterns or ["*"]
-    chosen = tuple(method for method in methods if any(fnmatch.fnmatch(method.name, pattern) for pattern in asked))
+    asked = QUESTIONS[options.what]
+    options.out = options.out or Path(asked.folder)
+    patterns = options.patterns or ["*"]
+    chosen = tuple(method for method in asked.methods if any(fnmatch.fnmatch(method.name, one) for one in patterns))
     size = replace(FULL, methods=chosen, few_methods=(), regularised=(), runs=options.seeds, few=options.long)
-    measure(size.tasks([CONCEPTS / name for name in names[: options.concepts]]), options, BASELINES[options.what])
+    measure(size.tasks([CONCEPTS / name for name in asked.concepts[: options.concepts]]), options, asked.baseline)
 
 
 if __name__ == "__main__":
