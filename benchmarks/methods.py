@@ -37,6 +37,8 @@ COSINE = {**XTI, "schedule": "cosine"}
 FORGETTING = {**XTI, "beta1": 0.8, "beta2": 0.95}
 SOONER = {**XTI, "beta1": 0.7, "beta2": 0.9}
 EIGHT = {**SOONER, "vectors": 8}
+BOOTH: dict[str, object] = {"method": "dreambooth", "batch_size": 4}
+LORA = {**BOOTH, "method": "dreambooth-lora"}
 SEARCHED = (
     NOTHING,
     *rates("templates picture", {**XTI, "templates": "picture"}, (100,), 0.04),
@@ -71,8 +73,9 @@ SEARCHED = (
     *rates("fast vectors eight denser", {**EIGHT, "density": 5e-4}, (50,), 0.005, 0.0075),
     *rates("fast vectors eight min-snr", {**EIGHT, "min_snr": 5.0}, (50,), 0.005),
     *rates("fast vectors sixteen", {**SOONER, "vectors": 16}, (50,), 0.002, 0.004),
-    *rates("dreambooth", {"method": "dreambooth", "batch_size": 4}, (50, 100, 200), 5e-6, 2e-5, 1e-4),
-    *rates("lora", {"method": "dreambooth-lora", "batch_size": 4}, (50, 100, 200), 1e-4, 1e-3, 5e-3),
+    *rates("dreambooth", BOOTH, (50, 100, 200), 2e-5),
+    *rates("dreambooth", BOOTH, (50, 100, 200, 400), 1e-4, 3e-4),
+    *rates("lora", LORA, (50, 100, 200), 1e-4, 1e-3, 5e-3),
 )
 
 

@@ -3,6 +3,7 @@
 import html
 import json
 import os
+import shutil
 import signal
 import sys
 from dataclasses import replace
@@ -21,11 +22,11 @@ from promptplus.evaluation.matrix import Matrix, Result
 from promptplus.evaluation.metrics import Interval
 from promptplus.evaluation.pool import Worker, run_on_ray
 from promptplus.evaluation.scoring import Scorer
-from promptplus.evaluation.tasks import Method, Task
+from promptplus.evaluation.tasks import Learner, Method, Task
 from promptplus.evidence import claims, mixing
 from promptplus.evidence.learned import Learned
 from promptplus.evidence.reproduce import Reproduction
-from promptplus.evidence.sizes import FULL, LEAST, QUICK, Size, changed, resized
+from promptplus.evidence.sizes import FULL, LEAST, QUICK, Size, changed, comparisons, published, resized
 from promptplus.evidence.study import Study
 from promptplus.inversion.images import read_note
 from promptplus.pocket import CONCEPTS
@@ -146,10 +147,10 @@ def test_another_question_is_measured_again(pplus: pp.PPlus, tmp_path: Path) -> 
     work = Reproduction(pplus, "pocket", TINY, FOLDERS, tmp_path, lambda _: None)
     counter = iter("abcd")
 
-    def made(asked: dict[str, int] | None) -> str:
+    def made(asked: dict[str, int]) -> str:
         return work.study("x", asked, lambda: Study("x", next(counter), "", [], {})).title
 
-    assert [made({"pairs": 2}), made({"pairs": 2}), made({"pairs": 3}), made(None)] == ["a", "a", "b", "c"]
+    assert [made({"pairs": 2}), made({"pairs": 2}), made({"pairs": 3})] == ["a", "a", "b"]
 
 
 @pytest.mark.usefixtures("small_judges")
@@ -199,6 +200,20 @@ def test_long_trainings_stand_for_short_ones(pplus: pp.PPlus, tmp_path: Path) ->
     ]
     _, steps = size.work(pplus.layers, 65)
     assert steps == sum(task.method.steps[-1] for task in asked)
+
+
+def test_other_models_get_dreambooth_as_it_was_published() -> None:
+    size = published(FULL)
+    trained = {task.method.name: task.method for task in size.tasks(FOLDERS)}
+    assert {name: (one.steps, one.settings.learning_rate) for name, one in trained.items() if one.is_dreambooth} == {
+        **dict.fromkeys(("dreambooth", "one picture, DreamBooth"), ((800,), 5e-6)),
+        **dict.fromkeys(("dreambooth-lora", "one picture, DreamBooth-LoRA"), ((500,), 1e-4)),
+    }
+    assert size.lora == ("dreambooth-lora", 500)
+    rows = [method for method in FULL.methods if not method.is_dreambooth]
+    assert [method for method in size.methods if not method.is_dreambooth] == rows
+    over = [baseline for *_, baseline in comparisons(size)]
+    assert {("dreambooth", 800), ("dreambooth-lora", 500), ("one picture, DreamBooth", 800)} <= set(over)
 
 
 @pytest.mark.usefixtures("small_judges")
@@ -387,14 +402,19 @@ def test_workers_may_die(tmp_path: Path) -> None:
         run_on_ray(no_model, tasks[:1], workers=1, progress=False)
 
 
-def test_what_mixes_depend_on_is_in_their_key(pplus: pp.PPlus, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows alone are not all: the class word is said in plain words."""
-    found = {"robot": make_concept(pplus, "<robot>", 1), "teapot": make_concept(pplus, "<teapot>", 2)}
-    matrix = cast(Any, SimpleNamespace(failed=[]))
-    learned = Learned(matrix, QUICK, [CONCEPTS / name for name in found], [])
-    monkeypatch.setattr(Learned, "of", lambda _self, _which: found)
+def test_the_key_of_mixes_names_what_was_learned_and_trains_nothing(
+    pplus: pp.PPlus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a folder of results is read again where the rows themselves are gone; another class word is another mix."""
+    folders = [Path(shutil.copytree(folder, tmp_path / folder.name)) for folder in FOLDERS]
+    matrix = cast(Any, SimpleNamespace(failed=[], learner=Learner(pplus, "pocket", tmp_path)))
+    results = [Result(f.name, name, 0, 100, 0.0, 0.0, 0.0, {}) for f in folders for name in ("xti", "ti")]
+    learned = Learned(matrix, QUICK, folders, results)
+    monkeypatch.setattr(Learned, "of", lambda *_: pytest.fail("rows were asked for"))
     before = learned.key
     assert learned.key == before
-    found["robot"] = replace(found["robot"], class_word="bus")
+    note = json.loads((folders[0] / "concept.json").read_text())
+    (folders[0] / "concept.json").write_text(json.dumps({**note, "class_word": "bus"}))
     assert learned.key != before
     assert learned.pairs == learned.plain_pairs == [("robot", "teapot")]
+    assert Learned(matrix, QUICK, folders, results[1:]).pairs == []

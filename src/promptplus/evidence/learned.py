@@ -1,6 +1,6 @@
 """What a matrix has learned, for the studies that look at it; concepts whose training failed are left out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,10 @@ class Learned:
         """What a method had learned after so many steps, of each concept whose training got there."""
         return {name: self.matrix.concept(task, which[1]) for name, task in self._tasks(which).items()}
 
+    def ids(self, which: At) -> dict[str, str]:
+        """The names of the same: hashes of all that decides it, so that nothing needs to be learned again for them."""
+        return {name: self.matrix.learner.id(task, which[1]) for name, task in self._tasks(which).items()}
+
     def _tasks(self, which: At) -> dict[str, Task]:
         """The trainings of a method that got to so many steps."""
         (method,) = (one for one in (*self.size.methods, *self.size.regularised) if one.name == which[0])
@@ -45,34 +49,38 @@ class Learned:
         return {name: (self.matrix.learner.lora(task, self.size.lora[1]), task.subject) for name, task in found.items()}
 
     @property
-    def mixed(self) -> dict[str, dict[str, Concept]]:
+    def ways(self) -> dict[str, At]:
         """What is mixed, by what reports call it; the first is XTI as it is."""
-        others = {method.name: self.of((method.name, method.steps[-1])) for method in self.size.regularised}
-        return {"XTI": self.of(self.size.ours), **others}
+        return {"XTI": self.size.ours, **{one.name: (one.name, one.steps[-1]) for one in self.size.regularised}}
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
         """Concepts that every way to train has learned, two and two, none of them twice."""
-        loras = [self._tasks(self.size.lora)] if self.size.lora else []  # their names are enough
-        return self._pairs([*self.mixed.values(), self.of(self.size.rival), *loras])
+        loras = [self.size.lora] if self.size.lora else []
+        return self._pairs(*self.ways.values(), self.size.rival, *loras)
 
     @property
     def plain_pairs(self) -> list[tuple[str, str]]:
         """Concepts that both XTI and TI, as they are, have learned, two and two."""
-        return self._pairs([self.of(self.size.ours), self.of(self.size.rival)])
+        return self._pairs(self.size.ours, self.size.rival)
 
-    def _pairs(self, ways: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-        complete = [folder.name for folder in self.concepts if all(folder.name in way for way in ways)]
+    def _pairs(self, *ways: At) -> list[tuple[str, str]]:
+        found = [self._tasks(way) for way in ways]
+        complete = [folder.name for folder in self.concepts if all(folder.name in way for way in found)]
         return disjoint(complete)[: self.size.mixes]
+
+    @property
+    def rows_key(self) -> dict[str, Any]:
+        """All that a look at the rows of XTI and TI depends on."""
+        return {"rows": [self.ids(self.size.ours), self.ids(self.size.rival)], "left_out": self.left_out}
 
     @property
     def key(self) -> dict[str, Any]:
         """All that pictures of pairs depend on."""
-        ways = {**self.mixed, "rival": self.of(self.size.rival)}
-        rows = {way: {n: (one.sha256, one.class_word) for n, one in found.items()} for way, found in ways.items()}
-        pairs = [self.pairs, self.plain_pairs]
-        loras = {name: (path.stem, subject) for name, (path, subject) in self.loras.items()}
-        return {"rows": rows, "loras": loras, "pairs": pairs, "seeds": self.size.mix_seeds, "left_out": self.left_out}
+        others = {way: self.ids(at) for way, at in self.ways.items()}
+        if self.size.lora:
+            others["added"] = self.ids(self.size.lora)
+        return {**self.rows_key, **others, "pairs": [self.pairs, self.plain_pairs], "seeds": self.size.mix_seeds}
 
     @property
     def left_out(self) -> str:

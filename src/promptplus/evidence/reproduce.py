@@ -17,14 +17,14 @@ from typing import Any
 from promptplus.conditioning import PPlus
 from promptplus.errors import BusyError, SettingsError
 from promptplus.evaluation.judges import AttributeJudge
-from promptplus.evaluation.matrix import Matrix
+from promptplus.evaluation.matrix import Matrix, Result
 from promptplus.evaluation.tasks import Task
 from promptplus.evidence import attention, attributes, claims, evaluation, mixing, several, tokens
 from promptplus.evidence.claims import Claim
 from promptplus.evidence.defaults import asked_prompts, is_pocket, judges_for, scorer_for, words_for
 from promptplus.evidence.learned import Learned
 from promptplus.evidence.report import Report
-from promptplus.evidence.sizes import COMPARISONS, Size, changed
+from promptplus.evidence.sizes import Size, changed, comparisons, published
 from promptplus.evidence.study import Study
 from promptplus.files import make_folder
 from promptplus.generation import BATCH, generate, usual_sampling
@@ -66,6 +66,7 @@ class Reproduction:
             raise SettingsError(f"{size.name} needs {size.concepts} concepts, there are {len(concepts)}; give more")
         for one in concepts[: size.concepts]:
             load_pictures(one)  # a bad folder is found before anything is measured
+        size = size if is_pocket(pplus.pipe) else published(size)
         self.pplus, self.source, self.size, self.say, self.sampling = pplus, source, size, say, sampling
         self.concepts, self.folder = concepts[: size.concepts], make_folder(folder)
         scorer = scorer_for(pplus.pipe, per_prompt=size.per_prompt)
@@ -86,10 +87,10 @@ class Reproduction:
         if left := sum(None in self.matrix.find(t) for t in self.tasks if t not in self.matrix.failed):
             raise BusyError(f"{left} tasks are being done by other processes; run this again when they are done")
         learned = Learned(self.matrix, size, self.concepts, results)
-        shown = evaluation.gallery(self.matrix, self.tasks)
-        compared = self.study("evaluation", None, lambda: _noted(evaluation.study(results, size.rival, shown), learned))
-        rows = self.study("density", None, lambda: _noted(self._density(learned), learned))
-        better = [claims.better(*told, results) for told in COMPARISONS[size.name]]
+        of_methods = {"runs": [vars(result) for result in results], "left_out": learned.left_out}
+        compared = self.study("evaluation", of_methods, lambda: _noted(self._evaluation(results), learned))
+        rows = self.study("density", learned.rows_key, lambda: _noted(self._density(learned), learned))
+        better = [claims.better(*told, results) for told in comparisons(size)]
         found = [*claims.layers(layers), *claims.attention(looks), *better, *claims.density(rows)]
         studies = [layers, looks, compared, rows]
         for study, told in (self._two_in_one(learned), self._mixes(learned)):
@@ -143,12 +144,12 @@ class Reproduction:
         told |= {"denoising steps": steps, "guidance": guidance}
         return {**told, "python": platform.python_version(), **versions}
 
-    def study(self, name: str, asked: dict[str, Any] | None, make: Callable[[], Study]) -> Study:
-        """The one in the folder if it was asked the same, else a new one; without ``asked`` always a new one."""
+    def study(self, name: str, asked: dict[str, Any], make: Callable[[], Study]) -> Study:
+        """The one in the folder if it was asked the same, else a new one."""
         judges = {name: self.matrix.asked[name] for name in JUDGES}
         told = {"asked": asked, "made_by": self._machine, **self.matrix.learner.same, **judges}
         key = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:24]
-        found = Study.read(self.folder, name) if asked else None
+        found = Study.read(self.folder, name)
         if found and found.key == key:
             return found
         self.say(f"{name} …")
@@ -180,6 +181,9 @@ class Reproduction:
         asked = asked_prompts(self.words, self.size.prompts)
         return attention.study(self.pplus, asked, range(self.size.prompt_seeds), **self.sampling)
 
+    def _evaluation(self, results: Sequence[Result]) -> Study:
+        return evaluation.study(results, self.size.rival, evaluation.gallery(self.matrix, self.tasks))
+
     def _density(self, learned: Learned) -> Study:
         groups = {"XTI rows": learned.of(self.size.ours), "TI rows": learned.of(self.size.rival)}
         return tokens.study(self.pplus, {name: list(found.values()) for name, found in groups.items() if found})
@@ -195,7 +199,8 @@ class Reproduction:
         rivals = mixing.rivals(self.pplus, learned.of(self.size.rival))
         if self.size.lora:
             rivals[mixing.ADDED] = mixing.added(self.matrix.learner, learned.loras)
-        return mixing.study(self.pplus, learned.mixed, pairs, self.size.mix_seeds, rivals)
+        ways = {way: learned.of(at) for way, at in learned.ways.items()}
+        return mixing.study(self.pplus, ways, pairs, self.size.mix_seeds, rivals)
 
 
 def _noted(study: Study, learned: Learned) -> Study:

@@ -10,12 +10,16 @@ from promptplus.errors import SettingsError
 from promptplus.evaluation.tasks import WORD, Method, Task
 from promptplus.evidence import attributes, claims
 from promptplus.inversion.presets import PRESETS
+from promptplus.inversion.subject import settings_kind
 from promptplus.layers import LayerMap
 
 PROMPTS = 16  # about as many as the lists of prompts.py have
 TOGETHER = 2 * 3  # two methods; two concepts in one prompt, and each by itself
 IDENTIFIERS = ("sks", "ohwx")  # customary for DreamBooth, as no caption uses them
-DENSITIES = (0.002, 0.02)  # a peer's weight of the regulariser, and ten times that (our choice)
+DENSITIES = (0.0002, 0.002)  # the weight of the preset `fast`, and a peer's
+BOOTH = Method("dreambooth", {"method": "dreambooth", "batch_size": 4, "learning_rate": 1e-4}, (200,))
+LORA = Method("dreambooth-lora", {"method": "dreambooth-lora", "batch_size": 4, "learning_rate": 5e-3}, (200,))
+"""DreamBooth as the pocket learns best by it, chosen on its `dev` concepts (docs/log.md); see ``published``."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +162,14 @@ FULL = Size(
     prompt_seeds=4,
     concepts=12,
     runs=1,
-    methods=(NOTHING, preset("fast", 50), preset("paper-xti", 50, 100, 250, 500), preset("paper-ti", 500, 1000)),
+    methods=(
+        NOTHING,
+        preset("fast", 50),
+        preset("paper-xti", 50, 100, 250, 500),
+        preset("paper-ti", 500, 1000),
+        BOOTH,
+        LORA,
+    ),
     ours=("paper-xti", 500),
     rival=("paper-ti", 500),
     per_prompt=2,
@@ -169,7 +180,10 @@ FULL = Size(
     few_methods=(
         Method("one picture, XTI", preset("paper-single").options, (500,), pictures=1),
         Method("one picture, TI", {**preset("paper-single").options, "method": "ti"}, (500,), pictures=1),
+        replace(BOOTH, name="one picture, DreamBooth", pictures=1),
+        replace(LORA, name="one picture, DreamBooth-LoRA", pictures=1),
     ),
+    lora=(LORA.name, LORA.steps[-1]),
     regularised=tuple(
         Method(f"XTI, density {weight:g}", {**preset("paper-xti").options, "density": weight}, (500,))
         for weight in DENSITIES
@@ -177,17 +191,38 @@ FULL = Size(
 )
 SIZES = {size.name: size for size in (QUICK, FULL)}
 EQUAL, TENTH = "At equal steps XTI beats TI in subject and text similarity", "XTI at 500 steps beats TI at 5000 in both"
-FAST = "Our recipe at 50 steps beats {} in both"
-COMPARISONS: dict[str, list[tuple[str, str, claims.At, claims.At]]] = {
-    "quick": [
-        (EQUAL, "yes", QUICK.ours, QUICK.rival),
-        (TENTH, "yes, ten times faster", ("paper-xti", 500), ("paper-ti", 5000)),
-    ],
-    "full": [
-        (EQUAL, "yes", ("paper-xti", 500), ("paper-ti", 500)),
-        (TENTH, "yes, ten times faster", ("paper-xti", 500), ("paper-ti", 5000)),
-        (FAST.format("XTI at 500"), "not in the paper", ("fast", 50), ("paper-xti", 500)),
-        (FAST.format("TI at 5000"), "not in the paper", ("fast", 50), ("paper-ti", 5000)),
-    ],
-}
-"""(claim, what the paper says, who, over whom)."""
+FAST, BOOTHS = "Our recipe at 50 steps beats {} in both", "XTI at 500 steps beats {} in both"
+ONE = "With one picture XTI beats {} in both"
+
+
+def published(size: Size) -> Size:
+    """With DreamBooth's published settings, which are the defaults; what suits the pocket would ruin other models."""
+
+    def own(method: Method) -> Method:
+        if not method.is_dreambooth:
+            return method
+        options = {"method": method.options["method"]}
+        return replace(method, options=options, steps=(settings_kind(options)().steps,))
+
+    methods, few = (tuple(map(own, found)) for found in (size.methods, size.few_methods))
+    ends = {method.name: method.steps[-1] for method in methods}
+    lora = (size.lora[0], ends[size.lora[0]]) if size.lora else None
+    return replace(size, methods=methods, few_methods=few, lora=lora)
+
+
+def comparisons(size: Size) -> list[tuple[str, str, claims.At, claims.At]]:
+    """(claim, what the paper says, who, over whom)."""
+    xti, long, fast = ("paper-xti", 500), ("paper-ti", 5000), ("fast", 50)
+    both = [(EQUAL, "yes", size.ours, size.rival), (TENTH, "yes, ten times faster", xti, long)]
+    if size.name == "quick":
+        return both
+    ends = {method.name: (method.name, method.steps[-1]) for method in (*size.methods, *size.few_methods)}
+    return [
+        *both,
+        (FAST.format("XTI at 500"), "not in the paper", fast, xti),
+        (FAST.format("TI at 5000"), "not in the paper", fast, long),
+        (BOOTHS.format("DreamBooth"), "not known", xti, ends["dreambooth"]),
+        (BOOTHS.format("DreamBooth-LoRA"), "not in the paper", xti, ends["dreambooth-lora"]),
+        (ONE.format("TI"), "not known", ends["one picture, XTI"], ends["one picture, TI"]),
+        (ONE.format("DreamBooth"), "DreamBooth overfits", ends["one picture, XTI"], ends["one picture, DreamBooth"]),
+    ]
