@@ -1,17 +1,34 @@
 """Stable Diffusion 1.4's real architecture, with random weights: what holds on the pocket holds there."""
 
+import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessorPil,
+    CLIPModel,
+    ViTConfig,
+    ViTImageProcessorPil,
+    ViTModel,
+)
 
 import promptplus as pp
 from benchmarks import architectures
+from promptplus.evaluation.prompts import REAL
+from promptplus.evaluation.tasks import Method
+from promptplus.evidence.reproduce import Reproduction
+from promptplus.evidence.sizes import QUICK
+from promptplus.generation import SAMPLING
 from promptplus.inversion.draws import LatentCache
 from promptplus.inversion.images import to_pixels
 from promptplus.inversion.rows import initial_rows
 from promptplus.inversion.run import InversionSettings
+from promptplus.pocket import CONCEPTS
 from tests.conftest import latents
 
 pytestmark = pytest.mark.slow
@@ -68,3 +85,35 @@ def test_last_because_it_shrinks_the_pictures_xti_trains_and_saves(
         start = initial_rows(pplus, "house", InversionSettings())
         assert all(not torch.equal(row, start[0]) for row in loaded.rows)
         assert len({tuple(row.flatten().tolist()) for row in loaded.rows}) == 16
+
+
+def test_the_evidence_is_gathered_by_judges_of_real_size(
+    stable_diffusion: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CLIP ViT-B/32 and DINO ViT-S/16, with random weights, from folders as the hub has them."""
+    clip, dino = tmp_path / "clip", tmp_path / "dino"
+    parts = (CLIPModel(CLIPConfig()), stable_diffusion.tokenizer, CLIPImageProcessorPil())
+    for part in parts:
+        part.save_pretrained(clip)
+    small = ViTConfig(hidden_size=384, num_attention_heads=6, intermediate_size=1536)
+    for part in (ViTModel(small, add_pooling_layer=False), ViTImageProcessorPil()):
+        part.save_pretrained(dino)
+    monkeypatch.setattr("promptplus.evidence.defaults.CLIP", clip)
+    monkeypatch.setattr("promptplus.evidence.defaults.DINO", dino)
+    monkeypatch.setattr("promptplus.evidence.defaults.lists.REAL", REAL[:3])  # a picture takes seconds
+    (tmp_path / SAMPLING).write_text(json.dumps({"steps": 2, "guidance": 7.5}))
+    stable_diffusion.register_to_config(_name_or_path=str(tmp_path))
+    stable_diffusion.unet.register_to_config(sample_size=8)
+    rows = [Method(name, {"method": name, "batch_size": 1}, (1,)) for name in ("xti", "ti")]
+    told = {"methods": tuple(rows), "ours": ("xti", 1), "rival": ("ti", 1), "pairs": 2, "prompts": 2, "concepts": 2}
+    size = replace(QUICK, **told, parts=("subsets",), per_prompt=1, mixes=1, mix_seeds=1)
+    folders = [CONCEPTS / "robot", CONCEPTS / "teapot"]
+    with pp.PPlus(stable_diffusion) as pplus:
+        report = Reproduction(pplus, "random", size, folders, tmp_path / "out", lambda _: None).run()
+    assert [study.name for study in report.studies] == ["attributes", "attention", "evaluation", "density", "several"]
+    assert set(report.studies[0].values["by_judge"]) == {"clip"}
+    assert len(report.studies[2].values["runs"][0]["by_prompt"]) == 3
+    assert all(-1 <= run[name] <= 1 for run in report.studies[2].values["runs"] for name in ("subject", "text"))
+    measured = [claim.says for claim in report.claims if claim.holds != "not measured"]
+    assert len(measured) > len(report.claims) / 2
+    assert report.write(tmp_path / "out").exists()

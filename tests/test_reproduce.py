@@ -86,6 +86,7 @@ def test_everything_once_and_then_nothing(pplus: pp.PPlus, tmp_path: Path, monke
     for part in ("attributes", "attention", "several", "mixing"):
         monkeypatch.setattr(f"promptplus.evidence.{part}.study", lambda *_, **__: pytest.fail("measured again"))
     monkeypatch.setattr(Matrix, "do", lambda *_: pytest.fail("trained again"))
+    shutil.rmtree(tmp_path / "methods" / "learned")  # what is read again needs no rows
     again = Reproduction(pplus, "pocket", TINY, FOLDERS, tmp_path, said.append).run()
     assert again.claims == report.claims
     assert again.write(tmp_path).read_text() == page
