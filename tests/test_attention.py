@@ -85,15 +85,18 @@ def test_shares_sum_to_one(pplus: pp.PPlus) -> None:
     assert (shares[1, :, KINDS.index("appearance")] == 0).all()
     assert (shares[0] > 0).all()
     torch.testing.assert_close(of_words(shares).sum(-1), torch.ones(2, 16))
-    torch.testing.assert_close(of_words(shares)[0, :, 0], shares[0, :, 0] / shares[0, :, :3].sum(-1))
+    torch.testing.assert_close(of_words(shares)[0, :, 0], shares[0, :, 0] / shares[0, :, :4].sum(-1))
 
 
 def test_every_position_has_its_kind(pplus: pp.PPlus) -> None:
     text = pplus.tokenize(PROMPT.text)
     names = [KINDS[kind] for kind in kinds_of(text, PROMPT, pplus)]
-    look, other = "appearance", "other words"
-    assert names[:9] == ["start", other, look, "object", other, other, look, look, "end and padding"]
+    look, other, after = "appearance", "other words", "after the object"
+    assert names[:9] == ["start", other, look, "object", after, other, look, look, "end and padding"]
     assert set(names[9:]) == {"end and padding"}
+    for text, kind in (("a house", "end and padding"), ("a house white", look)):
+        prompt = AskedPrompt(text, "house", ("white",) if "white" in text else ())
+        assert KINDS[kinds_of(pplus.tokenize(text), prompt, pplus)[3]] == kind
 
 
 def test_a_concepts_rows_are_its_word(pplus: pp.PPlus) -> None:

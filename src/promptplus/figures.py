@@ -63,13 +63,12 @@ def curves(
 def heat_map(
     values: np.ndarray, rows: Sequence[str], columns: Sequence[str], *, xlabel: str, ylabel: str, unit: str
 ) -> Image.Image:
-    """A table ``[row, column]`` as colours, with its numbers."""
+    """A table ``[row, column]`` of shares as colours, with its numbers; colours span 0 to 1, so that maps compare."""
     canvas, axes = blank_canvas(width=max(WIDE, 1.6 + 0.42 * len(columns)), height=1.3 + 0.34 * len(rows))
-    image = axes.imshow(values, aspect="auto", cmap="viridis")
-    middle = (np.nanmin(values) + np.nanmax(values)) / 2
+    image = axes.imshow(values, aspect="auto", cmap="viridis", vmin=0, vmax=1)
     for i, row in enumerate(values):
         for j, value in enumerate(row):
-            ink = "white" if value < middle else "black"
+            ink = "white" if value < 0.5 else "black"
             axes.text(
                 j,
                 i,

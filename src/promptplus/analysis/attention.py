@@ -18,8 +18,9 @@ from promptplus.generation import BATCH, denoise, quiet, usual_sampling
 from promptplus.layers import LayerMap
 from promptplus.text import TokenizedText
 
-KINDS = ("object", "appearance", "other words", "start", "end and padding")
-WORDS = 3  # the first kinds are words, the others are not
+KINDS = ("object", "after the object", "appearance", "other words", "start", "end and padding")
+"""“After the object”: the one token that follows, for a causal text encoder tells it what it follows (docs/log.md)."""
+WORDS = 4  # the first kinds are words, the others are not
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def attention_shares(
 
 
 def of_words(shares: Tensor) -> Tensor:
-    """Shares of the words' attention alone: ``[…, kind]`` → ``[…, 3]``, which sum to 1."""
+    """Shares of the words' attention alone: ``[…, kind]`` → ``[…, WORDS]``, which sum to 1."""
     words = shares[..., :WORDS]
     return words / words.sum(-1, keepdim=True)
 
@@ -126,6 +127,7 @@ def of_words(shares: Tensor) -> Tensor:
 def kinds_of(text: TokenizedText, prompt: AskedPrompt, pplus: PPlus) -> Tensor:
     """Which of KINDS each position ``[S]`` is. Raises PromptError where a word is not in the text."""
     kinds = torch.full((len(text.ids),), KINDS.index("other words"))
+    kinds[positions(text, prompt.object, pplus).stop] = KINDS.index("after the object")
     kinds[0], kinds[text.used - 1 :] = KINDS.index("start"), KINDS.index("end and padding")
     for kind, phrases in (("object", (prompt.object,)), ("appearance", prompt.appearance)):
         for phrase in phrases:

@@ -106,13 +106,21 @@ def _layers_or_steps(study: Study, pairs: int) -> Claim:
     return Claim(says, "not known", f"{measured}; {pairs} pairs", verdict(better, units=pairs))
 
 
+LOOKS = {
+    "object": ("the object's word", "yes (figure)"),
+    "after the object": ("the token after it", "not in the paper"),
+}
+
+
 def attention(study: Study) -> list[Claim]:
-    """Coarse layers look at the object's word more than fine ones do."""
-    found, prompts = _interval(study.values["object_coarse_less_fine"]), len(study.values["prompts"])
-    assert found is not None
-    says = "Coarse layers look at the object's word more than fine layers do"
-    measured = f"share of the words' attention {_short(found)} larger; {prompts} prompts"
-    return [Claim(says, "yes (figure)", measured, verdict(found, units=prompts))]
+    """Coarse layers look at the object's word, or at the token that follows it, more than fine ones do."""
+    prompts, claims = len(study.values["prompts"]), []
+    for kind, (words, paper) in LOOKS.items():
+        found = Interval(*study.values["coarse_less_fine"][kind])
+        measured = f"share of the words' attention {_short(found)} larger; {prompts} prompts"
+        says = f"Coarse layers look at {words} more than fine layers do"
+        claims.append(Claim(says, paper, measured, verdict(found, units=prompts)))
+    return claims
 
 
 At = tuple[str, int]
