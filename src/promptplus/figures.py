@@ -100,13 +100,17 @@ def histogram(groups: Mapping[str, Sequence[float]], *, xlabel: str) -> Image.Im
     return finished(canvas)
 
 
+MARKERS = "os^D"  # one more for every ten methods, which is how many colours there are
+
+
 def trade_off(spots: Mapping[str, Spot], *, xlabel: str, ylabel: str) -> Image.Image:
     """Methods by two scores, with the interval of each."""
     canvas, axes = blank_canvas(height=4.2)
     for number, (name, spot) in enumerate(spots.items()):
         across = [[spot.x - spot.x_ends[0]], [spot.x_ends[1] - spot.x]]
         up = [[spot.y - spot.y_ends[0]], [spot.y_ends[1] - spot.y]]
-        axes.errorbar(spot.x, spot.y, xerr=across, yerr=up, fmt="o", color=f"C{number % 10}", capsize=2, label=name)
+        look: dict[str, Any] = {"fmt": MARKERS[number // 10 % len(MARKERS)], "color": f"C{number % 10}", "capsize": 2}
+        axes.errorbar(spot.x, spot.y, xerr=across, yerr=up, label=name, **look)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.legend(frameon=False, fontsize=8)
     return finished(canvas)
