@@ -21,7 +21,7 @@ from promptplus.evaluation.matrix import Matrix
 from promptplus.evaluation.tasks import Method, Task
 from promptplus.evidence.defaults import scorer_for
 from promptplus.evidence.evaluation import gallery
-from promptplus.evidence.sizes import FULL, NOTHING
+from promptplus.evidence.sizes import BOOTH, FULL, LORA, NOTHING
 from promptplus.pocket import CONCEPTS
 from promptplus.pocket.concepts import DEV, REPORT
 
@@ -37,8 +37,6 @@ COSINE = {**XTI, "schedule": "cosine"}
 FORGETTING = {**XTI, "beta1": 0.8, "beta2": 0.95}
 SOONER = {**XTI, "beta1": 0.7, "beta2": 0.9}
 EIGHT = {**SOONER, "vectors": 8}
-BOOTH: dict[str, object] = {"method": "dreambooth", "batch_size": 4}
-LORA = {**BOOTH, "method": "dreambooth-lora"}
 SEARCHED = (
     NOTHING,
     *rates("templates picture", {**XTI, "templates": "picture"}, (100,), 0.04),
@@ -73,9 +71,9 @@ SEARCHED = (
     *rates("fast vectors eight denser", {**EIGHT, "density": 5e-4}, (50,), 0.005, 0.0075),
     *rates("fast vectors eight min-snr", {**EIGHT, "min_snr": 5.0}, (50,), 0.005),
     *rates("fast vectors sixteen", {**SOONER, "vectors": 16}, (50,), 0.002, 0.004),
-    *rates("dreambooth", BOOTH, (50, 100, 200), 2e-5),
-    *rates("dreambooth", BOOTH, (50, 100, 200, 400), 1e-4, 3e-4),
-    *rates("lora", LORA, (50, 100, 200), 1e-4, 1e-3, 5e-3),
+    *rates("dreambooth", BOOTH.options, (50, 100, 200), 2e-5),
+    *rates("dreambooth", BOOTH.options, (50, 100, 200, 400), 1e-4, 3e-4),
+    *rates("lora", LORA.options, (50, 100, 200), 1e-4, 1e-3, 5e-3),
 )
 
 

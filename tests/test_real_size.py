@@ -20,16 +20,14 @@ from transformers import (
 import promptplus as pp
 from benchmarks import architectures
 from promptplus.evaluation.prompts import REAL
-from promptplus.evaluation.tasks import Method
 from promptplus.evidence.reproduce import Reproduction
-from promptplus.evidence.sizes import QUICK
 from promptplus.generation import SAMPLING
 from promptplus.inversion.draws import LatentCache
 from promptplus.inversion.images import to_pixels
 from promptplus.inversion.rows import initial_rows
 from promptplus.inversion.run import InversionSettings
-from promptplus.pocket import CONCEPTS
 from tests.conftest import latents
+from tests.test_reproduce import FOLDERS, TINY
 
 pytestmark = pytest.mark.slow
 
@@ -104,12 +102,9 @@ def test_the_evidence_is_gathered_by_judges_of_real_size(
     (tmp_path / SAMPLING).write_text(json.dumps({"steps": 2, "guidance": 7.5}))
     stable_diffusion.register_to_config(_name_or_path=str(tmp_path))
     stable_diffusion.unet.register_to_config(sample_size=8)
-    rows = [Method(name, {"method": name, "batch_size": 1}, (1,)) for name in ("xti", "ti")]
-    told = {"methods": tuple(rows), "ours": ("xti", 1), "rival": ("ti", 1), "pairs": 2, "prompts": 2, "concepts": 2}
-    size = replace(QUICK, **told, parts=("subsets",), per_prompt=1, mixes=1, mix_seeds=1)
-    folders = [CONCEPTS / "robot", CONCEPTS / "teapot"]
+    size = replace(TINY, methods=TINY.methods[:2], lora=None, parts=("subsets",))
     with pp.PPlus(stable_diffusion) as pplus:
-        report = Reproduction(pplus, "random", size, folders, tmp_path / "out", lambda _: None).run()
+        report = Reproduction(pplus, "random", size, FOLDERS, tmp_path / "out", lambda _: None).run()
     assert [study.name for study in report.studies] == ["attributes", "attention", "evaluation", "density", "several"]
     assert set(report.studies[0].values["by_judge"]) == {"clip"}
     assert len(report.studies[2].values["runs"][0]["by_prompt"]) == 3

@@ -53,6 +53,11 @@ class Method:
             raise SettingsError(f"{self.name}: a falling rate depends on the last step, so give it one step count")
 
     @property
+    def end(self) -> tuple[str, int]:
+        """Its name and its last step count."""
+        return self.name, self.steps[-1]
+
+    @property
     def is_dreambooth(self) -> bool:
         """Whether it trains the denoiser."""
         return str(self.options.get("method", "")).startswith("dreambooth")

@@ -51,7 +51,7 @@ class Learned:
     @property
     def ways(self) -> dict[str, At]:
         """What is mixed, by what reports call it; the first is XTI as it is."""
-        return {"XTI": self.size.ours, **{one.name: (one.name, one.steps[-1]) for one in self.size.regularised}}
+        return {"XTI": self.size.ours, **{one.name: one.end for one in self.size.regularised}}
 
     @property
     def pairs(self) -> list[tuple[str, str]]:

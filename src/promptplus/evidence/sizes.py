@@ -183,7 +183,7 @@ FULL = Size(
         replace(BOOTH, name="one picture, DreamBooth", pictures=1),
         replace(LORA, name="one picture, DreamBooth-LoRA", pictures=1),
     ),
-    lora=(LORA.name, LORA.steps[-1]),
+    lora=LORA.end,
     regularised=tuple(
         Method(f"XTI, density {weight:g}", {**preset("paper-xti").options, "density": weight}, (500,))
         for weight in DENSITIES
@@ -206,8 +206,7 @@ def published(size: Size) -> Size:
         return replace(method, options=options, steps=(settings_kind(options)().steps,))
 
     methods, few = (tuple(map(own, found)) for found in (size.methods, size.few_methods))
-    ends = {method.name: method.steps[-1] for method in methods}
-    lora = (size.lora[0], ends[size.lora[0]]) if size.lora else None
+    lora = next((method.end for method in methods if size.lora and method.name == size.lora[0]), None)
     return replace(size, methods=methods, few_methods=few, lora=lora)
 
 
@@ -217,7 +216,7 @@ def comparisons(size: Size) -> list[tuple[str, str, claims.At, claims.At]]:
     both = [(EQUAL, "yes", size.ours, size.rival), (TENTH, "yes, ten times faster", xti, long)]
     if size.name == "quick":
         return both
-    ends = {method.name: (method.name, method.steps[-1]) for method in (*size.methods, *size.few_methods)}
+    ends = {method.name: method.end for method in (*size.methods, *size.few_methods)}
     return [
         *both,
         (EARLY, "yes, ten times faster", ("paper-xti", 100), ("paper-ti", 1000)),
