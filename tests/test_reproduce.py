@@ -24,6 +24,7 @@ from promptplus.evaluation.pool import Worker, run_on_ray
 from promptplus.evaluation.scoring import Scorer
 from promptplus.evaluation.tasks import Learner, Method, Task
 from promptplus.evidence import claims, mixing
+from promptplus.evidence.evaluation import alike
 from promptplus.evidence.learned import Learned
 from promptplus.evidence.reproduce import Reproduction
 from promptplus.evidence.sizes import FULL, LEAST, QUICK, Size, changed, comparisons, published, resized
@@ -313,6 +314,19 @@ def test_claims_follow_from_numbers() -> None:
     assert (few.holds, few.measured[-10:]) == ("undecided", "5 concepts")
     assert "+0.100" in claims.better(*told, base + results("xti", 1, 0.1, 0.1)).measured
     assert claims.verdict(Interval(1, -1, 2), units=99) == "undecided"
+
+
+def test_curves_are_over_what_all_methods_share() -> None:
+    """One that was scored once has no curve; of the others, only trainings that all have, scored at all their steps."""
+    curved = [one for steps in (1, 2) for one in results("xti", steps, 0.1, 0.1)]
+    longer = [one for steps in (1, 9) for one in results("ti", steps, 0, 0, concepts=2)]
+    shorter = results("ti", 1, 0, 0)[2:]
+    other = [replace(one, seed=1) for one in curved]
+    found = alike([*curved, *longer, *shorter, *other, *results("fast", 1, 0, 0)])
+    assert found == [one for one in (*curved, *longer) if one.concept in ("0", "1")]
+    assert alike(results("fast", 1, 0, 0)) == []
+    apart = [replace(one, concept="another") for one in longer]
+    assert alike([*curved, *apart]) == []
 
 
 def test_claims_of_studies() -> None:

@@ -54,7 +54,8 @@ def study(results: Sequence[Result], baseline: tuple[str, int], shown: Image.Ima
     rows = compare(results, baseline)
     table = _table(rows)
     last = {row.method: row for row in sorted(rows, key=lambda row: row.steps)}
-    spots = {f"{row.method} ({row.steps})": _spot(row) for row in last.values()}
+    most = max(row.concepts for row in rows)
+    spots = {_called(row, most): _spot(row) for row in last.values()}
     drawn = figures.trade_off(spots, xlabel="text similarity", ylabel="subject similarity")
     sections = [
         Section("Methods", f"Gains are over {baseline[0]} at {baseline[1]} steps.", table=table),
@@ -62,8 +63,10 @@ def study(results: Sequence[Result], baseline: tuple[str, int], shown: Image.Ima
     ]
     if shown:
         sections.append(Section("Pictures", figures=[Figure(shown)]))
-    if curves := _convergence(compare(complete(results), baseline)):
-        text = "Each curve is over the same trainings at all its steps."
+    if common := alike(results):
+        concepts = len({result.concept for result in common})
+        text = f"All curves are over the same {concepts} concepts, and each is over the same trainings at all its steps."
+        curves = _convergence(compare(common, baseline))
         sections.append(Section("Convergence", text, [Figure(curve) for curve in curves]))
     sections.append(Section("Concept by concept", table=_by_concept(results, last)))
     values = {"baseline": list(baseline), "runs": [vars(result) for result in results]}
@@ -83,6 +86,11 @@ def _table(rows: Sequence[Row]) -> Table:
     }
 
 
+def _called(row: Row, most: int) -> str:
+    fewer = f", {row.concepts} concepts" if row.concepts < most else ""
+    return f"{row.method} ({row.steps}{fewer})"
+
+
 def _spot(row: Row) -> Spot:
     text, subject = row.text, row.subject
     return Spot(text.value, subject.value, (text.low, text.high), (subject.low, subject.high))
@@ -92,27 +100,34 @@ def _convergence(rows: Sequence[Row]) -> list[Image.Image]:
     methods: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         methods[row.method].append(row)
-    several = {name: found for name, found in methods.items() if len(found) > 1}
-    if not several:
-        return []
     pictures = []
     for name in ("subject", "text"):
         points = {
             method: [(row.steps, i.value, i.low, i.high) for row in found if (i := getattr(row, name))]
-            for method, found in several.items()
+            for method, found in methods.items()
         }
         pictures.append(figures.convergence(points, ylabel=f"{name} similarity"))
     return pictures
 
 
-def complete(results: Sequence[Result]) -> list[Result]:
-    """Those of trainings that were scored at every step count of their method."""
+def alike(results: Sequence[Result]) -> list[Result]:
+    """Those that curves against steps compare fairly: one population, wherever they are looked at.
+
+    Of the methods with several step counts, the trainings that were scored at all of them, of the concepts and seeds
+    that all of these methods share.
+    """
     steps: dict[str, set[int]] = defaultdict(set)
     scored: dict[tuple[str, str, int], set[int]] = defaultdict(set)
     for one in results:
         steps[one.method].add(one.steps)
         scored[one.method, one.concept, one.seed].add(one.steps)
-    return [one for one in results if scored[one.method, one.concept, one.seed] == steps[one.method]]
+    several = [method for method, counts in steps.items() if len(counts) > 1]
+    shared = {
+        (one.concept, one.seed)
+        for one in results
+        if all(scored[method, one.concept, one.seed] == steps[method] for method in several)
+    }
+    return [one for one in results if one.method in several and (one.concept, one.seed) in shared]
 
 
 def _by_concept(results: Sequence[Result], last: dict[str, Row]) -> Table:
