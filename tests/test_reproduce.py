@@ -27,7 +27,7 @@ from promptplus.evidence import claims, mixing
 from promptplus.evidence.evaluation import alike
 from promptplus.evidence.learned import Learned
 from promptplus.evidence.reproduce import Reproduction
-from promptplus.evidence.sizes import FULL, LEAST, QUICK, Size, changed, comparisons, published, resized
+from promptplus.evidence.sizes import FULL, LEAST, QUICK, Size, call, comparisons, published, resized
 from promptplus.evidence.study import Study
 from promptplus.inversion.images import read_note
 from promptplus.pocket import CONCEPTS
@@ -130,10 +130,10 @@ def test_what_failed_is_left_out(pplus: pp.PPlus, tmp_path: Path, monkeypatch: p
 
 def test_sizes_are_checked() -> None:
     assert resized(QUICK, dict.fromkeys(LEAST)) == QUICK
-    assert changed(QUICK) == {}
+    assert call(QUICK) == "promptplus reproduce --quick"
     few = resized(FULL, {"concepts": 5, "runs": 3, "pairs": None})
     assert (few.concepts, few.mixes, few.runs, few.pairs) == (5, 2, 3, FULL.pairs)
-    assert changed(few) == {"concepts": 5, "mixes": 2, "runs": 3}
+    assert call(few) == "promptplus reproduce --full --concept-count 5 --runs 3 --mixes 2"
     assert resized(QUICK, {"concepts": 12, "mixes": 6}).mixes == 6
     for given, said in (
         ({"mixes": 3}, "no concept is in two pairs, so give 2 or fewer"),
@@ -291,11 +291,12 @@ def test_sizes_are_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str], mon
 
     monkeypatch.setattr("promptplus.evidence.reproduce.Reproduction", stop)
     counts = {name: 11 + number for number, name in enumerate(LEAST)} | {"mixes": 3}
-    flags = [f"--{name.replace('_', '-')}={count}" for name, count in counts.items() if name != "concepts"]
-    words = (f"--concept-count={counts['concepts']}", "--device", "cpu", "--out", str(tmp_path / "r"))
-    code, _, said = run("reproduce", "--full", *flags, *words, capsys=capsys)
+    size = replace(FULL, **counts)
+    _, *words = call(size).split()
+    assert len(words) == 2 + 2 * len(LEAST)
+    code, _, said = run(*words, "--device", "cpu", "--out", str(tmp_path / "r"), capsys=capsys)
     assert (code, "enough" in said) == (2, True)
-    assert asked == [replace(FULL, **counts)]
+    assert asked == [size]
 
 
 def results(method: str, steps: int, subject: float, text: float, concepts: int = 6) -> list[Result]:

@@ -65,7 +65,7 @@ def study(results: Sequence[Result], baseline: tuple[str, int], shown: Image.Ima
         sections.append(Section("Pictures", figures=[Figure(shown)]))
     if common := alike(results):
         concepts = len({result.concept for result in common})
-        text = f"All curves are over the same {concepts} concepts, and each is over the same trainings at all its steps."
+        text = f"All curves are over the same {concepts} concepts, each over the same trainings at all its steps."
         curves = _convergence(compare(common, baseline))
         sections.append(Section("Convergence", text, [Figure(curve) for curve in curves]))
     sections.append(Section("Concept by concept", table=_by_concept(results, last)))

@@ -24,7 +24,7 @@ from promptplus.evidence.claims import Claim
 from promptplus.evidence.defaults import asked_prompts, is_pocket, judges_for, scorer_for, words_for
 from promptplus.evidence.learned import Learned
 from promptplus.evidence.report import Report
-from promptplus.evidence.sizes import Size, changed, comparisons, published
+from promptplus.evidence.sizes import Size, call, comparisons, published
 from promptplus.evidence.study import Study
 from promptplus.files import make_folder
 from promptplus.generation import BATCH, generate, usual_sampling
@@ -124,9 +124,8 @@ class Reproduction:
     @property
     def made_by(self) -> dict[str, Any]:
         """What made the numbers."""
-        counts = ", ".join(f"{name} {count}" for name, count in changed(self.size).items())
         failed = "; ".join(map(str, self.matrix.failed))
-        told = {"size": f"{self.size.name}, {counts}" if counts else self.size.name}
+        told = {"command": call(self.size), "training seeds": ", ".join(map(str, range(self.size.runs)))}
         told |= {"concepts": ", ".join(one.name for one in self.concepts)}
         return {**told, **({"left out, training failed": failed} if failed else {}), **self._machine}
 

@@ -112,10 +112,12 @@ def resized(size: Size, given: Mapping[str, int | None]) -> Size:
     return replace(size, **{"mixes": min(size.mixes, most), **told})
 
 
-def changed(size: Size) -> dict[str, int]:
-    """The counts in which it is not the size of its name."""
-    usual = SIZES[size.name]
-    return {name: getattr(size, name) for name in LEAST if getattr(size, name) != getattr(usual, name)}
+def call(size: Size) -> str:
+    """The command that measures so much, of the default model and concepts."""
+    usual, named = SIZES[size.name], {"concepts": "concept-count"}
+    changed = [name for name in LEAST if getattr(size, name) != getattr(usual, name)]
+    flags = [f"--{named.get(name, name).replace('_', '-')} {getattr(size, name)}" for name in changed]
+    return " ".join(["promptplus reproduce", f"--{size.name}", *flags])
 
 
 def preset(name: str, *steps: int) -> Method:
@@ -164,7 +166,7 @@ FULL = Size(
     runs=1,
     methods=(
         NOTHING,
-        preset("fast", 50),
+        preset("fast", 10, 25, 50),
         preset("paper-xti", 50, 100, 250, 500),
         preset("paper-ti", 500, 1000),
         BOOTH,
