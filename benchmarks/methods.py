@@ -42,7 +42,7 @@ SEARCHED = (
     *rates("templates picture", {**XTI, "templates": "picture"}, (100,), 0.04),
     *rates("templates batch", XTI, (100,), 0.04),
     *rates("xti", XTI, (100, 500), 0.002, 0.005, 0.01, 0.02),
-    *rates("ti", TI, (100, 500), 0.002, 0.005, 0.01, 0.02),
+    *rates("ti", TI, (100, 500), 0.002, 0.005, 0.01, 0.02, 0.04),
     *rates("fast cosine", COSINE, (50,), 0.01, 0.02, 0.04, 0.08),
     *rates("fast constant", XTI, (50,), 0.02, 0.04),
     *rates("fast forgetting", FORGETTING, (50,), 0.02, 0.04, 0.08),
