@@ -21,7 +21,8 @@ from promptplus.evaluation.matrix import Matrix
 from promptplus.evaluation.tasks import Method, Task
 from promptplus.evidence.defaults import scorer_for
 from promptplus.evidence.evaluation import gallery
-from promptplus.evidence.sizes import BOOTH, FULL, LORA, NOTHING
+from promptplus.evidence.methods import BOOTH, LORA, NOTHING
+from promptplus.evidence.sizes import FULL
 from promptplus.pocket import CONCEPTS
 from promptplus.pocket.concepts import DEV, REPORT
 
@@ -42,7 +43,7 @@ SEARCHED = (
     *rates("templates picture", {**XTI, "templates": "picture"}, (100,), 0.04),
     *rates("templates batch", XTI, (100,), 0.04),
     *rates("xti", XTI, (100, 500), 0.002, 0.005, 0.01, 0.02),
-    *rates("ti", TI, (100, 500), 0.002, 0.005, 0.01, 0.02, 0.04),
+    *rates("ti", TI, (100, 500), 0.002, 0.005, 0.01, 0.02, 0.04, 0.08),
     *rates("fast cosine", COSINE, (50,), 0.01, 0.02, 0.04, 0.08),
     *rates("fast constant", XTI, (50,), 0.02, 0.04),
     *rates("fast forgetting", FORGETTING, (50,), 0.02, 0.04, 0.08),

@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.methods import measure, parser_of
 from promptplus.evaluation.judges import ClipJudge
 from promptplus.evaluation.tasks import Method, Task
-from promptplus.evidence.sizes import preset
+from promptplus.evidence.methods import preset
 from promptplus.files import write_atomically
 from promptplus.inversion.images import load_pictures, read_note
 from promptplus.pocket import CONCEPTS

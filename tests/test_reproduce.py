@@ -26,6 +26,7 @@ from promptplus.evaluation.tasks import Learner, Method, Task
 from promptplus.evidence import claims, mixing
 from promptplus.evidence.evaluation import alike
 from promptplus.evidence.learned import Learned
+from promptplus.evidence.methods import TUNED
 from promptplus.evidence.reproduce import Reproduction
 from promptplus.evidence.sizes import FULL, LEAST, QUICK, Size, call, comparisons, published, resized
 from promptplus.evidence.study import Study
@@ -212,6 +213,9 @@ def test_other_models_get_dreambooth_as_it_was_published() -> None:
         **dict.fromkeys(("dreambooth-lora", "one picture, DreamBooth-LoRA"), ((500,), 1e-4)),
     }
     assert size.lora == ("dreambooth-lora", 500)
+    assert not {one.name for one in TUNED} & set(trained)
+    assert {one.name for one in TUNED} < {task.method.name for task in FULL.tasks(FOLDERS)}
+    assert not any("best learning rate" in says for says, *_ in comparisons(size))
     rows = [method for method in FULL.methods if not method.is_dreambooth]
     assert [method for method in size.methods if not method.is_dreambooth] == rows
     over = [baseline for *_, baseline in comparisons(size)]

@@ -32,7 +32,7 @@ def reproduce(
     per_prompt: Annotated[int | None, typer.Option(min=1, help="Pictures of each evaluated prompt.", **SIZES)] = None,
     few: Annotated[
         int | None,
-        typer.Option(min=0, help="Concepts that TI learns for 5000 steps, and that one picture tells.", **SIZES),
+        typer.Option(min=0, help="Concepts for TI at 5000 steps, best learning rates, one picture.", **SIZES),
     ] = None,
     mixes: Annotated[int | None, typer.Option(min=1, help="Pairs of concepts, none of them in two.", **SIZES)] = None,
     mix_seeds: Annotated[int | None, typer.Option(min=1, help="Pictures of each pair.", **SIZES)] = None,

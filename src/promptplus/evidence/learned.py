@@ -9,7 +9,8 @@ from promptplus.concept import Concept
 from promptplus.evaluation.matrix import Matrix, Result
 from promptplus.evaluation.tasks import Task
 from promptplus.evidence.claims import At
-from promptplus.evidence.sizes import Size, named_apart
+from promptplus.evidence.methods import named_apart
+from promptplus.evidence.sizes import Size
 
 
 class Learned:

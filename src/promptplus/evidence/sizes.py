@@ -3,23 +3,17 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from promptplus.analysis.attributes import single_takeovers
 from promptplus.errors import SettingsError
-from promptplus.evaluation.tasks import WORD, Method, Task
+from promptplus.evaluation.tasks import Method, Task
 from promptplus.evidence import attributes, claims
-from promptplus.inversion.presets import PRESETS
+from promptplus.evidence.methods import BOOTH, LORA, NOTHING, ONE_PICTURE, REGULARISED, TUNED, named_apart, preset
 from promptplus.inversion.subject import settings_kind
 from promptplus.layers import LayerMap
 
 PROMPTS = 16  # about as many as the lists of prompts.py have
 TOGETHER = 2 * 3  # two methods; two concepts in one prompt, and each by itself
-IDENTIFIERS = ("sks", "ohwx")  # customary for DreamBooth, as no caption uses them
-DENSITIES = (0.0002, 0.002)  # the weight of the preset `fast`, and a peer's
-BOOTH = Method("dreambooth", {"method": "dreambooth", "batch_size": 4, "learning_rate": 1e-4}, (200,))
-LORA = Method("dreambooth-lora", {"method": "dreambooth-lora", "batch_size": 4, "learning_rate": 5e-3}, (200,))
-"""DreamBooth as the pocket learns best by it, chosen on its `dev` concepts (docs/log.md); see ``published``."""
 
 
 @dataclass(frozen=True)
@@ -120,20 +114,6 @@ def call(size: Size) -> str:
     return " ".join(["promptplus reproduce", f"--{size.name}", *flags])
 
 
-def preset(name: str, *steps: int) -> Method:
-    """A preset as a method, scored at these steps."""
-    options: Mapping[str, Any] = {key: value for key, value in PRESETS[name].items() if key != "steps"}  # type: ignore[index]
-    return Method(name, dict(options), steps)
-
-
-def named_apart(method: Method, number: int) -> Method:
-    """Neighbours' subjects are called by different words, for they may meet in one prompt; rows have their tokens."""
-    if not method.is_dreambooth:
-        return method
-    return replace(method, options={**method.options, "identifier": IDENTIFIERS[number % len(IDENTIFIERS)]})
-
-
-NOTHING = Method(WORD, steps=(0,))
 QUICK = Size(
     name="quick",
     pairs=64,
@@ -179,27 +159,20 @@ FULL = Size(
     mix_seeds=8,
     long=(preset("paper-ti", 500, 1000, 2500, 5000),),
     few=4,
-    few_methods=(
-        Method("one picture, XTI", preset("paper-single").options, (500,), pictures=1),
-        Method("one picture, TI", {**preset("paper-single").options, "method": "ti"}, (500,), pictures=1),
-        replace(BOOTH, name="one picture, DreamBooth", pictures=1),
-        replace(LORA, name="one picture, DreamBooth-LoRA", pictures=1),
-    ),
+    few_methods=(*TUNED, *ONE_PICTURE),
     lora=LORA.end,
-    regularised=tuple(
-        Method(f"XTI, density {weight:g}", {**preset("paper-xti").options, "density": weight}, (500,))
-        for weight in DENSITIES
-    ),
+    regularised=REGULARISED,
 )
 SIZES = {size.name: size for size in (QUICK, FULL)}
 EQUAL, TENTH = "At equal steps XTI beats TI in subject and text similarity", "XTI at 500 steps beats TI at 5000 in both"
 FAST, BOOTHS = "Our recipe at 50 steps beats {} in both", "XTI at 500 steps beats {} in both"
 EARLY = "XTI at 100 steps beats TI at 1000 in both"
+BEST = "At each one's best learning rate XTI at {} steps beats TI at {} in both"
 ONE = "With one picture XTI beats {} in both"
 
 
 def published(size: Size) -> Size:
-    """With DreamBooth's published settings, which are the defaults; what suits the pocket would ruin other models."""
+    """For other models: without what was tuned on the pocket, DreamBooth with its published settings, the defaults."""
 
     def own(method: Method) -> Method:
         if not method.is_dreambooth:
@@ -207,7 +180,8 @@ def published(size: Size) -> Size:
         options = {"method": method.options["method"]}
         return replace(method, options=options, steps=(settings_kind(options)().steps,))
 
-    methods, few = (tuple(map(own, found)) for found in (size.methods, size.few_methods))
+    methods = tuple(map(own, size.methods))
+    few = tuple(own(method) for method in size.few_methods if method not in TUNED)
     lora = next((method.end for method in methods if size.lora and method.name == size.lora[0]), None)
     return replace(size, methods=methods, few_methods=few, lora=lora)
 
@@ -228,4 +202,13 @@ def comparisons(size: Size) -> list[tuple[str, str, claims.At, claims.At]]:
         (BOOTHS.format("DreamBooth-LoRA"), "not in the paper", xti, ends["dreambooth-lora"]),
         (ONE.format("TI"), "not known", ends["one picture, XTI"], ends["one picture, TI"]),
         (ONE.format("DreamBooth"), "DreamBooth overfits", ends["one picture, XTI"], ends["one picture, DreamBooth"]),
+        *(_tuned() if TUNED[0] in size.few_methods else []),
+    ]
+
+
+def _tuned() -> list[tuple[str, str, claims.At, claims.At]]:
+    xti, ti = TUNED
+    return [
+        (BEST.format(*at), "not known", (xti.name, at[0]), (ti.name, at[1]))
+        for at in ((xti.steps[-1], ti.steps[-1]), (xti.steps[0], ti.steps[-1]))
     ]
