@@ -42,8 +42,8 @@ SEARCHED = (
     NOTHING,
     *rates("templates picture", {**XTI, "templates": "picture"}, (100,), 0.04),
     *rates("templates batch", XTI, (100,), 0.04),
-    *rates("xti", XTI, (100, 500), 0.002, 0.005, 0.01, 0.02),
-    *rates("ti", TI, (100, 500), 0.002, 0.005, 0.01, 0.02, 0.04, 0.08),
+    *rates("xti", XTI, (100, 500), 0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32),
+    *rates("ti", TI, (100, 500), 0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32),
     *rates("fast cosine", COSINE, (50,), 0.01, 0.02, 0.04, 0.08),
     *rates("fast constant", XTI, (50,), 0.02, 0.04),
     *rates("fast forgetting", FORGETTING, (50,), 0.02, 0.04, 0.08),
@@ -88,7 +88,9 @@ class Question(NamedTuple):
 
 
 QUESTIONS = {
-    "compare": Question(REPORT, (*FULL.methods, *FULL.few_methods), ("paper-xti", 500), "docs/results/methods"),
+    "compare": Question(
+        REPORT, (*FULL.methods, *FULL.tuned_methods, *FULL.few_methods), ("paper-xti", 500), "docs/results/methods"
+    ),
     "search": Question(DEV, SEARCHED, ("fast forgetting lr 0.04", 50), "docs/results/search"),
 }
 
@@ -126,7 +128,9 @@ def main() -> None:
     options.out = options.out or Path(asked.folder)
     patterns = options.patterns or ["*"]
     chosen = tuple(method for method in asked.methods if any(fnmatch.fnmatch(method.name, one) for one in patterns))
-    size = replace(FULL, methods=chosen, few_methods=(), regularised=(), runs=options.seeds, few=options.long)
+    size = replace(
+        FULL, methods=chosen, tuned_methods=(), few_methods=(), regularised=(), runs=options.seeds, few=options.long
+    )
     measure(size.tasks([CONCEPTS / name for name in asked.concepts[: options.concepts]]), options, asked.baseline)
 
 

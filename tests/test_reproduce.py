@@ -192,7 +192,8 @@ def test_every_count_is_asked_of_the_study_that_depends_on_it(
 def test_long_trainings_stand_for_short_ones(pplus: pp.PPlus, tmp_path: Path) -> None:
     long = Method("ti", TINY.methods[1].options, (1, 2))
     one = Method("one picture", {"method": "dreambooth"}, (3,), pictures=1)
-    size = replace(TINY, runs=2, long=(long,), few=1, few_methods=(one,))
+    other = Method("xti, rate 1", {"learning_rate": 1}, (1,))
+    size = replace(TINY, runs=2, long=(long,), few=1, few_methods=(one,), tuned=1, tuned_methods=(other,))
     asked = Reproduction(pplus, "pocket", size, FOLDERS, tmp_path, lambda _: None).tasks
     tied = [(task.concept.name, task.seed, task.method.steps) for task in asked if task.method.name == "ti"]
     assert tied == [("robot", 0, (1, 2)), ("robot", 1, (1,)), ("teapot", 0, (1,)), ("teapot", 1, (1,))]
@@ -201,6 +202,7 @@ def test_long_trainings_stand_for_short_ones(pplus: pp.PPlus, tmp_path: Path) ->
         ("teapot, lora, seed 0", "ohwx gift"),
         ("robot, one picture, seed 0", "sks car"),
     ]
+    assert [str(task) for task in asked if task.method == other] == ["robot, xti, rate 1, seed 0"]
     _, steps = size.work(pplus.layers, 65)
     assert steps == sum(task.method.steps[-1] for task in asked)
 

@@ -32,8 +32,9 @@ def reproduce(
     per_prompt: Annotated[int | None, typer.Option(min=1, help="Pictures of each evaluated prompt.", **SIZES)] = None,
     few: Annotated[
         int | None,
-        typer.Option(min=0, help="Concepts for TI at 5000 steps, best learning rates, one picture.", **SIZES),
+        typer.Option(min=0, help="Concepts that TI learns for 5000 steps, and that one picture tells.", **SIZES),
     ] = None,
+    tuned: Annotated[int | None, typer.Option(min=0, help="Concepts for the best learning rates.", **SIZES)] = None,
     mixes: Annotated[int | None, typer.Option(min=1, help="Pairs of concepts, none of them in two.", **SIZES)] = None,
     mix_seeds: Annotated[int | None, typer.Option(min=1, help="Pictures of each pair.", **SIZES)] = None,
     ray: Ray = None,
@@ -57,9 +58,9 @@ def reproduce(
     from promptplus.pocket import CONCEPTS
     from promptplus.pocket.concepts import REPORT
 
-    counts = {"pairs": pairs, "pair_seeds": pair_seeds, "map_seeds": map_seeds, "prompts": prompts, "few": few}
+    counts = {"pairs": pairs, "pair_seeds": pair_seeds, "map_seeds": map_seeds, "prompts": prompts}
     counts |= {"prompt_seeds": prompt_seeds, "concepts": concept_count, "runs": runs, "per_prompt": per_prompt}
-    counts |= {"mixes": mixes, "mix_seeds": mix_seeds}
+    counts |= {"few": few, "tuned": tuned, "mixes": mixes, "mix_seeds": mix_seeds}
     size = resized(QUICK if quick else FULL, counts)
     out = check_folder(out or Path("runs") / f"reproduce-{size.name}")
     given = concept_folders(concepts) if concepts else None

@@ -25,7 +25,7 @@ class Size:
         prompts, prompt_seeds: of the attention study.
         concepts, runs: how many concepts, and trainings of each method on each.
         methods: compared; ``long``: for the first ``few`` concepts the method of the same name, trained for longer;
-            ``few_methods``: compared on these alone.
+            ``few_methods``: compared on these alone; ``tuned_methods``: on the first ``tuned``.
         ours, rival: (method, steps) whose rows are looked at and mixed; ``lora``: whose LoRAs are added up instead.
         regularised: ways to train that are mixed too, to see what the density term does.
         per_prompt: pictures of each prompt in the evaluation.
@@ -50,6 +50,8 @@ class Size:
     long: tuple[Method, ...] = ()
     few: int = 0
     few_methods: tuple[Method, ...] = ()
+    tuned: int = 0
+    tuned_methods: tuple[Method, ...] = ()
     lora: claims.At | None = None
     map_seeds: int = 1
     regularised: tuple[Method, ...] = ()
@@ -57,9 +59,11 @@ class Size:
     def tasks(self, concepts: Sequence[Path]) -> list[Task]:
         """What is trained. The first concepts' first training of a long method stands for its short one."""
         long = {method.name: method for method in self.long}
+        groups = [(self.methods, None), (self.regularised, None)]
+        groups += [(self.tuned_methods, self.tuned), (self.few_methods, self.few)]
         tasks = []
-        for method in (*self.methods, *self.regularised, *self.few_methods):
-            for number, concept in enumerate(concepts[: self.few] if method in self.few_methods else concepts):
+        for method, count in ((method, count) for methods, count in groups for method in methods):
+            for number, concept in enumerate(concepts[:count]):
                 for seed in range(self.runs if method in self.methods else 1):
                     longer = number < self.few and seed == 0
                     chosen = long.get(method.name, method) if longer else method
@@ -85,7 +89,7 @@ class Size:
 LEAST = {
     **dict.fromkeys(("pairs", "prompts", "concepts"), 2),
     **dict.fromkeys(("pair_seeds", "map_seeds", "prompt_seeds", "runs", "per_prompt", "mixes", "mix_seeds"), 1),
-    "few": 0,
+    **dict.fromkeys(("few", "tuned"), 0),
 }
 """The counts that may be changed, and what they are at least."""
 
@@ -159,7 +163,9 @@ FULL = Size(
     mix_seeds=8,
     long=(preset("paper-ti", 500, 1000, 2500, 5000),),
     few=4,
-    few_methods=(*TUNED, *ONE_PICTURE),
+    few_methods=ONE_PICTURE,
+    tuned=6,
+    tuned_methods=TUNED,
     lora=LORA.end,
     regularised=REGULARISED,
 )
@@ -180,10 +186,9 @@ def published(size: Size) -> Size:
         options = {"method": method.options["method"]}
         return replace(method, options=options, steps=(settings_kind(options)().steps,))
 
-    methods = tuple(map(own, size.methods))
-    few = tuple(own(method) for method in size.few_methods if method not in TUNED)
+    methods, few = (tuple(map(own, found)) for found in (size.methods, size.few_methods))
     lora = next((method.end for method in methods if size.lora and method.name == size.lora[0]), None)
-    return replace(size, methods=methods, few_methods=few, lora=lora)
+    return replace(size, methods=methods, few_methods=few, tuned_methods=(), lora=lora)
 
 
 def comparisons(size: Size) -> list[tuple[str, str, claims.At, claims.At]]:
@@ -202,12 +207,14 @@ def comparisons(size: Size) -> list[tuple[str, str, claims.At, claims.At]]:
         (BOOTHS.format("DreamBooth-LoRA"), "not in the paper", xti, ends["dreambooth-lora"]),
         (ONE.format("TI"), "not known", ends["one picture, XTI"], ends["one picture, TI"]),
         (ONE.format("DreamBooth"), "DreamBooth overfits", ends["one picture, XTI"], ends["one picture, DreamBooth"]),
-        *(_tuned() if TUNED[0] in size.few_methods else []),
+        *_tuned(size),
     ]
 
 
-def _tuned() -> list[tuple[str, str, claims.At, claims.At]]:
-    xti, ti = TUNED
+def _tuned(size: Size) -> list[tuple[str, str, claims.At, claims.At]]:
+    if not size.tuned_methods:
+        return []
+    xti, ti = size.tuned_methods
     return [
         (BEST.format(*at), "not known", (xti.name, at[0]), (ti.name, at[1]))
         for at in ((xti.steps[-1], ti.steps[-1]), (xti.steps[0], ti.steps[-1]))
