@@ -34,7 +34,7 @@ BOOTH = Method("dreambooth", {"method": "dreambooth", "batch_size": 4, "learning
 LORA = Method("dreambooth-lora", {"method": "dreambooth-lora", "batch_size": 4, "learning_rate": 5e-3}, (200,))
 """DreamBooth as the pocket learns best by it, chosen on its `dev` concepts (docs/log.md); see ``sizes.published``."""
 TUNED = (
-    tuned("XTI", "paper-xti", 0.16, 50, 100, 250, 500),
+    tuned("XTI", "paper-xti", 0.08, 50, 100, 250, 500),
     tuned("TI", "paper-ti", 0.16, 50, 100, 250, 500),
 )
 """The paper's recipes as the pocket learns best by them, chosen on its `dev` concepts (docs/log.md)."""
