@@ -104,15 +104,15 @@ MARKERS = "os^D"  # one more for every ten methods, which is how many colours th
 
 
 def trade_off(spots: Mapping[str, Spot], *, xlabel: str, ylabel: str) -> Image.Image:
-    """Methods by two scores, with the interval of each."""
-    canvas, axes = blank_canvas(height=4.2)
+    """Methods by two scores, with the interval of each; their names beside it, as there may be many."""
+    canvas, axes = blank_canvas(width=WIDE + 2.4, height=4.2)
     for number, (name, spot) in enumerate(spots.items()):
         across = [[spot.x - spot.x_ends[0]], [spot.x_ends[1] - spot.x]]
         up = [[spot.y - spot.y_ends[0]], [spot.y_ends[1] - spot.y]]
         look: dict[str, Any] = {"fmt": MARKERS[number // 10 % len(MARKERS)], "color": f"C{number % 10}", "capsize": 2}
         axes.errorbar(spot.x, spot.y, xerr=across, yerr=up, label=name, **look)
     axes.set(xlabel=xlabel, ylabel=ylabel)
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     return finished(canvas)
 
 
