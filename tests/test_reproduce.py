@@ -84,6 +84,8 @@ def test_everything_once_and_then_nothing(pplus: pp.PPlus, tmp_path: Path, monke
     assert [row["says"] for row in told["claims"]] == [claim.says for claim in report.claims]
     assert {row["holds"] for row in told["claims"]} <= {"yes", "no", "undecided", "not measured"}
     assert "needs people" in told["claims"][-1]["measured"]
+    measured = {row["says"]: row["measured"] for row in told["claims"]}
+    assert all("see --full" in measured[says] for says, *_ in comparisons(FULL)[1:])
     assert (tmp_path / "report.csv").read_text().count("\n") == len(report.claims) + 1
     for part in ("attributes", "attention", "several", "mixing"):
         monkeypatch.setattr(f"promptplus.evidence.{part}.study", lambda *_, **__: pytest.fail("measured again"))

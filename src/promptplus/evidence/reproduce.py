@@ -24,7 +24,7 @@ from promptplus.evidence.claims import Claim
 from promptplus.evidence.defaults import asked_prompts, is_pocket, judges_for, scorer_for, words_for
 from promptplus.evidence.learned import Learned
 from promptplus.evidence.report import Report
-from promptplus.evidence.sizes import Size, call, comparisons, published
+from promptplus.evidence.sizes import FULL, Size, call, comparisons, published
 from promptplus.evidence.study import Study
 from promptplus.files import make_folder
 from promptplus.generation import BATCH, generate, usual_sampling
@@ -66,7 +66,7 @@ class Reproduction:
             raise SettingsError(f"{size.name} needs {size.concepts} concepts, there are {len(concepts)}; give more")
         for one in concepts[: size.concepts]:
             load_pictures(one)  # a bad folder is found before anything is measured
-        size = size if is_pocket(pplus.pipe) else published(size)
+        size, self.full = (one if is_pocket(pplus.pipe) else published(one) for one in (size, FULL))
         self.pplus, self.source, self.size, self.say, self.sampling = pplus, source, size, say, sampling
         self.concepts, self.folder = concepts[: size.concepts], make_folder(folder)
         scorer = scorer_for(pplus.pipe, per_prompt=size.per_prompt)
@@ -90,7 +90,7 @@ class Reproduction:
         of_methods = {"runs": [vars(result) for result in results], "left_out": learned.left_out}
         compared = self.study("evaluation", of_methods, lambda: _noted(self._evaluation(results), learned))
         rows = self.study("density", learned.rows_key, lambda: _noted(self._density(learned), learned))
-        better = [claims.better(*told, results) for told in comparisons(size)]
+        better = [claims.better(*told, results) for told in comparisons(size, self.full)]
         found = [*claims.layers(layers), *claims.attention(looks), *better, *claims.density(rows)]
         studies = [layers, looks, compared, rows]
         for study, told in (self._two_in_one(learned), self._mixes(learned)):
