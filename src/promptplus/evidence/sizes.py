@@ -216,6 +216,6 @@ def _tuned(size: Size) -> list[tuple[str, str, claims.At, claims.At]]:
         return []
     xti, ti = size.tuned_methods
     return [
-        (BEST.format(*at), "not known", (xti.name, at[0]), (ti.name, at[1]))
-        for at in ((xti.steps[-1], ti.steps[-1]), (xti.steps[0], ti.steps[-1]))
+        (BEST.format(steps, ti.steps[-1]), "not known", (xti.name, steps), ti.end)
+        for steps in (xti.steps[-1], xti.steps[0])
     ]
