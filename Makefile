@@ -35,10 +35,10 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks
 
 pocket: $(STAMP)
-	$(BIN)/python -m pocket
+	$(BIN)/python -m pocket_training
 
 pocket-report: $(STAMP)
-	$(BIN)/python -m pocket report
+	$(BIN)/python -m pocket_training report
 
 clean:
 	rm -rf .venv dist .pytest_cache .ruff_cache

@@ -33,11 +33,11 @@ from benchmarks import hooks
 from benchmarks.architectures import stable_diffusion
 from benchmarks.side_by_side import print_per_concept
 from benchmarks.xti_step import CONTESTANTS, TEMPLATES, WORD, Bench, Case, in_turns, only
-from promptplus.inversion.images import load_pictures
-from promptplus.inversion.speed import Speed
-from promptplus.inversion.trainee import frozen
-from promptplus.inversion.trainer import run_inversion
+from promptplus.pictures import load_pictures
 from promptplus.pocket import CONCEPTS
+from promptplus.training.compilation import Speed
+from promptplus.training.invert import run_inversion
+from promptplus.training.trainable import frozen
 
 PICTURES = sorted((CONCEPTS / "robot").glob("*.png"))
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

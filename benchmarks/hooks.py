@@ -16,7 +16,8 @@ import torch
 
 import promptplus as pp
 from benchmarks.architectures import stable_diffusion
-from promptplus.generation import GUIDANCE, STEPS, quiet
+from promptplus.generation import quiet
+from promptplus.profiles import GUIDANCE, STEPS
 
 PROMPT, NEGATIVE = "a red house on a white background", "blurry"
 

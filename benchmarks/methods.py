@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.methods compare`` fills the table of docs/inversion.md on `report` concepts;
 ``python -m benchmarks.methods search [PATTERN …]`` tries the variants of the same name on `dev` concepts, which is what
-defaults and the preset `fast` are chosen by. Processes that run the same call side by side share its tasks.
+defaults and the preset `fast` are chosen by. Distributed that run the same call side by side share its tasks.
 Results are kept under ``--out``, one small file each, and are never computed again.
 """
 
@@ -17,14 +17,14 @@ import torch
 
 import promptplus as pp
 from promptplus.evaluation.comparison import compare, table
-from promptplus.evaluation.matrix import Matrix
-from promptplus.evaluation.tasks import Method, Task
-from promptplus.evidence.defaults import scorer_for
-from promptplus.evidence.evaluation import gallery
-from promptplus.evidence.methods import BOOTH, LORA, NOTHING
-from promptplus.evidence.sizes import FULL
+from promptplus.evaluation.grid import ExperimentGrid
+from promptplus.evaluation.training_cache import Method, Task
+from promptplus.experiments.defaults import scorer_for
+from promptplus.experiments.methods import gallery
 from promptplus.pocket import CONCEPTS
-from promptplus.pocket.concepts import DEV, REPORT
+from promptplus.pocket.held_out import DEV, REPORT
+from promptplus.reproduce.compared_methods import BOOTH, LORA, NOTHING
+from promptplus.reproduce.plan import FULL
 
 
 def rates(name: str, options: dict[str, object], steps: tuple[int, ...], *values: float) -> list[Method]:
@@ -111,7 +111,7 @@ def measure(tasks: list[Task], options: argparse.Namespace, baseline: tuple[str,
     """Train, judge, print."""
     torch.set_num_threads(options.threads)
     with pp.PPlus(pp.load("pocket")) as pplus:
-        matrix = Matrix(pplus, "pocket", scorer_for(pplus.pipe, per_prompt=options.per_prompt), options.out)
+        matrix = ExperimentGrid(pplus, "pocket", scorer_for(pplus.pipe, per_prompt=options.per_prompt), options.out)
         print(table(compare(matrix.run(tasks), baseline)))
         if options.picture and (shown := gallery(matrix, tasks)):
             shown.save(options.picture, optimize=True)

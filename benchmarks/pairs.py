@@ -8,14 +8,15 @@ import random
 
 from PIL import Image
 
-from promptplus.analysis.mixing import SEED, MixJudge, disjoint
-from promptplus.evaluation.judges import AttributeJudge, DinoJudge
-from promptplus.evaluation.several import bars, likeness_of
-from promptplus.inversion.images import load_pictures
+from promptplus.evaluation.judges import DinoJudge
+from promptplus.experiments.mix_judge import SEED, MixJudge, disjoint
+from promptplus.experiments.two_concepts import bars, likeness_of
+from promptplus.pictures import load_pictures
 from promptplus.pocket import CONCEPTS
-from promptplus.pocket.concepts import REPORT
-from promptplus.pocket.painting import paint
+from promptplus.pocket.attribute_judge import AttributeJudge
+from promptplus.pocket.held_out import REPORT
 from promptplus.pocket.world import BACKGROUNDS, NO_STYLE, UNSEEN_OBJECTS, render_mixture
+from promptplus.pocket.world.painting import paint
 
 DRAWN = 16  # of each kind and pair
 FRESH = SEED + 1_000_000

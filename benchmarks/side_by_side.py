@@ -12,14 +12,14 @@ from typing import get_args
 import promptplus as pp
 from benchmarks.xti_step import WORD, in_turns
 from promptplus.concept import Concept
-from promptplus.inversion.draws import LatentCache
-from promptplus.inversion.images import load_pictures, to_pixels
-from promptplus.inversion.rows import RowTrainee, initial_rows
-from promptplus.inversion.run import InversionSettings, Templates
-from promptplus.inversion.steps import RowTrainer
-from promptplus.inversion.trainee import frozen, training_scheduler
 from promptplus.models import picture_size
+from promptplus.pictures import load_pictures, to_pixels
 from promptplus.pocket import CONCEPTS
+from promptplus.training.batches import LatentCache
+from promptplus.training.settings import InversionSettings, Templates
+from promptplus.training.step import RowTrainer
+from promptplus.training.token_rows import RowsTrainable, initial_rows
+from promptplus.training.trainable import frozen, training_scheduler
 
 
 def trainer_of(pplus: pp.PPlus, count: int, templates: Templates, micro: int) -> RowTrainer:
@@ -32,7 +32,7 @@ def trainer_of(pplus: pp.PPlus, count: int, templates: Templates, micro: int) ->
     rows = initial_rows(pplus, WORD, settings).expand(len(pplus.layers), -1, -1)
     blank = Concept(token="<x>", rows=rows, layers=pplus.layers)
     trainees = [
-        RowTrainee(
+        RowsTrainable(
             pplus,
             replace(blank, token=f"<x{number}>"),
             caches[number % len(caches)],

@@ -10,8 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 import promptplus as pp
-from promptplus.analysis.split import SplitResult, measure_split
-from promptplus.evaluation.judges import AttributeJudge
+from promptplus.experiments.split import SplitResult, measure_split
+from promptplus.pocket.attribute_judge import AttributeJudge
 from promptplus.pocket.world import COLOURS, OBJECTS
 
 

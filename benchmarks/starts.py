@@ -11,13 +11,13 @@ from pathlib import Path
 
 from benchmarks.methods import measure, parser_of
 from promptplus.evaluation.judges import ClipJudge
-from promptplus.evaluation.tasks import Method, Task
-from promptplus.evidence.methods import preset
+from promptplus.evaluation.training_cache import Method, Task
 from promptplus.files import write_atomically
-from promptplus.inversion.images import load_pictures, read_note
+from promptplus.pictures import load_pictures, read_note
 from promptplus.pocket import CONCEPTS
-from promptplus.pocket.concepts import DEV
+from promptplus.pocket.held_out import DEV
 from promptplus.pocket.world import COLOURS, OBJECTS
+from promptplus.reproduce.compared_methods import preset
 
 FEW = 4
 """Words in a mean of the nearest."""

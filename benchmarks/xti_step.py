@@ -32,16 +32,16 @@ from torch import Tensor
 import promptplus as pp
 from benchmarks.architectures import stable_diffusion
 from promptplus.concept import Concept
-from promptplus.inversion.draws import DrawRule, Draws, LatentCache
-from promptplus.inversion.images import load_pictures, to_pixels
-from promptplus.inversion.objective import denoising_loss
-from promptplus.inversion.rows import initial_rows
-from promptplus.inversion.run import InversionSettings, Templates
-from promptplus.inversion.speed import Speed
-from promptplus.inversion.steps import RowTrainer
-from promptplus.inversion.trainee import frozen, training_scheduler
+from promptplus.pictures import load_pictures, to_pixels
 from promptplus.pocket import CONCEPTS
 from promptplus.templates import captions
+from promptplus.training.batches import Batch, BatchRule, LatentCache
+from promptplus.training.compilation import Speed
+from promptplus.training.loss import denoising_loss
+from promptplus.training.settings import InversionSettings, Templates
+from promptplus.training.step import RowTrainer
+from promptplus.training.token_rows import initial_rows
+from promptplus.training.trainable import frozen, training_scheduler
 
 WORD, TOKEN = "house", "<x>"
 L = TypeVar("L")
@@ -92,9 +92,9 @@ class Bench:
         make = self.floor if kind == "floor" else self.ours
         return make("batch" if templates == "batch" else "picture")
 
-    def draws(self, step: int, templates: Templates = "picture") -> Draws:
-        rule = DrawRule(self.case.batch, timesteps=1000, templates=27, one_template=templates == "batch")
-        return Draws.of(f"0/{TOKEN}", step, self.cache, rule).to(self.pipe.unet.device)
+    def draws(self, step: int, templates: Templates = "picture") -> Batch:
+        rule = BatchRule(self.case.batch, timesteps=1000, templates=27, one_template=templates == "batch")
+        return Batch.of(f"0/{TOKEN}", step, self.cache, rule).to(self.pipe.unet.device)
 
     def ours(self, templates: Templates, speed: Speed = "plain") -> Callable[[], Any]:
         settings = InversionSettings(
@@ -163,7 +163,7 @@ class Published:
         ids = ids.to(self.table.device)
         return torch.stack([self.encoder(torch.where(ids == self.word, row, ids))[0] for row in self.new], 1)
 
-    def encode(self, draws: Draws) -> Tensor:
+    def encode(self, draws: Batch) -> Tensor:
         """Latents of the drawn pictures, from the VAE itself."""
         vae = self.bench.pipe.vae
         pixels = self.bench.pixels.to(vae.device, vae.dtype)[draws.picture]
@@ -171,7 +171,7 @@ class Published:
         with torch.no_grad():
             return vae.encode(pixels).latent_dist.sample().float() * vae.config.scaling_factor
 
-    def loss(self, draws: Draws) -> Tensor:
+    def loss(self, draws: Batch) -> Tensor:
         unet = self.bench.pipe.unet
         return denoising_loss(unet, self.scheduler, self.encode(draws), draws, self.states(draws.template))
 

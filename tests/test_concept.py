@@ -12,8 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import promptplus as pp
-from promptplus.concept import token_table_hash
 from promptplus.errors import ConceptError, OutputError, SettingsError
+from promptplus.fingerprints import token_table_hash
 from promptplus.mixing import interpolate
 from tests.conftest import make_concept
 from tests.test_layers import SD1

@@ -9,8 +9,9 @@ from diffusers import StableDiffusionPipeline
 
 import promptplus as pp
 from promptplus.errors import ModelError
-from promptplus.generation import generate, usual_sampling
+from promptplus.generation import generate
 from promptplus.pocket import PIPELINE
+from promptplus.profiles import usual_sampling
 from tests.conftest import latents
 
 

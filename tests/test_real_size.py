@@ -19,15 +19,14 @@ from transformers import (
 
 import promptplus as pp
 from benchmarks import architectures
-from promptplus.evaluation.prompts import REAL
-from promptplus.evidence.reproduce import Reproduction
-from promptplus.generation import SAMPLING
-from promptplus.inversion.draws import LatentCache
-from promptplus.inversion.images import to_pixels
-from promptplus.inversion.rows import initial_rows
-from promptplus.inversion.run import InversionSettings
+from promptplus.pictures import to_pixels
+from promptplus.profiles import REAL, SAMPLING
+from promptplus.reproduce.run import Reproduction
+from promptplus.training.batches import LatentCache
+from promptplus.training.settings import InversionSettings
+from promptplus.training.token_rows import initial_rows
 from tests.conftest import latents
-from tests.test_reproduce import FOLDERS, TINY
+from tests.reproduce.test_reproduce import FOLDERS, TINY
 
 pytestmark = pytest.mark.slow
 
@@ -96,9 +95,9 @@ def test_the_evidence_is_gathered_by_judges_of_real_size(
     small = ViTConfig(hidden_size=384, num_attention_heads=6, intermediate_size=1536)
     for part in (ViTModel(small, add_pooling_layer=False), ViTImageProcessorPil()):
         part.save_pretrained(dino)
-    monkeypatch.setattr("promptplus.evidence.defaults.CLIP", clip)
-    monkeypatch.setattr("promptplus.evidence.defaults.DINO", dino)
-    monkeypatch.setattr("promptplus.evidence.defaults.lists.REAL", REAL[:3])  # a picture takes seconds
+    monkeypatch.setattr("promptplus.experiments.defaults.CLIP", clip)
+    monkeypatch.setattr("promptplus.experiments.defaults.DINO", dino)
+    monkeypatch.setattr("promptplus.experiments.defaults.lists.REAL", REAL[:3])  # a picture takes seconds
     (tmp_path / SAMPLING).write_text(json.dumps({"steps": 2, "guidance": 7.5}))
     stable_diffusion.register_to_config(_name_or_path=str(tmp_path))
     stable_diffusion.unet.register_to_config(sample_size=8)

@@ -13,8 +13,9 @@ from PIL import Image
 
 import promptplus as pp
 from benchmarks import split
-from promptplus.evaluation.judges import AttributeJudge
-from promptplus.report import Figure, Section, labelled_grid, page
+from promptplus.pocket.attribute_judge import AttributeJudge
+from promptplus.report.html import Figure, Section, page
+from promptplus.report.picture_grid import labelled_grid
 
 pytestmark = pytest.mark.slow
 

@@ -4,7 +4,6 @@ The file is safetensors: kohya's sixteen names where the model has exactly those
 read by name; everything else is one JSON record in the metadata, beside ``modelspec.*`` for model browsers.
 """
 
-import hashlib
 import json
 import os
 import struct
@@ -20,8 +19,9 @@ from torch import Tensor
 
 from promptplus.errors import ConceptError
 from promptplus.files import write_atomically
+from promptplus.fingerprints import tensor_hash
 from promptplus.layers import LayerMap
-from promptplus.text import Placeholder, check_form
+from promptplus.text_encoding import Placeholder, check_form
 
 FORMAT_VERSION = 1
 MAX_BYTES = 64 * 2**20  # SDXL's 70 layers with 64 rows of 2048 numbers each take 37 MB
@@ -97,7 +97,7 @@ class Concept:
     @property
     def sha256(self) -> str:
         """Names the rows, bit for bit."""
-        return _sha256(self.rows)
+        return tensor_hash(self.rows)
 
     @property
     def placeholder(self) -> Placeholder:
@@ -175,21 +175,6 @@ def tie(tying: Tying, layers: LayerMap) -> tuple[int, ...]:
         "all": [0] * len(layers),
     }[tying]
     return tuple(list(dict.fromkeys(keys)).index(key) for key in keys)
-
-
-def token_table_hash(text_encoder: Any, tokenizer: Any) -> str:
-    """Sixteen hex digits that name a token table, alike in float32 and float16; added tokens do not count.
-
-    "", which fits any table, for bfloat16 (rounded otherwise) and for weights that are offloaded.
-    """
-    table = text_encoder.get_input_embeddings().weight[: tokenizer.eos_token_id + 1]
-    if table.dtype is torch.bfloat16 or table.is_meta:
-        return ""
-    return _sha256(table.detach().cpu().half())[:16]
-
-
-def _sha256(tensor: Tensor) -> str:
-    return hashlib.sha256(tensor.contiguous().numpy().tobytes()).hexdigest()
 
 
 def _read(path: Path) -> tuple[ConceptRecord, dict[str, Tensor]]:

@@ -8,18 +8,20 @@ from typing import Any
 from PIL import Image
 
 from promptplus.concept import Concept
-from promptplus.conditioning import PPlus
 from promptplus.evaluation.judges import DinoJudge
 from promptplus.evaluation.metrics import subject_similarity
 from promptplus.files import StrPath, new_folder, write_atomically
 from promptplus.generation import generate
-from promptplus.inversion.images import load_pictures
-from promptplus.inversion.run import InversionRun
-from promptplus.inversion.trainer import run_inversion
 from promptplus.mixing import mix
+from promptplus.pictures import load_pictures
 from promptplus.pocket import CONCEPTS, LEARNED
+from promptplus.pplus import PPlus
 from promptplus.prompts import PPlusPrompt
-from promptplus.report import Figure, Section, labelled_grid, page, run_page, stack
+from promptplus.report.html import Figure, Section, page
+from promptplus.report.picture_grid import labelled_grid, stack
+from promptplus.report.training_page import run_page
+from promptplus.training.invert import run_inversion
+from promptplus.training.result import InversionResult
 
 STEPS = 250  # the pocket spike's XTI was there after 100 to 250 steps; the paper's 500 fit no short demo
 SHAPE, STYLE = "robot", "teapot"
@@ -102,7 +104,7 @@ def _split(pplus: PPlus, seed: int) -> Section:
     )
 
 
-def _learned(pplus: PPlus, run: InversionRun, seed: int) -> tuple[Section, tuple[float, float]]:
+def _learned(pplus: PPlus, run: InversionResult, seed: int) -> tuple[Section, tuple[float, float]]:
     concept = run.concept
     real = load_pictures(CONCEPTS / SHAPE)
     seeds = list(range(seed, seed + JUDGED))

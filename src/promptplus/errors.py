@@ -47,3 +47,8 @@ class LossError(TrainingError):
 
 class Interrupted(PromptPlusError):
     """A run was asked to stop, and did; it can go on."""
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in one line."""
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,27 +1,19 @@
 """Prompts and seeds → pictures, through the stock pipeline, in batches; one seed makes one picture."""
 
-import inspect
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from promptplus.concept import Concept
-from promptplus.conditioning import PPlus, Prompt, pack
-from promptplus.errors import ModelError, PromptError, SettingsError
-from promptplus.pocket import PIPELINE
+from promptplus.errors import PromptError, SettingsError
+from promptplus.hooks import pack
+from promptplus.pplus import PPlus, Prompt
+from promptplus.profiles import usual_sampling
 
-T = TypeVar("T")
-
-STEPS = 12  # the pocket's; its captions are followed as well as with 25 of DDIM (docs/log.md)
-GUIDANCE = 3.0  # the pocket's best of 1, 2, 3 and 5 (docs/log.md)
-SAMPLING = "sampling.json"  # in a pipeline's folder: its usual {steps, guidance}
 BATCH = 16  # pictures at once; the pocket spike timed .28 s each so, .92 s alone
 
 
@@ -94,76 +86,9 @@ def denoise(
     return pipe(**kwargs, **call).images
 
 
-def as_many_as_fit(
-    make: Callable[[Sequence[T]], list[Image.Image]], items: Sequence[T], at_once: int
-) -> Iterator[tuple[Sequence[T], list[Image.Image]]]:
-    """Pictures of ``at_once`` items after the other; one by one from where memory has no room for more."""
-    start = 0
-    while start < len(items):
-        part = items[start : start + at_once]
-        try:
-            made = make(part)
-        except RuntimeError as error:
-            if at_once == 1 or not out_of_memory(error):
-                raise
-            at_once = 1
-            continue
-        yield part, made
-        start += len(part)
-
-
-_NO_ROOM = ("out of memory", "ALLOC_FAILED", "can't allocate memory")  # CUDA and MPS, cuDNN and cuBLAS, the CPU
-
-
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error says that there is no memory left; PyTorch has a class of its own for CUDA alone."""
-    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _NO_ROOM)
-
-
-def usual_sampling(pipe: Any, steps: int | None = None, guidance: float | None = None) -> tuple[int, float]:
-    """Denoising steps and guidance scale, as usual for the model where not given.
-
-    That is the pocket's own, what a pipeline we wrote says in its ``sampling.json``, and for any other model what its
-    stock pipeline takes (Stable Diffusion: 50 and 7.5).
-    """
-    if steps is not None and guidance is not None:
-        return steps, guidance
-    source = str(pipe.config.get("_name_or_path"))
-    if source == str(PIPELINE):
-        usual = (STEPS, GUIDANCE)
-    elif (path := Path(source) / SAMPLING).is_file():
-        usual = _read_sampling(path)
-    else:
-        stock = inspect.signature(type(pipe).__call__).parameters
-        usual = (stock["num_inference_steps"].default, stock["guidance_scale"].default)
-    return usual[0] if steps is None else steps, usual[1] if guidance is None else guidance
-
-
-def _read_sampling(path: Path) -> tuple[int, float]:
-    try:
-        told = json.loads(path.read_text("utf-8"))
-        return int(told["steps"]), float(told["guidance"])
-    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
-        raise ModelError(f"{path} does not hold {{steps, guidance}}") from error
-
-
 def pack_kwargs(states: Tensor, negative: Tensor) -> dict[str, Tensor]:
     """Pipeline arguments from per-layer text states ``[B, n, S, D]`` and one negative ``[1, n, S, D]``."""
     return {"prompt_embeds": pack(states), "negative_prompt_embeds": pack(negative.expand_as(states))}
-
-
-@contextmanager
-def knowing(pplus: PPlus, concepts: Sequence[Concept]) -> Iterator[None]:
-    """While inside, these concepts' tokens have a meaning."""
-    added: list[str] = []
-    try:
-        for concept in concepts:
-            pplus.add(concept)
-            added.append(concept.token)
-        yield
-    finally:
-        for token in added:
-            pplus.forget(token)
 
 
 @contextmanager

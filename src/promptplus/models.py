@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from promptplus.errors import ModelError
+from promptplus.errors import ModelError, first_line
 from promptplus.pocket import PIPELINE
 
 POCKET = "pocket"
@@ -116,11 +116,6 @@ def _dtype(dtype: str | torch.dtype | None, device: str, *, pocket: bool) -> tor
     if dtype not in _DTYPES:
         raise ModelError(f"no dtype {dtype!r}; use {', '.join(_DTYPES)}")
     return _DTYPES[dtype]
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, in one line."""
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _reason(model: str | os.PathLike[str], error: Exception) -> str:

@@ -6,7 +6,7 @@
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -94,3 +94,17 @@ def _escape(text: str) -> str:
 
 def _unescape(text: str) -> str:
     return text.replace(_ESCAPED, "||")
+
+
+_LAYER = re.compile(r"(?P<layers>[^=]+)=(?P<text>.*)", re.DOTALL)
+
+
+def parse_prompt(prompt: str, parts: Iterable[str]) -> PPlusPrompt:
+    """The prompt grammar, then ``layers=text`` parts with the same meaning (``--layer coarse="a lizard"``)."""
+    parsed = PPlusPrompt.parse(prompt)
+    for part in parts:
+        match = _LAYER.fullmatch(part)
+        if match is None or not match["text"].strip():
+            raise PromptError(f'--layer {part!r} is not layers="text", as coarse="a lizard"')
+        parsed = parsed.with_part(match["layers"].strip(), match["text"].strip())
+    return parsed

@@ -9,7 +9,7 @@ import typer
 from promptplus.cli.common import Device, Dtype, Json, Model, open_model, say, spoken_warnings
 
 if TYPE_CHECKING:
-    from promptplus.evidence.study import Study
+    from promptplus.experiments.study import Study
 
 app = typer.Typer(help="Measure what layers decide and where they look: a page, CSV and JSON.", no_args_is_help=True)
 
@@ -38,8 +38,8 @@ def attributes(
     as_json: Json = False,
 ) -> None:
     """Which layer decides what: prompt 2 takes over layers, coarse to fine, or denoising steps."""
-    from promptplus.evidence import attributes as evidence
-    from promptplus.evidence.defaults import judges_for, words_for
+    from promptplus.experiments import attributes as evidence
+    from promptplus.experiments.defaults import judges_for, words_for
 
     out = _folder(out, "attributes")
     with spoken_warnings():
@@ -72,8 +72,8 @@ def attention(
     as_json: Json = False,
 ) -> None:
     """Where layers look: attention on the object's word and on the words of its looks."""
-    from promptplus.evidence import attention as evidence
-    from promptplus.evidence.defaults import asked_prompts, words_for
+    from promptplus.experiments import attention as evidence
+    from promptplus.experiments.defaults import asked_prompts, words_for
 
     out = _folder(out, "attention")
     with spoken_warnings():
@@ -95,7 +95,7 @@ def density(
 ) -> None:
     """Where learned rows lie among words: log densities with controls, nearest words."""
     from promptplus import Concept
-    from promptplus.evidence import tokens as evidence
+    from promptplus.experiments import token_density_study as evidence
 
     out = _folder(out, "density")
     with spoken_warnings():
@@ -124,9 +124,9 @@ def mixing(
     """One concept's shape with another's looks, at every split; judged where the pocket knows the truth."""
     from promptplus import Concept
     from promptplus.errors import ConceptError
-    from promptplus.evidence import between
-    from promptplus.evidence import mixing as evidence
-    from promptplus.evidence.defaults import is_pocket
+    from promptplus.experiments import interpolation as between
+    from promptplus.experiments import mixing as evidence
+    from promptplus.experiments.defaults import is_pocket
     from promptplus.pocket.world import UNSEEN_OBJECTS
 
     out = _folder(out, "mixing")

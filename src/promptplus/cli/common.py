@@ -13,7 +13,7 @@ from rich.console import Console
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from promptplus.conditioning import PPlus
+    from promptplus.pplus import PPlus
 
 console = Console(highlight=False, soft_wrap=True, emoji=False)
 errors = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
@@ -73,17 +73,17 @@ def _quiet_libraries() -> None:
 
 
 def on_ray(address: str, told: tuple[Any, ...], tasks: Sequence[Any]) -> None:
-    """Do a matrix's tasks on Ray; ``told``: what ``open_matrix`` takes. Workers have no working folder of ours."""
+    """Do a matrix's tasks on Ray; ``told``: what ``open_grid`` takes. Workers have no working folder of ours."""
     from dataclasses import replace
     from functools import partial
 
-    from promptplus.evaluation.pool import run_on_ray
-    from promptplus.evidence.defaults import open_matrix
+    from promptplus.evaluation.ray_workers import run_on_ray
+    from promptplus.experiments.defaults import open_grid
     from promptplus.models import POCKET
 
     model, device, dtype, prompts, per_prompt, folder = told
     model = str(Path(model).absolute()) if model != POCKET and Path(model).exists() else model
     device = "cuda" if device and device.startswith("cuda") else device  # each worker sees its own GPU alone
-    make = partial(open_matrix, model, device, dtype, prompts, per_prompt, folder.absolute())
+    make = partial(open_grid, model, device, dtype, prompts, per_prompt, folder.absolute())
     absolute = [replace(task, concept=task.concept.absolute()) for task in tasks]
     run_on_ray(make, absolute, address=None if address == "local" else address)

@@ -36,7 +36,7 @@ def info(
     as_json: Json = False,
 ) -> None:
     """What a concept file is, or how a picture was made."""
-    from promptplus.recipes import describe
+    from promptplus.png_metadata import describe
 
     values = describe(file)
     if as_json:

@@ -70,12 +70,12 @@ class _Asked:
 def _compare(
     asked: _Asked, concepts: Path, seeds: int, ray: str | None, out: Path, place: tuple[Any, ...], as_json: bool
 ) -> None:
-    from promptplus.evaluation.matrix import Matrix
-    from promptplus.evaluation.tasks import Task
-    from promptplus.evidence import evaluation
-    from promptplus.evidence.defaults import scorer_for
+    from promptplus.evaluation.grid import ExperimentGrid
+    from promptplus.evaluation.training_cache import Task
+    from promptplus.experiments import methods as evaluation
+    from promptplus.experiments.defaults import scorer_for
     from promptplus.files import check_folder
-    from promptplus.inversion.images import concept_folders
+    from promptplus.pictures import concept_folders
 
     folders = concept_folders(concepts)
     tasks = [Task(folder, one, seed) for one in asked.methods for folder in folders for seed in range(seeds)]
@@ -84,7 +84,7 @@ def _compare(
     if ray:
         on_ray(ray, (*place, asked.prompts, asked.per_prompt, out), tasks[number::count])
     pplus = open_model(*place)
-    matrix = Matrix(pplus, place[0], scorer_for(pplus.pipe, asked.prompts, asked.per_prompt), out)
+    matrix = ExperimentGrid(pplus, place[0], scorer_for(pplus.pipe, asked.prompts, asked.per_prompt), out)
     matrix.run(tasks[number::count])
     found = [matrix.find(task) for task in tasks]
     if missing := sum(None in results for results in found) - len(matrix.failed):
@@ -112,8 +112,8 @@ def _lines(path: Path) -> list[str]:
 
 def _method(text: str) -> Any:
     """``xti@50,500`` → a Method."""
-    from promptplus.evaluation.tasks import WORD, Method
-    from promptplus.inversion.presets import PRESETS
+    from promptplus.evaluation.training_cache import WORD, Method
+    from promptplus.training.presets import PRESETS
 
     name, _, said = text.partition("@")
     known: dict[str, dict[str, Any]] = {WORD: {}, **{n: {"method": n} for n in ("xti", "ti")}, **PRESETS}
@@ -137,8 +137,8 @@ def _shard(text: str) -> tuple[int, int]:
 
 def _score(images: Path | None, concept: Path | None, place: tuple[Any, ...], as_json: bool) -> None:
     from promptplus.evaluation.scoring import score_images
-    from promptplus.evidence.defaults import scorer_for
-    from promptplus.inversion.images import load_pictures, picture_files, read_picture
+    from promptplus.experiments.defaults import scorer_for
+    from promptplus.pictures import load_pictures, picture_files, read_picture
 
     if not (images and concept):
         raise SettingsError("--images and --concept go together: the pictures, and the concept's own")

@@ -9,10 +9,10 @@ from promptplus.cli.common import Device, Dtype, Json, Model, Seed, spoken_warni
 from promptplus.cli.learning import check_alone, dreambooth, each_concept, one_concept
 from promptplus.concept import Kind, Tying
 from promptplus.errors import SettingsError
-from promptplus.inversion.geometry import Constraint
-from promptplus.inversion.presets import Preset
-from promptplus.inversion.run import AnyMethod, Schedule, Templates
-from promptplus.inversion.speed import Speed
+from promptplus.training.compilation import Speed
+from promptplus.training.norm_constraint import Constraint
+from promptplus.training.presets import Preset
+from promptplus.training.settings import AnyMethod, Schedule, Templates
 
 WHAT, HOW, BOOTH = "What is learned", "How", "DreamBooth"  # panels of the help
 
@@ -133,7 +133,7 @@ def invert(
 
     The same call with the same --out goes on where it was stopped; more --steps go on from a finished run.
     """
-    from promptplus.inversion.images import FolderNote
+    from promptplus.pictures import FolderNote
 
     options: dict[str, Any] = {
         "method": method,

@@ -6,7 +6,7 @@ from typing import Any
 
 from promptplus.cli.common import open_model, say
 from promptplus.errors import SettingsError
-from promptplus.inversion.run import InversionRun
+from promptplus.training.result import InversionResult
 
 
 def check_alone(method: str, others: dict[str, Any]) -> None:
@@ -28,10 +28,10 @@ def dreambooth(
     """Train a denoiser on one subject."""
     from promptplus.errors import ConceptError
     from promptplus.files import free_folder
-    from promptplus.inversion import dreambooth as training
-    from promptplus.inversion.images import load_pictures, read_note
-    from promptplus.inversion.processes import Processes
-    from promptplus.inversion.run import check_run_folder
+    from promptplus.pictures import load_pictures, read_note
+    from promptplus.training import dreambooth as training
+    from promptplus.training.distributed import Distributed
+    from promptplus.training.run_folder import check_run_folder
 
     note = read_note(pictures)
     named = {"class_word": told.class_word or note.class_word or note.initializer, "kind": told.kind or note.kind}
@@ -39,7 +39,7 @@ def dreambooth(
         raise ConceptError("name the class of the subject, as --class-word cat, or write it into concept.json")
     name = re.sub(r"[^\w-]+", "-", f"{call.get('identifier', 'sks')}-{named['class_word']}")
     out = out or free_folder(Path("runs") / name)
-    first = Processes().first
+    first = Distributed().first
     if first:
         check_run_folder(out)
     loaded = load_pictures(pictures)  # a bad folder is found before the model loads
@@ -64,17 +64,17 @@ def one_concept(
     """Learn one concept's rows."""
     from promptplus.errors import ConceptError
     from promptplus.files import free_folder
-    from promptplus.inversion.images import load_pictures, read_note
-    from promptplus.inversion.processes import Processes
-    from promptplus.inversion.run import check_run_folder
-    from promptplus.inversion.trainer import run_inversion
-    from promptplus.text import check_form
+    from promptplus.pictures import load_pictures, read_note
+    from promptplus.text_encoding import check_form
+    from promptplus.training.distributed import Distributed
+    from promptplus.training.invert import run_inversion
+    from promptplus.training.run_folder import check_run_folder
 
     note = read_note(pictures)
     note = note.model_copy(update=told.model_dump(exclude_none=True))
     if note.token is None:
         raise ConceptError(f"name the placeholder token, as --token '<cat>', or write it into {pictures}/concept.json")
-    first = Processes().first
+    first = Distributed().first
     out = out or free_folder(Path("runs") / check_form(note.token).strip("<>"))
     if first:
         check_run_folder(out)
@@ -90,10 +90,10 @@ def each_concept(
     """Learn every sub-folder's concept, side by side."""
     from promptplus.errors import ConceptError
     from promptplus.files import check_folder, free_folder
-    from promptplus.inversion.images import concept_folders, load_pictures
-    from promptplus.inversion.processes import Processes
-    from promptplus.inversion.run import check_run_folder
-    from promptplus.inversion.trainer import run_inversions
+    from promptplus.pictures import concept_folders, load_pictures
+    from promptplus.training.distributed import Distributed
+    from promptplus.training.invert import run_inversions
+    from promptplus.training.run_folder import check_run_folder
 
     given = told.model_dump(exclude_none=True)
     if given:
@@ -102,7 +102,7 @@ def each_concept(
         )
     folders = concept_folders(pictures)
     out = check_folder(out or free_folder(Path("runs") / pictures.resolve().name))
-    first = Processes().first
+    first = Distributed().first
     for folder in folders:
         if first:
             check_run_folder(out / folder.name)
@@ -117,12 +117,12 @@ def each_concept(
 def _page(run: Any, folder: Path) -> Path:
     """Draw a run's page into its folder."""
     from promptplus.files import write_atomically
-    from promptplus.report import run_page
+    from promptplus.report.training_page import run_page
 
     return write_atomically(folder / "run.html", run_page(run).encode())
 
 
-def _result(run: InversionRun) -> tuple[dict[str, Any], str]:
+def _result(run: InversionResult) -> tuple[dict[str, Any], str]:
     """Draw the run's page; what to print, as values and as a sentence."""
     assert run.folder is not None
     page = _page(run, run.folder)

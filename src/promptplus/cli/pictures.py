@@ -30,8 +30,9 @@ def generate(
 ) -> None:
     """Make pictures from a per-layer prompt: PNGs that carry their recipe, and a contact sheet."""
     from promptplus.files import check_folder
-    from promptplus.generation import usual_sampling
-    from promptplus.recipes import Recipe, make_pictures, parse_prompt
+    from promptplus.png_metadata import GenerationParameters, make_pictures
+    from promptplus.profiles import usual_sampling
+    from promptplus.prompts import parse_prompt
 
     parsed = parse_prompt(prompt, layer or ())
     check_folder(out)
@@ -41,7 +42,7 @@ def generate(
             if not any(token in text for text in parsed):
                 complain(f"note: no part of the prompt uses {token}")
         steps, guidance = usual_sampling(pplus.pipe, steps, guidance)
-        recipe = Recipe.of(
+        recipe = GenerationParameters.of(
             pplus,
             lora or (),
             prompt=str(parsed),

@@ -49,14 +49,14 @@ def reproduce(
     """
     if quick == full:
         raise SettingsError("give --quick or --full")
-    from promptplus.evidence.claims import table
-    from promptplus.evidence.defaults import is_pocket
-    from promptplus.evidence.reproduce import Reproduction
-    from promptplus.evidence.sizes import FULL, QUICK, resized
+    from promptplus.experiments.defaults import is_pocket
     from promptplus.files import check_folder
-    from promptplus.inversion.images import concept_folders
+    from promptplus.pictures import concept_folders
     from promptplus.pocket import CONCEPTS
-    from promptplus.pocket.concepts import REPORT
+    from promptplus.pocket.held_out import REPORT
+    from promptplus.reproduce.claims import table
+    from promptplus.reproduce.plan import FULL, QUICK, resized
+    from promptplus.reproduce.run import Reproduction
 
     counts = {"pairs": pairs, "pair_seeds": pair_seeds, "map_seeds": map_seeds, "prompts": prompts}
     counts |= {"prompt_seeds": prompt_seeds, "concepts": concept_count, "runs": runs, "per_prompt": per_prompt}

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean, median
 
-from promptplus.evaluation.matrix import Result
+from promptplus.evaluation.grid import Result
 from promptplus.evaluation.metrics import Interval, mean_interval
 
 

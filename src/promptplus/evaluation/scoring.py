@@ -7,10 +7,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from promptplus.conditioning import PPlus
 from promptplus.evaluation.judges import ClipJudge, DinoJudge
 from promptplus.evaluation.metrics import subject_similarity, text_similarity
 from promptplus.generation import generate
+from promptplus.pplus import PPlus
 
 PER_PROMPT = 4  # pictures of each prompt; our choice
 SEEDS_APART = 1000  # between the pictures of two runs; more than any run has

@@ -18,7 +18,7 @@ DINO = Path(__file__).parent / "dino"
 """A vision transformer trained by self-distillation, which `promptplus.evaluation.judges.DinoJudge` loads."""
 
 LEARNED = Path(__file__).parent / "learned"
-"""Concept files of unseen concepts, learned by XTI (`python -m pocket learn`)."""
+"""Concept files of unseen concepts, learned by XTI (`python -m pocket_training learn`)."""
 
 CONCEPTS = Path(__file__).parent / "concepts"
 """One folder of five pictures and a `concept.json` for each unseen concept."""

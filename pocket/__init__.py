@@ -1,1 +1,0 @@
-"""How the pocket model is made: `python -m pocket` draws, trains, assembles and reports."""

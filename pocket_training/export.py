@@ -1,0 +1,139 @@
+"""Put the trained parts into the package: the pipeline in half precision, the judge, the concepts' pictures."""
+
+import hashlib
+import json
+import random
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from PIL import Image
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from promptplus.evaluation.judges import DinoJudge
+from promptplus.evaluation.metrics import subject_similarity
+from promptplus.pocket.held_out import DEV, REPORT
+from promptplus.pocket.world import (
+    NO_STYLE,
+    OBJECTS,
+    UNSEEN_OBJECTS,
+    UNSEEN_STYLES,
+    render_object_concept,
+    render_style_concept,
+)
+from promptplus.pocket.world.captions import ANY_OBJECT
+from promptplus.pocket.world.painting import paint
+from promptplus.pocket.world.scenes import figures
+
+from .loop import Options
+from .unet import build_pipeline
+
+JUDGES = ("judge", "judge_clip", "dino")
+MAX_FILE = 16 * 2**20
+"""Bytes of the largest file we ship (our choice)."""
+CONCEPT_BACKGROUNDS = ("white", "sky", "grass", "sand", "brick")
+"""A different one behind each of a concept's pictures, so that the background is not learned with it."""
+NEAREST_PICTURES = 4
+"""Renders of each named shape that a concept is compared with."""
+CARD_PROMPT = "a red house on a white background"
+CONCEPT_SEED = 300_000_000
+
+
+def replace_folder(new: Path, target: Path) -> None:
+    """Move `new` to where `target` is, with only a rename's moment between the two."""
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    new.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def write_pipeline(work: Path, folder: Path) -> None:
+    pipeline = build_pipeline(
+        AutoencoderKL.from_pretrained(work / "vae"),
+        CLIPTextModel.from_pretrained(work / "text"),
+        CLIPTokenizer.from_pretrained(work / "clip"),
+        UNet2DConditionModel.from_pretrained(work / "unet"),
+    )
+    pipeline.to(torch.float16).save_pretrained(folder)
+    for part in ("vae", "unet"):  # diffusers notes the folder it came from; nobody else has it
+        path = folder / part / "config.json"
+        config = {key: value for key, value in json.loads(path.read_text()).items() if key != "_name_or_path"}
+        path.write_text(json.dumps(config, indent=2) + "\n")
+
+
+def write_pictures(folder: Path, pictures: list[Image.Image], facts: dict[str, str]) -> None:
+    """A concept's folder: its pictures and what inversion needs to know about it."""
+    folder.mkdir(parents=True)
+    for i, image in enumerate(pictures):
+        image.save(folder / f"{i}.png", optimize=True)
+    (folder / "concept.json").write_text(json.dumps(facts, indent=2) + "\n")
+
+
+def nearest_object(judge: DinoJudge, name: str, pictures: list[Image.Image]) -> str:
+    """The named shape that, in the concept's own colours, looks most like it."""
+    look, real = UNSEEN_OBJECTS[name], judge.embed(pictures)
+    scores = {}
+    for noun in OBJECTS:
+        disguised = replace(look, figure=figures()[noun])
+        drawn = [paint([disguised], place, NO_STYLE, random.Random(i)) for i, place in enumerate(CONCEPT_BACKGROUNDS)]
+        scores[noun] = subject_similarity(real, judge.embed(drawn[:NEAREST_PICTURES]))
+    return max(scores, key=scores.__getitem__)
+
+
+def write_concepts(folder: Path, judge: DinoJudge) -> None:
+    """Five pictures of each unseen object and style, and which of them are for tuning, which for tables."""
+    for number, name in enumerate(UNSEEN_OBJECTS):
+        seed = CONCEPT_SEED + 100 * number
+        pictures = [render_object_concept(name, place, seed + i) for i, place in enumerate(CONCEPT_BACKGROUNDS)]
+        word = nearest_object(judge, name, pictures)
+        facts = {"token": f"<{name}>", "initializer": ANY_OBJECT[0], "class_word": word, "kind": "object"}
+        write_pictures(folder / name, pictures, facts)
+    for number, name in enumerate(UNSEEN_STYLES):
+        seed = CONCEPT_SEED + 100 * (len(UNSEEN_OBJECTS) + number)
+        pictures = [render_style_concept(name, seed + i) for i in range(len(CONCEPT_BACKGROUNDS))]
+        facts = {"token": f"<{name}>", "initializer": NO_STYLE, "class_word": NO_STYLE, "kind": "style"}
+        write_pictures(folder / name, pictures, facts)
+    split = {"dev": DEV, "report": REPORT, "styles": UNSEEN_STYLES}
+    (folder / "split.json").write_text(json.dumps(split, indent=2) + "\n")
+
+
+def write_card(package: Path) -> None:
+    """`card.json`: the weights' hashes, and a small picture of what they draw, for the tests to hold them to."""
+    folders = ("pipeline/unet", "pipeline/vae", "pipeline/text_encoder", *JUDGES)
+    files = {folder: next((package / folder).glob("*.safetensors")) for folder in folders}
+    pipeline: Any = StableDiffusionPipeline.from_pretrained(package / "pipeline", dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    generator = torch.Generator().manual_seed(0)
+    picture = pipeline(CARD_PROMPT, num_inference_steps=10, guidance_scale=5.0, generator=generator).images[0]
+    card = {
+        "sha256": {folder: hashlib.sha256(file.read_bytes()).hexdigest() for folder, file in files.items()},
+        "prompt": CARD_PROMPT,
+        "picture": np.asarray(picture.resize((4, 4), Image.Resampling.BOX)).tolist(),
+    }
+    (package / "card.json").write_text(json.dumps(card) + "\n")
+
+
+def run(options: Options) -> None:
+    """Write `pipeline`, the judges and `concepts` beside the package's own modules, each replaced as a whole."""
+    options.package.mkdir(parents=True, exist_ok=True)
+    staging = options.package / ".staging"
+    shutil.rmtree(staging, ignore_errors=True)
+    write_pipeline(options.work, staging / "pipeline")
+    for name in JUDGES:
+        shutil.copytree(options.work / name, staging / name)
+    write_concepts(staging / "concepts", DinoJudge.load(options.work / "dino"))
+    sizes = {path: path.stat().st_size for path in staging.rglob("*") if path.is_file()}
+    too_large = [str(path) for path, size in sizes.items() if size > MAX_FILE]
+    if too_large:
+        raise RuntimeError(f"larger than {MAX_FILE >> 20} MB: {', '.join(too_large)}")
+    for name in ("pipeline", *JUDGES, "concepts"):
+        replace_folder(staging / name, options.package / name)
+    staging.rmdir()
+    write_card(options.package)
+    print(f"assembled {sum(sizes.values()) / 2**20:.1f} MB into {options.package}", flush=True)

@@ -1,0 +1,87 @@
+"""Copies of a denoiser: in full, with LoRA matrices, inside a pipeline, on disk."""
+
+import copy
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from promptplus.errors import ModelError
+from promptplus.files import TEMPORARY, reported, sync, whole_file
+from promptplus.profiles import SAMPLING, usual_sampling
+from promptplus.training.batches import generator
+
+ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")  # the projections that LoRA adapts (diffusers' DreamBooth example)
+
+
+def duplicate(unet: Any, least: torch.dtype | None = None) -> Any:
+    """A copy of a denoiser without its hooks; its weights take gradients, in a precision of at least ``least``."""
+    if getattr(unet, "peft_config", None):
+        raise ModelError("the denoiser has a LoRA loaded; unload it, or load the pipeline anew")
+    with torch.device("meta"):
+        copied = type(unet).from_config(unet.config)
+
+    def own(weight: Tensor) -> Tensor:
+        dtype = torch.promote_types(weight.dtype, least) if least and weight.is_floating_point() else weight.dtype
+        return weight.detach().to(dtype, copy=True).contiguous()
+
+    copied.load_state_dict({name: own(weight) for name, weight in unet.state_dict().items()}, assign=True)
+    if unet.is_gradient_checkpointing:
+        copied.enable_gradient_checkpointing()
+    return copied.requires_grad_(True).eval()
+
+
+def adapted(unet: Any, rank: int, seed: int) -> Any:
+    """A copy of a denoiser, frozen, with new LoRA matrices at its attention projections, in at least float32."""
+    from peft import LoraConfig  # slow to import, and an extra
+
+    copied = duplicate(unet).requires_grad_(False)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator(f"{seed}/lora").initial_seed())
+        config = LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=list(ATTENTION))
+        copied.add_adapter(config)
+    for weight in copied.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.to(torch.promote_types(weight.dtype, torch.float32))
+    return copied
+
+
+def with_denoiser(pipe: Any, unet: Any) -> Any:
+    """The pipeline with another denoiser; the given one stays as it is."""
+    other = copy.copy(pipe)
+    other.register_modules(unet=unet)
+    return other
+
+
+def save_pipeline(pipe: Any, folder: Path) -> None:
+    """Write a pipeline that stock diffusers loads, whole or not at all; it replaces one that is there."""
+    with reported(folder):
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=TEMPORARY))
+        new, old = temporary / "new", temporary / "old"
+        try:
+            pipe.save_pretrained(new, safe_serialization=True)
+            steps, guidance = usual_sampling(pipe)
+            (new / SAMPLING).write_text(json.dumps({"steps": steps, "guidance": guidance}) + "\n")
+            for path in filter(Path.is_file, new.rglob("*")):
+                sync(path)
+            if folder.exists():
+                folder.rename(old)
+            new.rename(folder)
+        finally:
+            if old.exists() and not folder.exists():
+                old.rename(folder)
+            shutil.rmtree(temporary)
+
+
+def save_lora(pipe: Any, unet: Any, path: Path) -> None:
+    """Write a denoiser's LoRA as diffusers' own trainers do, whole or not at all."""
+    from diffusers.utils.state_dict_utils import convert_state_dict_to_diffusers
+    from peft.utils import get_peft_model_state_dict
+
+    layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(unet))
+    with whole_file(path) as temporary:
+        pipe.save_lora_weights(temporary.parent, unet_lora_layers=layers, weight_name=temporary.name)

@@ -1,0 +1,76 @@
+"""A model's own pictures of a class, which prior preservation trains on beside the subject's (DreamBooth)."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import cached_assets_path
+from PIL import Image
+from tqdm import tqdm
+
+from promptplus.errors import TrainingError
+from promptplus.files import whole_file
+from promptplus.fingerprints import weights_hash
+from promptplus.generation import generate
+from promptplus.memory import as_many_as_fit, out_of_memory
+from promptplus.models import base_model
+from promptplus.pplus import PPlus
+from promptplus.profiles import usual_sampling
+from promptplus.training.distributed import Distributed
+
+AT_ONCE = 4  # pictures (diffusers' DreamBooth example)
+
+
+def draw_class(pplus: PPlus, prompt: str, count: int, seed: int, progress: bool) -> list[Path]:
+    """``count`` pictures of a prompt, drawn once and kept in the Hugging Face cache (``HF_ASSETS_CACHE``).
+
+    A call that was stopped goes on where it was. Under several processes the first one draws.
+    """
+    folder = cached_assets_path("promptplus", "class-pictures", _key(pplus.pipe, prompt, count, seed))
+    paths = {folder / f"{number:04d}.png": seed + number for number in range(count)}
+    processes = Distributed()
+    if processes.first:
+        missing = {path: seed for path, seed in paths.items() if not path.exists()}
+        bar = tqdm(total=count, initial=count - len(missing), desc="class pictures", disable=not progress)
+        with bar, _without_checker(pplus.pipe):
+            _draw(pplus, prompt, missing, bar)
+    return processes.from_first(list(paths))
+
+
+def _draw(pplus: PPlus, prompt: str, missing: dict[Path, int], bar: Any) -> None:
+    def pictures(paths: Sequence[Path]) -> list[Image.Image]:
+        return generate(pplus, [prompt] * len(paths), [missing[path] for path in paths])
+
+    try:
+        for paths, made in as_many_as_fit(pictures, list(missing), AT_ONCE):
+            for path, picture in zip(paths, made, strict=True):
+                with whole_file(path) as temporary:
+                    picture.save(temporary, "PNG")
+            bar.update(len(paths))
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        raise TrainingError("out of memory while the class is drawn; use half precision") from error
+
+
+def _key(pipe: Any, *asked: Any) -> str:
+    """A hash of all that the pictures depend on."""
+    weights = [weights_hash(part) for part in (pipe.unet, pipe.text_encoder, pipe.vae)]
+    made_by = [base_model(pipe), *weights, str(pipe.unet.dtype), type(pipe.scheduler).__name__, *usual_sampling(pipe)]
+    return sha256(json.dumps([*made_by, *asked]).encode()).hexdigest()[:32]
+
+
+@contextmanager
+def _without_checker(pipe: Any) -> Iterator[None]:
+    """While inside, the safety checker is off: its black squares would be trained on as the class."""
+    checker = getattr(pipe, "safety_checker", None)
+    if checker is not None:
+        pipe.safety_checker = None
+    try:
+        yield
+    finally:
+        if checker is not None:
+            pipe.safety_checker = checker

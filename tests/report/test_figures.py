@@ -1,0 +1,33 @@
+"""Figures: pictures of the asked size that show what they were given."""
+
+import numpy as np
+from PIL import Image
+
+from promptplus.report.figures import WIDE, Curve, Spot, curves, heat_map, histogram, overlay, trade_off
+
+
+def inks(picture: Image.Image) -> int:
+    """Distinct colours that cover more than a speck."""
+    counted = picture.quantize(64).convert("RGB").getcolors() or []
+    return sum(count > 50 for count, _ in counted)
+
+
+def test_figures_are_drawn() -> None:
+    curve = Curve([0, 0.4, 1], [0, 0.3, 1], [0, 0.5, 1])
+    plain = curves({"object": curve}, ["0", "1", "3"], xlabel="layers", ylabel="share")
+    paper = curves(
+        {"object": curve}, ["0", "1", "3"], xlabel="layers", ylabel="share", reference={"object": [0, 0.3, 1]}
+    )
+    assert plain.size == paper.size == (round(WIDE * 110), 374)
+    assert np.abs(np.asarray(plain, int) - np.asarray(paper, int)).sum() > 0
+    table = heat_map(np.eye(3), ["a", "b", "c"], ["x", "y", "z"], xlabel="layer", ylabel="attribute", unit="share")
+    bars = histogram({"words": [1.0, 2.0, 2.5], "rows": [0.5, 0.7]}, xlabel="log density")
+    spots = trade_off({"xti": Spot(0.5, 0.6, (0.4, 0.6), (0.5, 0.7))}, xlabel="text", ylabel="subject")
+    assert all(inks(figure) > 3 for figure in (plain, table, bars, spots))
+
+
+def test_an_overlay_is_bright_where_attention_is() -> None:
+    attention = np.zeros(64)
+    attention[:8] = 1  # the topmost row of eight
+    seen = np.asarray(overlay(Image.new("RGB", (64, 64), (128, 128, 128)), attention).convert("L"), float)
+    assert seen[:6].mean() > seen[20:].mean() + 40

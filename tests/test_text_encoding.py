@@ -1,0 +1,141 @@
+import copy
+from typing import Any
+
+import pytest
+import torch
+from accelerate import cpu_offload
+
+from promptplus import PPlus
+from promptplus.errors import ConceptError, PromptError
+from promptplus.text_encoding import EncodingPlan, Placeholder, PlaceholderTokenizer, check_token, encode_texts
+from tests.conftest import make_concept
+
+
+@pytest.fixture
+def tokenize(pipe: Any) -> PlaceholderTokenizer:
+    return PlaceholderTokenizer(pipe.tokenizer, pipe.tokenizer.model_max_length)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a red house", "  A Red   HOUSE, comic!", "unseenword zzz", "a red house on a white background " * 9]
+)
+def test_plain_text_has_the_stock_ids(pipe: Any, tokenize: PlaceholderTokenizer, text: str) -> None:
+    stock = pipe.tokenizer(text, padding="max_length", truncation=True, max_length=tokenize.length).input_ids
+    assert list(tokenize(text, {}).ids) == list(stock)
+
+
+def test_a_placeholder_takes_as_many_positions_as_it_has_vectors(tokenize: PlaceholderTokenizer) -> None:
+    text = tokenize("a <X> house <y>", {"<x>": 3, "<y>": 1})
+    assert text.slots == ((2, "<x>", 0), (3, "<x>", 1), (4, "<x>", 2), (6, "<y>", 0))
+    around = tokenize("a house", {}).ids
+    assert (text.ids[1], text.ids[5]) == (around[1], around[2])
+    eos = tokenize.tokenizer.eos_token_id
+    assert max(text.ids) == eos
+    assert text.ids.index(eos) == 7
+
+
+def test_what_is_cut_is_named(tokenize: PlaceholderTokenizer) -> None:
+    text = tokenize("red " * (tokenize.length - 2) + "blue <x>", {"<x>": 1})
+    assert text.cut == "blue <x>"
+    assert text.slots == ()
+    assert tokenize("red " * (tokenize.length - 2), {}).cut == ""
+
+
+def test_unknown_placeholder_is_refused_with_the_known_ones(tokenize: PlaceholderTokenizer) -> None:
+    with pytest.raises(PromptError, match=r"no concept defines <dog> .*: <cat>"):
+        tokenize("a <dog>", {"<cat>": 1})
+
+
+@pytest.mark.parametrize(
+    "token", ["cat", "<a b>", "", "<>", "<<a>>", "<Cat>", "<cafe\u0301>", "<|endoftext|>", "<../x>", 3]
+)
+def test_bad_tokens(pipe: Any, token: Any) -> None:
+    with pytest.raises(ConceptError):
+        check_token(token, pipe.tokenizer)
+
+
+def test_good_tokens(pipe: Any) -> None:
+    assert check_token("<cat-2>", pipe.tokenizer) == "<cat-2>"
+
+
+def test_an_encoder_that_wants_a_mask_gets_the_stock_one(pplus: PPlus, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = pplus.pipe
+    monkeypatch.setattr(pipe.text_encoder.config, "use_attention_mask", True, raising=False)
+    stock = pipe.tokenizer("a red house", padding="max_length", return_tensors="pt").attention_mask
+    masks: list[torch.Tensor] = []
+    handle = pipe.text_encoder.register_forward_pre_hook(
+        lambda _m, _a, kwargs: masks.append(kwargs["attention_mask"]), with_kwargs=True
+    )
+    pplus.states([["a red house"] * 16])
+    handle.remove()
+    assert torch.equal(masks[0], stock)
+
+
+class Calls:
+    """Counts the text encoder's calls and the rows of each."""
+
+    def __init__(self, encoder: torch.nn.Module) -> None:
+        self.rows: list[int] = []
+        self.handle = encoder.register_forward_pre_hook(lambda _m, args: self.rows.append(len(args[0])))
+
+
+@pytest.mark.parametrize(
+    ("tied", "rows"), [(False, 16), (True, 1)], ids=["a row per layer", "one row for all layers (TI)"]
+)
+def test_unique_rows_are_encoded_in_one_call(pplus: PPlus, tied: bool, rows: int) -> None:
+    concept = make_concept(pplus, "<x>", 0)
+    groups = (0,) * 16 if tied else tuple(range(16))
+    calls = Calls(pplus.pipe.text_encoder)
+    pplus.states([["a <x>"] * 16, ["a <x>"] * 16, ["plain"] * 16], {"<x>": Placeholder(concept.rows, groups)})
+    calls.handle.remove()
+    assert calls.rows == [rows + 1]
+
+
+def test_each_layer_gets_the_states_of_its_own_row(pplus: PPlus) -> None:
+    """Against the plain way: write each row into the table, encode, write it back."""
+    concept = make_concept(pplus, "<x>", 0, vectors=2)
+    states = pplus.states([["a <x> house"] * 16], {"<x>": concept.placeholder})
+    table = pplus.pipe.text_encoder.get_input_embeddings().weight
+    ids = pplus.pipe.tokenizer("a red blue house", padding="max_length", return_tensors="pt").input_ids
+    before = table.detach().clone()
+    red, blue = ids[0, 2], ids[0, 3]
+    for layer in range(16):
+        with torch.no_grad():
+            table[red], table[blue] = concept.rows[layer]
+            expected = pplus.pipe.text_encoder(ids)[0][0]
+            table.copy_(before)
+        torch.testing.assert_close(states[0, layer], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_gradients_reach_every_row_and_not_the_table(pplus: PPlus) -> None:
+    rows = make_concept(pplus, "<x>", 0, vectors=2).rows.requires_grad_()
+    encoder = pplus.pipe.text_encoder
+    encoder.requires_grad_(False)
+    pplus.states([["a <x>"] * 16], {"<x>": Placeholder(rows, tuple(range(16)))}).square().sum().backward()
+    encoder.requires_grad_(True)
+    assert rows.grad is not None
+    assert (rows.grad.norm(dim=-1) > 0).all()
+    assert encoder.get_input_embeddings().weight.grad is None
+
+
+def test_the_embedding_hook_is_gone_after_encoding_even_after_an_error(pplus: PPlus) -> None:
+    concept = make_concept(pplus, "<x>", 0)
+    embedding = pplus.pipe.text_encoder.get_input_embeddings()
+    text = pplus._tokenize("a <x>", {"<x>": 1})
+    plan = EncodingPlan.of([[text] * 16], {"<x>": concept.placeholder.groups})
+    with pytest.raises(PromptError, match="clip_skip is 0 to"):
+        encode_texts(pplus.pipe.text_encoder, plan, {"<x>": concept.placeholder}, clip_skip=99)
+    assert not embedding._forward_hooks
+
+
+def test_an_offloaded_encoder_says_the_same(pipe: Any) -> None:
+    """Its weights are nowhere between calls; the pipeline knows where it runs."""
+    with PPlus(pipe) as pplus:
+        expected = pplus.encode("a red house", "blurry")
+    offloaded = cpu_offload(copy.deepcopy(pipe.text_encoder), execution_device=torch.device("cpu"))
+    assert offloaded.device.type == "meta"
+    # only the text encoder may stand in for a whole offloaded pipeline, whose order of parts is the stock one
+    moved = type(pipe)(**{**pipe.components, "text_encoder": offloaded, "vae": None})
+    with PPlus(moved) as pplus:
+        states = pplus.encode("a red house", "blurry")
+    assert all(torch.equal(states[key], expected[key]) for key in expected)
