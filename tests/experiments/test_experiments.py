@@ -11,9 +11,9 @@ import promptplus as pp
 from promptplus.experiments import attention, attributes
 from promptplus.experiments import token_density_study as tokens
 from promptplus.experiments.attention_maps import AskedPrompt
-from promptplus.experiments.defaults import judges_for
 from promptplus.experiments.split import measure_split
 from promptplus.experiments.study import to_csv, to_markdown
+from promptplus.experiments.takeover import judges_for
 from promptplus.reproduce import claims
 from tests.cli.test_cli import run
 from tests.conftest import make_concept

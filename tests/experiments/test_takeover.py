@@ -12,7 +12,6 @@ import promptplus as pp
 from promptplus.errors import SettingsError
 from promptplus.evaluation.judges import ClipJudge
 from promptplus.experiments.curves import bands, crossing, intervals, relative
-from promptplus.experiments.defaults import PHRASES
 from promptplus.experiments.takeover import (
     FORM,
     Pair,
@@ -32,6 +31,7 @@ from promptplus.experiments.takeover import (
 )
 from promptplus.generation import denoise, generate
 from promptplus.pocket.world import Scene, Thing, render
+from promptplus.profiles import PHRASES
 
 PAIR = Pair(
     {"colour": "red", "object": "house", "style": "watercolor"}, {"colour": "blue", "object": "car", "style": "sketch"}

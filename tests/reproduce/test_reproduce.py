@@ -64,7 +64,7 @@ def two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def small_judges(random_scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Judges with random weights wherever one is asked for."""
-    monkeypatch.setattr("promptplus.reproduce.run.scorer_for", lambda *_, **__: random_scorer)
+    monkeypatch.setattr(Scorer, "for_model", lambda *_, **__: random_scorer)
 
 
 @pytest.mark.usefixtures("small_judges")

@@ -39,12 +39,13 @@ def attributes(
 ) -> None:
     """Which layer decides what: prompt 2 takes over layers, coarse to fine, or denoising steps."""
     from promptplus.experiments import attributes as evidence
-    from promptplus.experiments.defaults import judges_for, words_for
+    from promptplus.experiments.takeover import judges_for
+    from promptplus.profiles import profile_of
 
     out = _folder(out, "attributes")
     with spoken_warnings():
         pplus = open_model(model, device, dtype)
-        words = words_for(pplus.pipe, _words(colours, objects, styles))
+        words = profile_of(pplus.pipe).words_with(_words(colours, objects, styles))
         plan = evidence.Plan(words, judges_for(pplus.pipe, judge, words), pairs, seeds)
         study = evidence.study(pplus, plan, steps=steps, guidance=guidance)
     halfway = {judge: own["halfway"] for judge, own in study.values["by_judge"].items()}
@@ -73,12 +74,14 @@ def attention(
 ) -> None:
     """Where layers look: attention on the object's word and on the words of its looks."""
     from promptplus.experiments import attention as evidence
-    from promptplus.experiments.defaults import asked_prompts, words_for
+    from promptplus.experiments.attention_maps import draw_prompts
+    from promptplus.profiles import profile_of
 
     out = _folder(out, "attention")
     with spoken_warnings():
         pplus = open_model(model, device, dtype)
-        asked = asked_prompts(words_for(pplus.pipe, _words(colours, objects, styles)), prompts)
+        words = profile_of(pplus.pipe).words_with(_words(colours, objects, styles))
+        asked = draw_prompts(words, prompts)
         study = evidence.study(pplus, asked, range(seeds), steps=steps, guidance=guidance)
     share = study.values["of_words"]["object"]
     _finish(study, out, {"object": share}, f"the object's share of the words' attention: {share}", as_json)
@@ -126,8 +129,7 @@ def mixing(
     from promptplus.errors import ConceptError
     from promptplus.experiments import interpolation as between
     from promptplus.experiments import mixing as evidence
-    from promptplus.experiments.defaults import is_pocket
-    from promptplus.pocket.world import UNSEEN_OBJECTS
+    from promptplus.profiles import profile_of
 
     out = _folder(out, "mixing")
     loaded = {one.token.strip("<>"): one for one in map(Concept.load, concept)}
@@ -137,7 +139,7 @@ def mixing(
     pairs = [evidence.Pair(a, b) for a, b in zip(names, names[1:] + names[:1], strict=True)]
     with spoken_warnings():
         pplus = open_model(model, device, dtype)
-        known = is_pocket(pplus.pipe) and all(name in UNSEEN_OBJECTS for name in names)
+        known = profile_of(pplus.pipe).can_draw_mixes(names)
         if known:
             study = evidence.study(pplus, {"XTI": loaded}, pairs, seeds, {})
         else:

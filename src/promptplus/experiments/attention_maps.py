@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from promptplus.errors import PromptError
+from promptplus.experiments.takeover import FORM, draw_pairs, filled
 from promptplus.generation import BATCH, denoise, quiet
 from promptplus.layers import LayerMap
 from promptplus.pplus import PPlus
-from promptplus.profiles import usual_sampling
+from promptplus.profiles import Words, default_sampling
 from promptplus.text_encoding import TokenizedText
 
 KINDS = ("object", "after the object", "appearance", "other words", "start", "end and padding")
@@ -31,6 +32,14 @@ class AskedPrompt:
     text: str
     object: str
     appearance: tuple[str, ...] = ()
+
+
+def draw_prompts(words: Words, count: int, seed: int = 0) -> list[AskedPrompt]:
+    """Random prompts of the paper's form, out of each attribute's words."""
+    drawn = [pair.first for pair in draw_pairs(words, count, seed)]
+    return [
+        AskedPrompt(filled(FORM, values), values["object"], (values["colour"], values["style"])) for values in drawn
+    ]
 
 
 @dataclass
@@ -91,7 +100,7 @@ def attention_maps(
     pplus: PPlus, text: str, seeds: Sequence[int], *, steps: int | None = None, guidance: float | None = None
 ) -> tuple[list[Tensor], list[Any]]:
     """One text for all layers: each layer's attention ``[seed, pixels, S]``, mean over steps and heads; pictures."""
-    steps, guidance = usual_sampling(pplus.pipe, steps, guidance)
+    steps, guidance = default_sampling(pplus.pipe, steps, guidance)
     kwargs = pplus.encode([text] * len(seeds))
     with recorded(pplus.pipe.unet, pplus.layers, guided=guidance > 1) as recorder, quiet(pplus.pipe):
         pictures = denoise(pplus.pipe, kwargs, seeds, steps=steps, guidance=guidance)

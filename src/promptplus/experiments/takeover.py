@@ -4,6 +4,7 @@ import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -15,7 +16,7 @@ from promptplus.generation import BATCH, denoise, quiet
 from promptplus.layers import LayerMap
 from promptplus.pocket.attribute_judge import AttributeJudge
 from promptplus.pplus import PPlus
-from promptplus.profiles import usual_sampling
+from promptplus.profiles import Words, default_sampling, profile_of
 from promptplus.prompts import PPlusPrompt
 
 FORM = "a {colour} {object}, {style}"  # the paper's pairs look like this
@@ -136,7 +137,7 @@ def pictures(
     guidance: float | None = None,
 ) -> list[Image.Image]:
     """A picture of each pair under one takeover; the pairs are one batch."""
-    steps, guidance = usual_sampling(pplus.pipe, steps, guidance)
+    steps, guidance = default_sampling(pplus.pipe, steps, guidance)
     plain = pplus.encode([pair.prompt("first", form) for pair in pairs])
     begin, end = (round(share * steps) for share in (takeover.start, takeover.end))
     if not takeover.layers or begin >= end:
@@ -149,6 +150,29 @@ def pictures(
     later = {step: kwargs["prompt_embeds"] for step, kwargs in ((begin, taken), (end, plain)) if 0 < step < steps}
     with quiet(pplus.pipe):
         return denoise(pplus.pipe, plain if begin else taken, seeds, steps=steps, guidance=guidance, later=later)
+
+
+def judges_for(pipe: Any, judge: str | None, words: Words) -> dict[str, Judge]:
+    """The judges of a model's pictures, by name.
+
+    Args:
+        judge: ``classifier`` (the model's attribute judge), ``clip`` or ``both``; default: all that the model has.
+        words: the words of each attribute, which CLIP chooses from.
+
+    Raises SettingsError where the model has no attribute judge.
+    """
+    profile = profile_of(pipe)
+    judge = judge or ("both" if profile.attribute_judge else "clip")
+    if judge != "clip" and not profile.attribute_judge:
+        raise SettingsError(f"judge {judge}: the classifier knows the pocket's drawn world only; use clip")
+    judges = {}
+    if judge != "clip" and profile.attribute_judge:
+        classifier = AttributeJudge.load(profile.attribute_judge)
+        judges["classifier"] = Judge(by_classifier(classifier), classifier.classify)
+    if judge != "classifier":
+        clip = ClipJudge.load(profile.clip, "cpu" if profile.judges_on_cpu else str(pipe.unet.device))
+        judges["clip"] = Judge(by_clip(clip, profile.phrases), named_by_clip(clip, profile.phrases, words))
+    return judges
 
 
 def by_classifier(judge: AttributeJudge) -> Score:

@@ -16,6 +16,7 @@ from typing import Any
 
 from promptplus.errors import BusyError, SettingsError
 from promptplus.evaluation.grid import ExperimentGrid, Result
+from promptplus.evaluation.scoring import Scorer
 from promptplus.evaluation.training_cache import Task
 from promptplus.experiments import (
     attention,
@@ -31,16 +32,16 @@ from promptplus.experiments import (
 from promptplus.experiments import (
     two_concepts_study as several,
 )
-from promptplus.experiments.defaults import asked_prompts, is_pocket, judges_for, scorer_for, words_for
+from promptplus.experiments.attention_maps import draw_prompts
 from promptplus.experiments.study import Study
+from promptplus.experiments.takeover import judges_for
 from promptplus.files import make_folder
 from promptplus.fingerprints import weights_hash
 from promptplus.generation import BATCH, generate
 from promptplus.pictures import load_pictures
 from promptplus.pocket.attribute_judge import AttributeJudge
-from promptplus.pocket.world import UNSEEN_OBJECTS
 from promptplus.pplus import PPlus
-from promptplus.profiles import usual_sampling
+from promptplus.profiles import default_sampling, profile_of
 from promptplus.reproduce import claims
 from promptplus.reproduce.claims import Claim
 from promptplus.reproduce.plan import FULL, Size, call, comparisons, published
@@ -81,20 +82,21 @@ class Reproduction:
             raise SettingsError(f"{size.name} needs {size.concepts} concepts, there are {len(concepts)}; give more")
         for one in concepts[: size.concepts]:
             load_pictures(one)  # a bad folder is found before anything is measured
-        size, self.full = (one if is_pocket(pplus.pipe) else published(one) for one in (size, FULL))
+        self.profile = profile_of(pplus.pipe)
+        size, self.full = (one if self.profile.tuned else published(one) for one in (size, FULL))
         self.pplus, self.source, self.size, self.say, self.sampling = pplus, source, size, say, sampling
         self.concepts, self.folder = concepts[: size.concepts], make_folder(folder)
-        scorer = scorer_for(pplus.pipe, per_prompt=size.per_prompt)
+        scorer = Scorer.for_model(pplus.pipe, per_prompt=size.per_prompt)
         self.matrix = ExperimentGrid(pplus, source, scorer, make_folder(folder / "methods"))
-        self.words = words_for(pplus.pipe, {})
-        self.judged = is_pocket(pplus.pipe) and all(one.name in UNSEEN_OBJECTS for one in self.concepts)
+        self.words = self.profile.words
+        self.judged = self.profile.can_draw_mixes(one.name for one in self.concepts)
 
     def run(self) -> Report:
         """Measure what is not there yet, and judge the claims. Concepts whose training fails are left out."""
         words, size = {"words": self.words, "sampling": self.sampling}, self.size
         of_layers = {"pairs": size.pairs, "seeds": [size.pair_seeds, size.map_seeds], "parts": size.parts, **words}
-        if is_pocket(self.pplus.pipe):
-            of_layers["judge"] = weights_hash(AttributeJudge.load())
+        if self.profile.attribute_judge:
+            of_layers["judge"] = weights_hash(AttributeJudge.load(self.profile.attribute_judge))
         layers = self.study("attributes", of_layers, self._attributes)
         of_looks = {"prompts": size.prompts, "seeds": size.prompt_seeds, **words}
         looks = self.study("attention", of_looks, self._attention)
@@ -149,7 +151,7 @@ class Reproduction:
         """What makes the same question's answer another one."""
         versions = {name: version(name) for name in SPEAKING}
         pipe = self.pplus.pipe
-        steps, guidance = usual_sampling(pipe)
+        steps, guidance = default_sampling(pipe)
         told = {
             "model": self.source,
             "dtype": str(pipe.unet.dtype),
@@ -192,7 +194,7 @@ class Reproduction:
         return attributes.study(self.pplus, plan, **self.sampling)
 
     def _attention(self) -> Study:
-        asked = asked_prompts(self.words, self.size.prompts)
+        asked = draw_prompts(self.words, self.size.prompts)
         return attention.study(self.pplus, asked, range(self.size.prompt_seeds), **self.sampling)
 
     def _evaluation(self, results: Sequence[Result]) -> Study:
