@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 from promptplus.errors import ModelError
 from promptplus.pocket import CLIP, CONCEPTS, DINO, JUDGE, PIPELINE
@@ -80,6 +80,13 @@ class Sampling(NamedTuple):
 
     steps: int
     guidance: float
+
+
+class SamplingOptions(TypedDict, total=False):
+    """The sampling that a caller asks for; what is None or left out is the model's default."""
+
+    steps: int | None
+    guidance: float | None
 
 
 @dataclass(frozen=True)

@@ -18,21 +18,8 @@ from promptplus.errors import BusyError, SettingsError
 from promptplus.evaluation.grid import ExperimentGrid, Result
 from promptplus.evaluation.scoring import Scorer
 from promptplus.evaluation.training_cache import Task
-from promptplus.experiments import (
-    attention,
-    attributes,
-    mixing,
-)
-from promptplus.experiments import (
-    methods as evaluation,
-)
-from promptplus.experiments import (
-    token_density_study as tokens,
-)
-from promptplus.experiments import (
-    two_concepts_study as several,
-)
-from promptplus.experiments.attention_maps import draw_prompts
+from promptplus.experiments import attention, attributes, methods, mixing, token_density, two_concepts
+from promptplus.experiments.attention import draw_prompts
 from promptplus.experiments.study import Study
 from promptplus.experiments.takeover import judges_for
 from promptplus.files import make_folder
@@ -190,31 +177,33 @@ class Reproduction:
 
     def _attributes(self) -> Study:
         size, judges = self.size, judges_for(self.pplus.pipe, None, self.words)
-        plan = attributes.Plan(self.words, judges, size.pairs, size.pair_seeds, size.map_seeds, parts=size.parts)
-        return attributes.study(self.pplus, plan, **self.sampling)
+        settings = attributes.AttributeStudySettings(
+            self.words, judges, size.pairs, size.pair_seeds, size.map_seeds, parts=size.parts
+        )
+        return attributes.study(self.pplus, settings, **self.sampling)
 
     def _attention(self) -> Study:
         asked = draw_prompts(self.words, self.size.prompts)
         return attention.study(self.pplus, asked, range(self.size.prompt_seeds), **self.sampling)
 
     def _evaluation(self, results: Sequence[Result]) -> Study:
-        return evaluation.study(results, self.size.rival, evaluation.gallery(self.matrix, self.tasks))
+        return methods.study(results, self.size.rival, methods.gallery(self.matrix, self.tasks))
 
     def _density(self, learned: TrainedConcepts) -> Study:
         groups = {"XTI rows": learned.of(self.size.ours), "TI rows": learned.of(self.size.rival)}
-        return tokens.study(self.pplus, {name: list(found.values()) for name, found in groups.items() if found})
+        return token_density.study(self.pplus, {name: list(found.values()) for name, found in groups.items() if found})
 
     def _several(self, learned: TrainedConcepts) -> Study:
-        methods = {"XTI": learned.of(self.size.ours), "TI": learned.of(self.size.rival)}
+        by_method = {"XTI": learned.of(self.size.ours), "TI": learned.of(self.size.rival)}
         real = {folder.name: load_pictures(folder) for folder in self.concepts}
         scorer = self.matrix.scorer
-        return several.study(self.pplus, methods, real, learned.plain_pairs, self.size.mix_seeds, scorer)
+        return two_concepts.study(self.pplus, by_method, real, learned.plain_pairs, self.size.mix_seeds, scorer)
 
     def _mixing(self, learned: TrainedConcepts) -> Study:
-        pairs = [mixing.Pair(*pair) for pair in learned.pairs]
-        rivals = mixing.rivals(self.pplus, learned.of(self.size.rival))
+        pairs = [mixing.ConceptPair(*pair) for pair in learned.pairs]
+        rivals = mixing.other_methods(self.pplus, learned.of(self.size.rival))
         if self.size.lora:
-            rivals[mixing.ADDED] = mixing.added(self.matrix.learner, learned.loras)
+            rivals[mixing.ADDED] = mixing.added_loras(self.matrix.learner, learned.loras)
         ways = {way: learned.of(at) for way, at in learned.ways.items()}
         return mixing.study(self.pplus, ways, pairs, self.size.mix_seeds, rivals)
 
