@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import promptplus as pp
-from promptplus.evaluation.scoring import SEEDS_APART, Scorer
+from promptplus.evaluation.scoring import SEED_STRIDE, Scorer
 from promptplus.experiments import mixing
 from promptplus.experiments.mix_judge import DRAWN, SEED, MixJudge, disjoint, known_objects
 from promptplus.experiments.two_concepts import bars, compare_likeness, likeness_of, two_in_one
@@ -50,7 +50,7 @@ def test_few_objects_get_company() -> None:
 def test_no_concept_and_no_noise_is_in_two_pairs() -> None:
     assert disjoint("abcde") == [("a", "b"), ("c", "d")]
     assert disjoint("a") == []
-    for count in (3, SEEDS_APART + 1):
+    for count in (3, SEED_STRIDE + 1):
         seeds = [seed for noise in mixing.noises_of(3, count) for seed in noise]
         assert len(set(seeds)) == len(seeds) == 3 * count
 
@@ -61,7 +61,7 @@ def test_a_study_says_that_its_pairs_share_concepts(pplus: pp.PPlus, monkeypatch
     pairs = [mixing.Pair("robot", "teapot"), mixing.Pair("teapot", "robot")]
     study = mixing.study(pplus, {"XTI": concepts}, pairs, 1, {})
     assert study.lead == mixing.LEAD + mixing.ENTANGLED
-    assert study.values["seeds"] == [[0], [SEEDS_APART]]
+    assert study.values["seeds"] == [[0], [SEED_STRIDE]]
 
 
 def test_both_are_there_above_both_bars() -> None:

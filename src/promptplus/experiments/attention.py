@@ -44,9 +44,11 @@ def study(pplus: PPlus, prompts: Sequence[AskedPrompt], seeds: Sequence[int], **
     }
     maps, words_shown = overlays(pplus, prompts[0], seeds[0], **sampling)
     sections = [
-        Section("Of all tokens", "", [Figure(drawn["all attention"])]),
-        Section("Of the words alone", "", [Figure(drawn["the words' attention"])], _table(layers, part)),
-        Section("Maps", f"“{prompts[0].text}”: {', '.join(words_shown)}; each layer by itself.", [Figure(maps)]),
+        Section("Of all tokens", "", [Figure(drawn["all attention"], name="all-tokens")]),
+        Section("Of the words alone", "", [Figure(drawn["the words' attention"], name="words")], _table(layers, part)),
+        Section(
+            "Maps", f"“{prompts[0].text}”: {', '.join(words_shown)}; each layer by itself.", [Figure(maps, name="maps")]
+        ),
     ]
     values = {
         "prompts": [prompt.text for prompt in prompts],

@@ -113,9 +113,11 @@ def study(pplus: PPlus, plan: Plan, *, progress: bool = True, **sampling: Any) -
 
 def _subsets(ask: Ask, layers: LayerMap, grid: Image.Image) -> Part:
     found, sizes = ask(subset_takeovers(layers)), [str(len(subset)) for subset in layers.subsets()]
-    drawn = _curves(found, sizes, "layers that take prompt 2, coarse to fine", PAPER)
+    drawn = _curves("subsets", found, sizes, "layers that take prompt 2, coarse to fine", PAPER)
     section, halfway = _halfway("From coarse to fine", READING, drawn, found)
-    shown = Section("The same pictures", "Prompt 2 takes over from the left to the right.", [Figure(grid)])
+    shown = Section(
+        "The same pictures", "Prompt 2 takes over from the left to the right.", [Figure(grid, name="same-pictures")]
+    )
     curves = {judge: {name: _curve(table) for name, table in own.items()} for judge, own in found.items()}
     relatives = {f"{name}, {judge}": c["relative"] for judge, own in curves.items() for name, c in own.items()}
     values = {judge: {"halfway": halfway[judge], "subsets": curves[judge]} for judge in found}
@@ -155,7 +157,7 @@ def _split(pplus: PPlus, plan: Plan, **call: Any) -> Part:
 def _steps(ask: Ask, layers: LayerMap) -> Part:
     takeovers = step_takeovers(layers)
     found, ticks = ask(takeovers), [f"{1 - takeover.start:.0%}" for takeover in takeovers]
-    drawn = _curves(found, ticks, "last denoising steps that take prompt 2", None)
+    drawn = _curves("steps", found, ticks, "last denoising steps that take prompt 2", None)
     section, halfway = _halfway("Layers or steps?", "All layers, from a denoising step on.", drawn, found)
     curves = {judge: {name: _curve(table) for name, table in own.items()} for judge, own in found.items()}
     return Part([section], {judge: {"halfway_by_steps": halfway[judge], "steps": curves[judge]} for judge in found})
@@ -167,7 +169,7 @@ def _single(ask: Ask, layers: LayerMap) -> Part:
         judge: {name: relative(table)[list(names.values())].tolist() for name, table in own.items()}
         for judge, own in found.items()
     }
-    drawn = [Figure(_heat(own, list(names)), f"judge: {judge}") for judge, own in alone.items()]
+    drawn = [Figure(_heat(own, list(names)), f"judge: {judge}", name=f"single-{judge}") for judge, own in alone.items()]
     values = {
         judge: {"alone": {name: dict(zip(names, row, strict=True)) for name, row in own.items()}}
         for judge, own in alone.items()
@@ -195,7 +197,7 @@ def _windows(ask: Ask, layers: LayerMap) -> Part:
         for name, table in tables.items():
             labels = {"xlabel": f"denoising steps with prompt 2 ({name})", "ylabel": "layers"}
             heat = figures.heat_map(table, groups, spans, unit="share of prompt 2", **labels)
-            drawn.append(Figure(heat, f"judge: {judge}"))
+            drawn.append(Figure(heat, f"judge: {judge}", name=f"windows-{name}-{judge}"))
         values[judge] = {"windows": {n: dict(zip(groups, t.tolist(), strict=True)) for n, t in tables.items()}}
     return Part([Section("Layer groups in windows of the steps", "", drawn)], values)
 
@@ -230,10 +232,13 @@ def takeover_figure(
 
 
 def _curves(
-    scores: Scores, ticks: Sequence[str], xlabel: str, paper: Mapping[str, Sequence[float]] | None
+    name: str, scores: Scores, ticks: Sequence[str], xlabel: str, paper: Mapping[str, Sequence[float]] | None
 ) -> list[Figure]:
     """A figure for each judge."""
-    return [Figure(takeover_figure(own, ticks, xlabel, paper), f"judge: {judge}") for judge, own in scores.items()]
+    return [
+        Figure(takeover_figure(own, ticks, xlabel, paper), f"judge: {judge}", name=f"{name}-{judge}")
+        for judge, own in scores.items()
+    ]
 
 
 def _curve(scores: np.ndarray) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def judges_for(pipe: Any, judge: str | None, words: Words) -> dict[str, Judge]:
 def scorer_for(pipe: Any, prompts: Sequence[str] = (), per_prompt: int = PER_PROMPT) -> Scorer:
     """The two judges, and the given prompts or the model's defaults."""
     if is_pocket(pipe):
-        return Scorer(ClipJudge.load(), DinoJudge.load(), prompts or lists.POCKET, per_prompt, says=UNNAMED)
+        return Scorer(ClipJudge.load(), DinoJudge.load(), prompts or lists.POCKET, per_prompt, reference_noun=UNNAMED)
     device = str(pipe.unet.device)
     return Scorer(ClipJudge.load(CLIP, device), DinoJudge.load(DINO, device), prompts or lists.REAL, per_prompt)
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from promptplus.evaluation.comparison import Row, compare
-from promptplus.evaluation.grid import ExperimentGrid, Result
+from promptplus.evaluation.comparison import ComparisonRow, compare
+from promptplus.evaluation.grid import ExperimentGrid, GridResult
 from promptplus.evaluation.training_cache import Task
 from promptplus.experiments.study import Study, Table
 from promptplus.pictures import load_pictures
@@ -27,19 +27,19 @@ CELL = 96  # pixels
 EVERY = 2  # of the prompts, what a gallery shows (our choice: it stays legible)
 
 
-def gallery(matrix: ExperimentGrid, tasks: Sequence[Task]) -> Image.Image | None:
+def gallery(grid: ExperimentGrid, tasks: Sequence[Task]) -> Image.Image | None:
     """The first concept as each method's last step count has it: a row for each, a real picture at its left.
 
     None where no pictures were kept.
     """
-    concept, asked = tasks[0].concept, matrix.scorer.prompts[::EVERY]
+    concept, asked = tasks[0].concept, grid.scorer.prompts[::EVERY]
     first: dict[str, Task] = {}
     for task in tasks:
         if task.concept == concept:
             first.setdefault(task.method.name, task)
     (real, *_) = load_pictures(concept)
     last = {name: task.method.steps[-1] for name, task in first.items()}
-    rows = {f"{name} ({last[name]})": matrix.pictures(task, last[name])[::EVERY] for name, task in first.items()}
+    rows = {f"{name} ({last[name]})": grid.pictures(task, last[name])[::EVERY] for name, task in first.items()}
     shown = {name: [real, *row] for name, row in rows.items() if row}
     if not shown:
         return None
@@ -47,7 +47,7 @@ def gallery(matrix: ExperimentGrid, tasks: Sequence[Task]) -> Image.Image | None
     return labelled_grid(list(shown.values()), row_labels=list(shown), column_labels=columns, cell=CELL)
 
 
-def study(results: Sequence[Result], baseline: tuple[str, int], shown: Image.Image | None = None) -> Study:
+def study(results: Sequence[GridResult], baseline: tuple[str, int], shown: Image.Image | None = None) -> Study:
     """A table, the trade-off of each method's last step count, and both similarities against steps.
 
     ``shown``: pictures, as from ``gallery``.
@@ -60,21 +60,21 @@ def study(results: Sequence[Result], baseline: tuple[str, int], shown: Image.Ima
     drawn = figures.trade_off(spots, xlabel="text similarity", ylabel="subject similarity")
     sections = [
         Section("Methods", f"Gains are over {baseline[0]} at {baseline[1]} steps.", table=table),
-        Section("Trade-off", figures=[Figure(drawn)]),
+        Section("Trade-off", figures=[Figure(drawn, name="trade-off")]),
     ]
     if shown:
-        sections.append(Section("Pictures", figures=[Figure(shown)]))
+        sections.append(Section("Pictures", figures=[Figure(shown, name="gallery")]))
     if common := alike(results):
         concepts = len({result.concept for result in common})
         text = f"All curves are over the same {concepts} concepts, each over the same trainings at all its steps."
         curves = _convergence(compare(common, baseline))
-        sections.append(Section("Convergence", text, [Figure(curve) for curve in curves]))
+        sections.append(Section("Convergence", text, curves))
     sections.append(Section("Concept by concept", table=_by_concept(results, last)))
     values = {"baseline": list(baseline), "runs": [vars(result) for result in results]}
-    return Study("evaluation", "Methods compared", LEAD, sections, values, {"methods": table})
+    return Study("methods", "Methods compared", LEAD, sections, values, {"methods": table})
 
 
-def _table(rows: Sequence[Row]) -> Table:
+def _table(rows: Sequence[ComparisonRow]) -> Table:
     return {
         "method": [row.method for row in rows],
         "steps": [row.steps for row in rows],
@@ -87,31 +87,32 @@ def _table(rows: Sequence[Row]) -> Table:
     }
 
 
-def _called(row: Row, most: int) -> str:
+def _called(row: ComparisonRow, most: int) -> str:
     fewer = f", {row.concepts} concepts" if row.concepts < most else ""
     return f"{row.method} ({row.steps}{fewer})"
 
 
-def _spot(row: Row) -> Spot:
+def _spot(row: ComparisonRow) -> Spot:
     text, subject = row.text, row.subject
     return Spot(text.value, subject.value, (text.low, text.high), (subject.low, subject.high))
 
 
-def _convergence(rows: Sequence[Row]) -> list[Image.Image]:
-    methods: dict[str, list[Row]] = defaultdict(list)
+def _convergence(rows: Sequence[ComparisonRow]) -> list[Figure]:
+    methods: dict[str, list[ComparisonRow]] = defaultdict(list)
     for row in rows:
         methods[row.method].append(row)
-    pictures = []
+    curves = []
     for name in ("subject", "text"):
         points = {
             method: [(row.steps, i.value, i.low, i.high) for row in found if (i := getattr(row, name))]
             for method, found in methods.items()
         }
-        pictures.append(figures.convergence(points, ylabel=f"{name} similarity"))
-    return pictures
+        curve = figures.convergence(points, ylabel=f"{name} similarity")
+        curves.append(Figure(curve, name=f"{name}-by-steps"))
+    return curves
 
 
-def alike(results: Sequence[Result]) -> list[Result]:
+def alike(results: Sequence[GridResult]) -> list[GridResult]:
     """Those that curves against steps compare fairly: one population, wherever they are looked at.
 
     Of the methods with several step counts, the trainings that were scored at all of them, of the concepts and seeds
@@ -131,7 +132,7 @@ def alike(results: Sequence[Result]) -> list[Result]:
     return [one for one in results if one.method in several and (one.concept, one.seed) in shared]
 
 
-def _by_concept(results: Sequence[Result], last: dict[str, Row]) -> Table:
+def _by_concept(results: Sequence[GridResult], last: dict[str, ComparisonRow]) -> Table:
     """Subject / text of each concept, means over seeds, at each method's last step count."""
     concepts = list(dict.fromkeys(result.concept for result in results))
     table: dict[str, list[str]] = {"concept": concepts}

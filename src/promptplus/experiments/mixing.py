@@ -8,7 +8,7 @@ from PIL import Image
 
 from promptplus.concept import Concept
 from promptplus.evaluation.metrics import mean_interval
-from promptplus.evaluation.scoring import SEEDS_APART
+from promptplus.evaluation.scoring import SEED_STRIDE
 from promptplus.evaluation.training_cache import TrainingCache
 from promptplus.experiments.mix_judge import MixJudge, in_words, mixed, splits
 from promptplus.experiments.study import Study, Table
@@ -50,7 +50,7 @@ Noises = Mapping[Pair, range]
 
 def noises_of(pairs: int, count: int) -> list[range]:
     """As many seeds for each pair, none of them in two pairs."""
-    apart = max(SEEDS_APART, count)
+    apart = max(SEED_STRIDE, count)
     return [range(apart * number, apart * number + count) for number in range(pairs)]
 
 
@@ -96,11 +96,11 @@ def study(
         "pairs × seeds": [f"{len(pairs)} × {count}"] * len(success),
     }
     sections = [
-        Section("Where shape hands over to looks", figures=[Figure(drawn)]),
+        Section("Where shape hands over to looks", figures=[Figure(drawn, name="shape-by-split")]),
         Section(
             "Success", f"By chance: {judge.chance:.3f} (1 of {len(judge.combinations)} combinations).", table=table
         ),
-        Section("Mixes", "From all looks to all shape.", [Figure(grid(pplus, pairs, shown))]),
+        Section("Mixes", "From all looks to all shape.", [Figure(grid(pplus, pairs, shown), name="grid")]),
     ]
     values = {
         "pairs": [vars(pair) for pair in pairs],
@@ -152,7 +152,9 @@ def unjudged(pplus: PPlus, concepts: Concepts, pairs: Sequence[Pair], count: int
         sweep_pictures(pplus, concepts[pair.shape], concepts[pair.looks], seeds)
         for pair, seeds in zip(pairs, noises, strict=True)
     ]
-    shown = [Figure(grid(pplus, pairs, [[images[i] for images in row] for row in drawn])) for i in range(count)]
+    shown = [
+        Figure(grid(pplus, pairs, [[images[i] for images in row] for row in drawn]), name="grid") for i in range(count)
+    ]
     sections = [Section("Mixes", "From all looks to all shape; a grid for each seed.", shown)]
     values = {"pairs": [vars(pair) for pair in pairs], "seeds": [list(seeds) for seeds in noises]}
     return Study("mixing", "One's shape, another's looks", "Not judged: there is no ground truth.", sections, values)
@@ -176,12 +178,12 @@ def rivals(pplus: PPlus, tied: Concepts) -> dict[str, Drawer]:
     return {"TI, “S1 in the style of S2”": inversions, PLAIN: words}
 
 
-def added(learner: TrainingCache, loras: Mapping[str, tuple[Path, str]]) -> Drawer:
+def added(cache: TrainingCache, loras: Mapping[str, tuple[Path, str]]) -> Drawer:
     """Both concepts' LoRAs added up, both subjects in one prompt."""
 
     def draw(shape: str, looks: str, seeds: Sequence[int]) -> list[Image.Image]:
         (first, one), (second, other) = loras[shape], loras[looks]
-        with learner.adapted([first, second]) as pplus:
+        with cache.adapted([first, second]) as pplus:
             return generate(pplus, [STYLED.format(one, other)] * len(seeds), seeds)
 
     return draw

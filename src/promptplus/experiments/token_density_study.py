@@ -27,7 +27,7 @@ def study(pplus: PPlus, groups: Mapping[str, Sequence[Concept]]) -> Study:
     )
     table = _table(found)
     sections = [
-        Section("Log density", "", [Figure(drawn)], table),
+        Section("Log density", "", [Figure(drawn, name="log-density")], table),
         *(Section(f"Nearest words of {whose}", table=_words(rows)) for whose, rows in near.items()),
     ]
     density = TokenDensity.over_words(pplus.pipe)

@@ -55,7 +55,7 @@ def two_in_one(
         drawn = [generate(pplus, [text] * len(seeds), seeds) for text in texts]
     features = [scorer.dino.embed(own) for own in real]
     likeness = likeness_of([scorer.dino.embed(one) for one in drawn], features)
-    said = TOGETHER.format(*(scorer.says or concept.class_word for concept in concepts))
+    said = TOGETHER.format(*(scorer.reference_noun or concept.class_word for concept in concepts))
     fit = text_similarity(scorer.clip.embed(drawn[0]), scorer.clip.embed_texts([said] * len(seeds)))
     return TwoConceptScores(**compare_likeness(likeness, bars(features)), text=fit, count=len(seeds)), drawn[0]
 
