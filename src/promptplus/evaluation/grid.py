@@ -164,8 +164,9 @@ class ExperimentGrid:
 
 def _result(record: Mapping[str, Any], task: Task) -> GridResult:
     """A stored record as the result of a task; the names of concept and method are the task's."""
-    scores = {name: value for name, value in record.items() if name != "options"}
-    return GridResult(**{**scores, "concept": task.concept.name, "method": task.method.name})
+    scores = {name: record[name] for name in ("seed", "steps", "subject", "text", "seconds")}
+    by_prompt = {prompt: (subject, text) for prompt, (subject, text) in record["by_prompt"].items()}
+    return GridResult(concept=task.concept.name, method=task.method.name, by_prompt=by_prompt, **scores)
 
 
 def _sheet(pictures: Sequence[Image.Image], per_prompt: int) -> bytes:
