@@ -73,7 +73,7 @@ def _quiet_libraries() -> None:
 
 
 def on_ray(address: str, told: tuple[Any, ...], tasks: Sequence[Any]) -> None:
-    """Do a matrix's tasks on Ray; ``told``: what ``open_grid`` takes. Workers have no working folder of ours."""
+    """Do a grid's tasks on Ray; ``told``: what ``open_grid`` takes. Workers have no working folder of ours."""
     from dataclasses import replace
     from functools import partial
 

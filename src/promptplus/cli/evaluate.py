@@ -84,17 +84,18 @@ def _compare(
     if ray:
         on_ray(ray, (*place, asked.prompts, asked.per_prompt, out), tasks[number::count])
     pplus = open_model(*place)
-    matrix = ExperimentGrid(pplus, place[0], Scorer.for_model(pplus.pipe, asked.prompts, asked.per_prompt), out)
-    matrix.run(tasks[number::count])
-    found = [matrix.find(task) for task in tasks]
-    if missing := sum(None in results for results in found) - len(matrix.failed):
+    grid = ExperimentGrid(pplus, place[0], Scorer.for_model(pplus.pipe, asked.prompts, asked.per_prompt), out)
+    grid.run(tasks[number::count])
+    found = [grid.find(task) for task in tasks]
+    if missing := sum(None in results for results in found) - len(grid.failed):
         complain(
             f"note: {missing} of {len(tasks)} tasks are left to other processes; run this again when they are done"
         )
     results = [result for several in found for result in several if result]
     baseline = (asked.baseline.name, asked.baseline.steps[-1])
-    study = evaluation.study(results, baseline, evaluation.gallery(matrix, tasks))
+    study = evaluation.study(results, baseline, evaluation.gallery(grid, tasks))
     page = study.write(out)
+    grid.pack()
     table = study.tables["methods"]
     rows = [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
     said = "\n".join(
@@ -111,8 +112,8 @@ def _lines(path: Path) -> list[str]:
 
 
 def _method(text: str) -> Any:
-    """``xti@50,500`` → a Method."""
-    from promptplus.evaluation.training_cache import WORD, Method
+    """``xti@50,500`` → a MethodSpec."""
+    from promptplus.evaluation.training_cache import WORD, MethodSpec
     from promptplus.training.presets import PRESETS
 
     name, _, said = text.partition("@")
@@ -125,7 +126,7 @@ def _method(text: str) -> Any:
     except ValueError as error:
         raise SettingsError(f"{text!r} does not name steps, as xti@50,500") from error
     options = {key: value for key, value in known[name].items() if key != "steps"}
-    return Method(name, options, (0,) if name == WORD else steps)
+    return MethodSpec(name, options, (0,) if name == WORD else steps)
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -71,7 +71,7 @@ def reproduce(
         if full:
             complain(work.estimate())
         if ray:
-            on_ray(ray, (model, device, dtype, (), size.per_prompt, work.matrix.folder), work.tasks)
+            on_ray(ray, (model, device, dtype, (), size.per_prompt, work.grid.folder), work.tasks)
         report = work.run()
     page = report.write(out)
     found = table(report.claims)
