@@ -23,8 +23,7 @@ from promptplus.evaluation.training_cache import MethodSpec, Task
 from promptplus.experiments.methods import gallery
 from promptplus.pocket import CONCEPTS
 from promptplus.pocket.held_out import DEV, REPORT
-from promptplus.reproduce.compared_methods import BOOTH, LORA, NOTHING
-from promptplus.reproduce.plan import FULL
+from promptplus.reproduce.plan import CLASS_WORD, DREAMBOOTH, DREAMBOOTH_LORA, FULL
 
 
 def rates(name: str, options: dict[str, object], steps: tuple[int, ...], *values: float) -> list[MethodSpec]:
@@ -39,7 +38,7 @@ FORGETTING = {**XTI, "beta1": 0.8, "beta2": 0.95}
 SOONER = {**XTI, "beta1": 0.7, "beta2": 0.9}
 EIGHT = {**SOONER, "vectors": 8}
 SEARCHED = (
-    NOTHING,
+    CLASS_WORD,
     *rates("templates picture", {**XTI, "templates": "picture"}, (100,), 0.04),
     *rates("templates batch", XTI, (100,), 0.04),
     *rates("xti", XTI, (100, 500), 0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32),
@@ -72,9 +71,9 @@ SEARCHED = (
     *rates("fast vectors eight denser", {**EIGHT, "density": 5e-4}, (50,), 0.005, 0.0075),
     *rates("fast vectors eight min-snr", {**EIGHT, "min_snr": 5.0}, (50,), 0.005),
     *rates("fast vectors sixteen", {**SOONER, "vectors": 16}, (50,), 0.002, 0.004),
-    *rates("dreambooth", BOOTH.options, (50, 100, 200), 2e-5),
-    *rates("dreambooth", BOOTH.options, (50, 100, 200, 400), 1e-4, 3e-4),
-    *rates("lora", LORA.options, (50, 100, 200), 1e-4, 1e-3, 5e-3),
+    *rates("dreambooth", DREAMBOOTH.options, (50, 100, 200), 2e-5),
+    *rates("dreambooth", DREAMBOOTH.options, (50, 100, 200, 400), 1e-4, 3e-4),
+    *rates("lora", DREAMBOOTH_LORA.options, (50, 100, 200), 1e-4, 1e-3, 5e-3),
 )
 
 
@@ -130,10 +129,10 @@ def main() -> None:
     options.out = options.out or Path(asked.folder)
     patterns = options.patterns or ["*"]
     chosen = tuple(method for method in asked.methods if any(fnmatch.fnmatch(method.name, one) for one in patterns))
-    size = replace(
+    plan = replace(
         FULL, methods=chosen, tuned_methods=(), few_methods=(), regularised=(), runs=options.seeds, few=options.long
     )
-    measure(size.tasks([CONCEPTS / name for name in asked.concepts[: options.concepts]]), options, asked.baseline)
+    measure(plan.tasks([CONCEPTS / name for name in asked.concepts[: options.concepts]]), options, asked.baseline)
 
 
 if __name__ == "__main__":

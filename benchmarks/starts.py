@@ -17,7 +17,7 @@ from promptplus.pictures import load_pictures, read_note
 from promptplus.pocket import CONCEPTS
 from promptplus.pocket.held_out import DEV
 from promptplus.pocket.world import COLOURS, OBJECTS
-from promptplus.reproduce.compared_methods import preset
+from promptplus.reproduce.plan import preset_method
 
 FEW = 4
 """Words in a mean of the nearest."""
@@ -45,7 +45,7 @@ def starts(clip: ClipJudge, folder: Path) -> Iterator[tuple[str, str]]:
 def main() -> None:
     """Train, judge, print."""
     options = parser_of(__doc__, seeds=2, out="build/search").parse_args()
-    clip, fast = ClipJudge.load(), preset("fast", STEPS)
+    clip, fast = ClipJudge.load(), preset_method("fast", STEPS)
     tasks = []
     for name in DEV[: options.concepts]:
         for kind, initializer in starts(clip, CONCEPTS / name):

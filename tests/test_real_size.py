@@ -100,9 +100,9 @@ def test_the_evidence_is_gathered_by_judges_of_real_size(
     (tmp_path / SAMPLING).write_text(json.dumps({"steps": 2, "guidance": 7.5}))
     stable_diffusion.register_to_config(_name_or_path=str(tmp_path))
     stable_diffusion.unet.register_to_config(sample_size=8)
-    size = replace(TINY, methods=TINY.methods[:2], lora=None, parts=("subsets",))
+    plan = replace(TINY, methods=TINY.methods[:2], lora=None, parts=("subsets",))
     with pp.PPlus(stable_diffusion) as pplus:
-        report = Reproduction(pplus, "random", size, FOLDERS, tmp_path / "out", lambda _: None).run()
+        report = Reproduction(pplus, "random", plan, FOLDERS, tmp_path / "out", lambda _: None).run()
     assert [study.name for study in report.studies] == ["attributes", "attention", "methods", "density", "two-concepts"]
     assert set(report.studies[0].values["by_judge"]) == {"clip"}
     assert len(report.studies[2].values["runs"][0]["by_prompt"]) == 3

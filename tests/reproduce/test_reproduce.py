@@ -29,8 +29,8 @@ from promptplus.experiments.study import Study
 from promptplus.pictures import read_note
 from promptplus.pocket import CONCEPTS
 from promptplus.reproduce import claims
-from promptplus.reproduce.compared_methods import TUNED
-from promptplus.reproduce.plan import FULL, LEAST, QUICK, Size, call, comparisons, published, resized
+from promptplus.reproduce.comparisons import Comparison, comparisons
+from promptplus.reproduce.plan import FULL, MIN_COUNTS, QUICK, TUNED, Plan, change_counts, command, published
 from promptplus.reproduce.run import Reproduction
 from promptplus.reproduce.trained_concepts import TrainedConcepts
 from tests.cli.test_cli import run
@@ -86,7 +86,7 @@ def test_everything_once_and_then_nothing(pplus: pp.PPlus, tmp_path: Path, monke
     assert {row["holds"] for row in told["claims"]} <= {"yes", "no", "undecided", "not measured"}
     assert "needs people" in told["claims"][-1]["measured"]
     measured = {row["says"]: row["measured"] for row in told["claims"]}
-    assert all("see --full" in measured[says] for says, *_ in comparisons(FULL)[1:])
+    assert all("see --full" in measured[says] for says in (one.says for one in comparisons(FULL)[1:]))
     assert (tmp_path / "report.csv").read_text().count("\n") == len(report.claims) + 1
     for part in ("attributes", "attention", "two_concepts", "mixing"):
         monkeypatch.setattr(f"promptplus.experiments.{part}.study", lambda *_, **__: pytest.fail("measured again"))
@@ -111,8 +111,8 @@ def test_what_failed_is_left_out(pplus: pp.PPlus, tmp_path: Path, monkeypatch: p
         return train(pplus, pictures, token, *args, **options)
 
     monkeypatch.setattr(tasks, "run_inversion", failing)
-    size = replace(TINY, concepts=3, parts=(), prompts=2)
-    work = Reproduction(pplus, "pocket", size, [*FOLDERS, CONCEPTS / "key"], tmp_path, lambda _: None)
+    plan = replace(TINY, concepts=3, parts=(), prompts=2)
+    work = Reproduction(pplus, "pocket", plan, [*FOLDERS, CONCEPTS / "key"], tmp_path, lambda _: None)
     blank = Study("", "", "", [], {})
     monkeypatch.setattr("promptplus.experiments.attributes.study", lambda *_, **__: blank)
     monkeypatch.setattr("promptplus.experiments.attention.study", lambda *_, **__: blank)
@@ -127,26 +127,26 @@ def test_what_failed_is_left_out(pplus: pp.PPlus, tmp_path: Path, monkeypatch: p
     assert studies["two-concepts"]["pairs"] == [["teapot", "key"]]
     assert studies["mixing"]["pairs"] == [{"shape": "teapot", "looks": "key"}]
     assert {name: len(own) for name, own in studies["density"]["by_concept"].items()} == {"XTI rows": 3, "TI rows": 2}
-    work.size = replace(size, rival=("ti", 2))  # which nothing has learned
+    work.plan = replace(plan, rival=("ti", 2))  # which nothing has learned
     monkeypatch.setattr(work.grid, "find", lambda _: [])
     monkeypatch.setattr(work.grid, "run", lambda _: results("xti", 1, 0, 0))
     assert [claim.holds for claim in work.run().claims] == ["not measured"] * len(work.run().claims)
 
 
-def test_sizes_are_checked() -> None:
-    assert resized(QUICK, dict.fromkeys(LEAST)) == QUICK
-    assert call(QUICK) == "promptplus reproduce --quick"
-    few = resized(FULL, {"concepts": 5, "runs": 3, "pairs": None})
+def test_counts_are_checked() -> None:
+    assert change_counts(QUICK, dict.fromkeys(MIN_COUNTS)) == QUICK
+    assert command(QUICK) == "promptplus reproduce --quick"
+    few = change_counts(FULL, {"concepts": 5, "runs": 3, "pairs": None})
     assert (few.concepts, few.mixes, few.runs, few.pairs) == (5, 2, 3, FULL.pairs)
-    assert call(few) == "promptplus reproduce --full --concept-count 5 --runs 3 --mixes 2"
-    assert resized(QUICK, {"concepts": 12, "mixes": 6}).mixes == 6
+    assert command(few) == "promptplus reproduce --full --concept-count 5 --runs 3 --mixes 2"
+    assert change_counts(QUICK, {"concepts": 12, "mixes": 6}).mixes == 6
     for given, said in (
         ({"mixes": 3}, "no concept is in two pairs, so give 2 or fewer"),
         ({"pairs": 1}, "pairs 1 is too few; give 2 or more"),
-        ({"methods": 2}, "a size has no methods"),
+        ({"methods": 2}, "a plan has no methods"),
     ):
         with pytest.raises(SettingsError, match=said):
-            resized(QUICK, given)
+            change_counts(QUICK, given)
 
 
 @pytest.mark.usefixtures("small_judges")
@@ -170,14 +170,14 @@ def test_every_count_is_asked_of_the_study_that_depends_on_it(
 
     def asked(**given: int) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        size = resized(TINY, given)
-        work = Reproduction(pplus, "pocket", size, FOLDERS, tmp_path, lambda _: None)
+        plan = change_counts(TINY, given)
+        work = Reproduction(pplus, "pocket", plan, FOLDERS, tmp_path, lambda _: None)
         monkeypatch.setattr(work, "study", lambda name, question, _: found.update({name: str(question)}))
         monkeypatch.setattr(work.grid, "run", lambda _: [])
         monkeypatch.setattr(work.grid, "find", lambda _: [None])
         with pytest.raises(BusyError):
             work.run()
-        found["pairs"] = str(TrainedConcepts(work.grid, size, FOLDERS, []).key)
+        found["pairs"] = str(TrainedConcepts(work.grid, plan, FOLDERS, []).key)
         return found
 
     usual = asked()
@@ -197,8 +197,8 @@ def test_long_trainings_stand_for_short_ones(pplus: pp.PPlus, tmp_path: Path) ->
     long = MethodSpec("ti", TINY.methods[1].options, (1, 2))
     one = MethodSpec("one picture", {"method": "dreambooth"}, (3,), pictures=1)
     other = MethodSpec("xti, rate 1", {"learning_rate": 1}, (1,))
-    size = replace(TINY, runs=2, long=(long,), few=1, few_methods=(one,), tuned=1, tuned_methods=(other,))
-    asked = Reproduction(pplus, "pocket", size, FOLDERS, tmp_path, lambda _: None).tasks
+    plan = replace(TINY, runs=2, long=(long,), few=1, few_methods=(one,), tuned=1, tuned_methods=(other,))
+    asked = Reproduction(pplus, "pocket", plan, FOLDERS, tmp_path, lambda _: None).tasks
     tied = [(task.concept.name, task.seed, task.method.steps) for task in asked if task.method.name == "ti"]
     assert tied == [("robot", 0, (1, 2)), ("robot", 1, (1,)), ("teapot", 0, (1,)), ("teapot", 1, (1,))]
     assert [(str(task), task.subject) for task in asked if task.method.is_dreambooth and task.seed == 0] == [
@@ -207,24 +207,24 @@ def test_long_trainings_stand_for_short_ones(pplus: pp.PPlus, tmp_path: Path) ->
         ("robot, one picture, seed 0", "sks car"),
     ]
     assert [str(task) for task in asked if task.method == other] == ["robot, xti, rate 1, seed 0"]
-    _, steps = size.work(pplus.layers, 65)
+    _, steps = plan.work(pplus.layers, 65)
     assert steps == sum(task.method.steps[-1] for task in asked)
 
 
 def test_other_models_get_dreambooth_as_it_was_published() -> None:
-    size = published(FULL)
-    trained = {task.method.name: task.method for task in size.tasks(FOLDERS)}
+    plan = published(FULL)
+    trained = {task.method.name: task.method for task in plan.tasks(FOLDERS)}
     assert {name: (one.steps, one.settings.learning_rate) for name, one in trained.items() if one.is_dreambooth} == {
         **dict.fromkeys(("dreambooth", "one picture, DreamBooth"), ((800,), 5e-6)),
         **dict.fromkeys(("dreambooth-lora", "one picture, DreamBooth-LoRA"), ((500,), 1e-4)),
     }
-    assert size.lora == ("dreambooth-lora", 500)
+    assert plan.lora == ("dreambooth-lora", 500)
     assert not {one.name for one in TUNED} & set(trained)
     assert {one.name for one in TUNED} < {task.method.name for task in FULL.tasks(FOLDERS)}
-    assert not any("best learning rate" in says for says, *_ in comparisons(size))
+    assert not any("best learning rate" in one.says for one in comparisons(plan))
     rows = [method for method in FULL.methods if not method.is_dreambooth]
-    assert [method for method in size.methods if not method.is_dreambooth] == rows
-    over = [baseline for *_, baseline in comparisons(size)]
+    assert [method for method in plan.methods if not method.is_dreambooth] == rows
+    over = [one.baseline for one in comparisons(plan)]
     assert {("dreambooth", 800), ("dreambooth-lora", 500), ("one picture, DreamBooth", 800)} <= set(over)
 
 
@@ -291,22 +291,22 @@ def test_the_command_line(tmp_path: Path, pplus: pp.PPlus, capsys: pytest.Captur
     assert (code, "--quick or --full" in said) == (2, True)
 
 
-def test_sizes_are_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_counts_are_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Each flag sets its own count; the run is stopped before it begins."""
-    asked: list[Size] = []
+    asked: list[Plan] = []
 
-    def stop(_pplus: Any, _model: str, size: Size, *_: Any, **__: Any) -> Any:
-        asked.append(size)
+    def stop(_pplus: Any, _model: str, plan: Plan, *_: Any, **__: Any) -> Any:
+        asked.append(plan)
         raise SettingsError("enough")
 
     monkeypatch.setattr("promptplus.reproduce.run.Reproduction", stop)
-    counts = {name: 11 + number for number, name in enumerate(LEAST)} | {"mixes": 3}
-    size = replace(FULL, **counts)
-    _, *words = call(size).split()
-    assert len(words) == 2 + 2 * len(LEAST)
+    counts = {name: 11 + number for number, name in enumerate(MIN_COUNTS)} | {"mixes": 3}
+    plan = replace(FULL, **counts)
+    _, *words = command(plan).split()
+    assert len(words) == 2 + 2 * len(MIN_COUNTS)
     code, _, said = run(*words, "--device", "cpu", "--out", str(tmp_path / "r"), capsys=capsys)
     assert (code, "enough" in said) == (2, True)
-    assert asked == [size]
+    assert asked == [plan]
 
 
 def results(method: str, steps: int, subject: float, text: float, concepts: int = 6) -> list[GridResult]:
@@ -316,14 +316,14 @@ def results(method: str, steps: int, subject: float, text: float, concepts: int 
 
 def test_claims_follow_from_numbers() -> None:
     base = results("ti", 10, 0, 0)
-    told = ("says", "yes", ("xti", 1), ("ti", 10))
-    assert claims.better(*told, base + results("xti", 1, 0.1, 0.1)).holds == "yes"
-    assert claims.better(*told, base + results("xti", 1, 0.1, -0.1)).holds == "no"
-    assert claims.better(*told, base + results("xti", 1, 0.1, 0.0)).holds == "undecided"
-    assert claims.better(*told, base).holds == "not measured"
-    few = claims.better(*told, base + results("xti", 1, 0.1, 0.1, concepts=5))
+    told = Comparison("says", "yes", ("xti", 1), ("ti", 10))
+    assert claims.better(told, base + results("xti", 1, 0.1, 0.1)).holds == "yes"
+    assert claims.better(told, base + results("xti", 1, 0.1, -0.1)).holds == "no"
+    assert claims.better(told, base + results("xti", 1, 0.1, 0.0)).holds == "undecided"
+    assert claims.better(told, base).holds == "not measured"
+    few = claims.better(told, base + results("xti", 1, 0.1, 0.1, concepts=5))
     assert (few.holds, few.measured[-10:]) == ("undecided", "5 concepts")
-    assert "+0.100" in claims.better(*told, base + results("xti", 1, 0.1, 0.1)).measured
+    assert "+0.100" in claims.better(told, base + results("xti", 1, 0.1, 0.1)).measured
     assert claims.verdict(Interval(1, -1, 2), units=99) == "undecided"
 
 
@@ -364,7 +364,7 @@ def test_claims_of_studies() -> None:
     assert found[0].says == "“density” succeeds more often than “XTI mix”"
     assert found[1].says == "“XTI mix” succeeds more often than “TI”"
     both = {way: [{"together": like, "both": 0.5}] * 6 for way, like in (("XTI", 0.5), ("TI", 0.4))}
-    (found,) = claims.several(told({"by_method": both}), "XTI", "TI")
+    found = claims.two_concepts(told({"by_method": both}), "XTI", "TI")
     assert (found.holds, "50% against 50%; 6 pairs" in found.measured) == ("yes", True)
 
 

@@ -53,25 +53,25 @@ def reproduce(
     from promptplus.pictures import concept_folders
     from promptplus.profiles import profile_of
     from promptplus.reproduce.claims import table
-    from promptplus.reproduce.plan import FULL, QUICK, resized
+    from promptplus.reproduce.plan import FULL, QUICK, change_counts
     from promptplus.reproduce.run import Reproduction
 
     counts = {"pairs": pairs, "pair_seeds": pair_seeds, "map_seeds": map_seeds, "prompts": prompts}
     counts |= {"prompt_seeds": prompt_seeds, "concepts": concept_count, "runs": runs, "per_prompt": per_prompt}
     counts |= {"few": few, "tuned": tuned, "mixes": mixes, "mix_seeds": mix_seeds}
-    size = resized(QUICK if quick else FULL, counts)
-    out = check_folder(out or Path("runs") / f"reproduce-{size.name}")
+    plan = change_counts(QUICK if quick else FULL, counts)
+    out = check_folder(out or Path("runs") / f"reproduce-{plan.name}")
     given = concept_folders(concepts) if concepts else None
     with spoken_warnings():
         pplus = open_model(model, device, dtype)
         folders = given or profile_of(pplus.pipe).concepts
         if not folders:
             raise SettingsError(f"name pictures for {model} to learn from: --concepts FOLDER")
-        work = Reproduction(pplus, model, size, folders, out, complain, steps=steps, guidance=guidance)
+        work = Reproduction(pplus, model, plan, folders, out, complain, steps=steps, guidance=guidance)
         if full:
             complain(work.estimate())
         if ray:
-            on_ray(ray, (model, device, dtype, (), size.per_prompt, work.grid.folder), work.tasks)
+            on_ray(ray, (model, device, dtype, (), plan.per_prompt, work.grid.folder), work.tasks)
         report = work.run()
     page = report.write(out)
     found = table(report.claims)

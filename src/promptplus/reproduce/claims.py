@@ -1,4 +1,4 @@
-"""The paper's claims, each beside what was measured and whether it holds. Pure functions from studies to rows."""
+"""The paper's claims, each beside what was measured and whether it holds: pure functions from studies to claims."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +11,9 @@ from promptplus.evaluation.grid import GridResult
 from promptplus.evaluation.metrics import Interval, mean_interval
 from promptplus.experiments.study import Study, Table
 from promptplus.experiments.takeover_curves import PAPER, crossing
+from promptplus.reproduce.comparisons import Comparison
 
-LEAST = 6  # units that an interval may decide by: six of one sign come by chance once in 32 (two-sided)
+MIN_UNITS = 6  # that an interval may decide by: six of one sign come by chance once in 32 (two-sided)
 Verdict = Literal["yes", "no", "undecided", "not measured"]
 
 
@@ -21,8 +22,9 @@ class Claim:
     """One row of the report.
 
     Attributes:
-        paper: what the paper says, in numbers where there are any.
-        measured: ours with its 95 % interval, or what it would need.
+        says: the claim.
+        paper: what the paper says about it, in numbers where there are any.
+        measured: our number with its 95 % interval, or what would be needed to measure it.
         holds: ``undecided`` where the interval includes the opposite.
     """
 
@@ -33,115 +35,120 @@ class Claim:
 
 
 def table(claims: Sequence[Claim]) -> Table:
-    """Columns: claim, paper, measured, holds?"""
+    """The claims as a table with the columns claim, paper, measured, holds."""
     names = {"says": "claim", "paper": "paper", "measured": "measured [95 %]", "holds": "holds?"}
     return {title: [getattr(claim, name) for claim in claims] for name, title in names.items()}
 
 
 def verdict(*differences: Interval, units: int) -> Verdict:
-    """Whether all differences are above zero, as far as their intervals tell; ``units``: what they are resampled over.
+    """Whether all differences are above zero.
 
-    A bootstrap of few units says what their signs say: below ``LEAST`` nothing is decided.
+    ``yes`` if all intervals are above zero, ``no`` if one is below zero, else ``undecided``. With fewer ``units`` than
+    ``MIN_UNITS`` to resample, a bootstrap interval tells no more than their signs, and nothing is decided.
     """
-    if units < LEAST:
+    if units < MIN_UNITS:
         return "undecided"
-    if any(found.high < 0 for found in differences):
+    if any(difference.high < 0 for difference in differences):
         return "no"
-    return "yes" if all(found.low > 0 for found in differences) else "undecided"
+    return "yes" if all(difference.low > 0 for difference in differences) else "undecided"
 
 
 def not_measured(says: str, paper: str, needs: str) -> Claim:
-    """A row that this run could not fill."""
+    """A claim that this run did not measure; ``needs``: what would be needed."""
     return Claim(says, paper, f"not measured: needs {needs}", "not measured")
 
 
 def layers(study: Study) -> list[Claim]:
-    """Object before style before colour; and whether denoising steps tell them apart as well as layers do."""
+    """Object before style before colour; and whether layers separate them better than denoising steps do."""
     claims, pairs, judges = [], study.values["pairs"], study.values["by_judge"]
     for early, late in (("object", "style"), ("style", "colour"), ("object", "colour")):
         says = f"Coarse to fine, layers decide the {early} before the {late}"
         later = crossing(np.array(PAPER[late])) - crossing(np.array(PAPER[early]))
-        said = {judge: found for judge, own in judges.items() if (found := _found(own, "halfway", early, late))}
-        if said:
-            first, *others = said.values()
-            measured = f"{_short(first)} subsets later; {pairs} pairs" + _others(list(said)[1:], others)
+        by_judge = {
+            judge: interval for judge, own in judges.items() if (interval := _later(own, "halfway", early, late))
+        }
+        if by_judge:
+            first, *others = by_judge.values()
+            measured = f"{_short(first)} subsets later; {pairs} pairs" + _other_judges(list(by_judge)[1:], others)
             claims.append(Claim(says, f"{later:.1f} subsets later", measured, verdict(first, units=pairs)))
     return [*claims, _layers_or_steps(study, pairs), *_split(study)]
 
 
-def _found(own: Mapping[str, Any], way: str, early: str, late: str) -> Interval | None:
-    return _interval(own.get(way, {}).get(f"{early} < {late}"))
+def _later(values: Mapping[str, Any], table: str, early: str, late: str) -> Interval | None:
+    """How much later one attribute is halfway than another, in one judge's table; None where it was not measured."""
+    numbers = values.get(table, {}).get(f"{early} < {late}")
+    return Interval(*numbers) if numbers else None
 
 
-def _others(names: Sequence[str], found: Sequence[Interval]) -> str:
-    """What the judges say who do not decide."""
-    return "".join(f"; judge {name}: {_short(one)}" for name, one in zip(names, found, strict=True))
+def _other_judges(names: Sequence[str], intervals: Sequence[Interval]) -> str:
+    """What the judges measured who do not decide."""
+    return "".join(f"; judge {name}: {_short(one)}" for name, one in zip(names, intervals, strict=True))
 
 
 def _split(study: Study) -> list[Claim]:
-    """Whether more than half of the pictures have both what their layers were asked; by the first judge."""
+    """Whether more than half of the pictures show both what the layers' two prompts name; the first judge decides."""
     judges = {judge: own["split"] for judge, own in study.values["by_judge"].items() if "split" in own}
     if not judges:
         return []
-    says = "Most pictures have the object of the coarse layers' prompt in the colour of the others' prompt"
+    says = "Most pictures show the object of the coarse layers' prompt in the colour of the other layers' prompt"
     both = {judge: Interval(*own["both"]) for judge, own in judges.items()}
     (name, first), *_ = both.items()
     above = Interval(first.value - 0.5, first.low - 0.5, first.high - 0.5)
     pictures = judges[name]["pictures"]
-    measured = f"share {_short(first)}; {pictures} pictures" + _others(list(both)[1:], list(both.values())[1:])
+    measured = f"share {_short(first)}; {pictures} pictures" + _other_judges(list(both)[1:], list(both.values())[1:])
     return [Claim(says, "shown in a figure", measured, verdict(above, units=pictures // study.values["seeds"]))]
 
 
 def _layers_or_steps(study: Study, pairs: int) -> Claim:
-    says = "Layers tell object from colour better than denoising steps do (asked by the reviewers)"
+    """Whether object and colour are farther apart by layers than by steps; the first judge decides."""
+    says = "Layers separate object and colour better than denoising steps do (a question of the paper's reviewers)"
     own = next(iter(study.values["by_judge"].values()))
-    by_layers, by_steps = (_found(own, way, "object", "colour") for way in ("halfway", "halfway_by_steps"))
+    by_layers, by_steps = (_later(own, table, "object", "colour") for table in ("halfway", "halfway_by_steps"))
     if by_layers is None or by_steps is None:
         return not_measured(says, "not known", "--full")
     near, far = sorted(map(abs, (by_steps.low, by_steps.high)))
     near = 0.0 if by_steps.low < 0 < by_steps.high else near
     better = Interval(by_layers.value - abs(by_steps.value), by_layers.low - far, by_layers.high - near)
-    measured = f"apart by {_short(by_layers)} of 7 subsets, by {_short(by_steps)} of 7 parts of the steps"
-    return Claim(says, "not known", f"{measured}; {pairs} pairs", verdict(better, units=pairs))
+    measured = f"distance: {_short(by_layers)} of 7 subsets, {_short(by_steps)} of 7 parts of the steps; {pairs} pairs"
+    return Claim(says, "not known", measured, verdict(better, units=pairs))
 
 
-LOOKS = {
+ATTENTION = {
     "object": ("the object's word", "yes (figure)"),
-    "after the object": ("the token after it", "not in the paper"),
+    "after the object": ("the token after the object's word", "not in the paper"),
 }
 
 
 def attention(study: Study) -> list[Claim]:
-    """Coarse layers look at the object's word, or at the token that follows it, more than fine ones do."""
+    """Coarse layers look at the object's word, or at the next token, more than fine layers do."""
     prompts, claims = len(study.values["prompts"]), []
-    for kind, (words, paper) in LOOKS.items():
-        found = Interval(*study.values["coarse_less_fine"][kind])
-        measured = f"share of the words' attention {_short(found)} larger; {prompts} prompts"
+    for kind, (words, paper) in ATTENTION.items():
+        difference = Interval(*study.values["coarse_less_fine"][kind])
+        measured = f"share of the words' attention {_short(difference)} larger; {prompts} prompts"
         says = f"Coarse layers look at {words} more than fine layers do"
-        claims.append(Claim(says, paper, measured, verdict(found, units=prompts)))
+        claims.append(Claim(says, paper, measured, verdict(difference, units=prompts)))
     return claims
 
 
-At = tuple[str, int]
-"""A method's name and its steps."""
-
-
-def better(says: str, paper: str, method: At, baseline: At, results: Sequence[GridResult]) -> Claim:
-    """One method beats another in both similarities, which are never shown apart; paired by concept."""
+def better(comparison: Comparison, results: Sequence[GridResult]) -> Claim:
+    """Whether a method beats a baseline in both similarities; paired by concept."""
+    method, baseline = comparison.method, comparison.baseline
     over = f"{baseline[0]} at {baseline[1]}"
     rows = {(row.method, row.steps): row for row in compare(results, baseline)}
     row = rows.get(method)
     if row is None or row.subject_gain is None or row.text_gain is None:
-        return not_measured(says, paper, f"{method[0]} at {method[1]} steps and {over}; see --full")
+        needs = f"{method[0]} at {method[1]} steps and {over}; see --full"
+        return not_measured(comparison.says, comparison.paper, needs)
     gains = f"subject {_short(row.subject_gain, '+.3f')}, text {_short(row.text_gain, '+.3f')}"
     measured = f"{method[0]} at {method[1]} over {over}: {gains}; {row.paired} concepts"
-    return Claim(says, paper, measured, verdict(row.subject_gain, row.text_gain, units=row.paired))
+    holds = verdict(row.subject_gain, row.text_gain, units=row.paired)
+    return Claim(comparison.says, comparison.paper, measured, holds)
 
 
 def density(study: Study) -> list[Claim]:
-    """Learned rows lie where words are sparse; XTI's less so than TI's. A concept is one number: its rows' mean."""
-    found, words = study.values["by_concept"], float(np.mean(study.values["log_density"]["words"]))
-    ti, xti = found.get("TI rows", {}), found.get("XTI rows", {})
+    """Learned rows lie where words are rare, XTI's less so than TI's. The unit is a concept: the mean of its rows."""
+    groups, words = study.values["by_concept"], float(np.mean(study.values["log_density"]["words"]))
+    ti, xti = groups.get("TI rows", {}), groups.get("XTI rows", {})
     lower, less = "Learned rows lie at lower density than words", "XTI's rows lie at higher density than TI's"
     both = [token for token in xti if token in ti]
     if not both:
@@ -150,57 +157,57 @@ def density(study: Study) -> list[Claim]:
         name: mean_interval([words - group[token] for token in both]) for name, group in (("TI", ti), ("XTI", xti))
     }
     higher = mean_interval([xti[token] - ti[token] for token in both])
-    told = ", ".join(f"{name} {_short(interval, '.1f')}" for name, interval in below.items())
-    count = f"{len(both)} concepts"
+    numbers = ", ".join(f"{name} {_short(interval, '.1f')}" for name, interval in below.items())
+    count, units = f"{len(both)} concepts", len(both)
     return [
         Claim(
-            lower, "yes (figure)", f"log density lower by: {told}; {count}", verdict(*below.values(), units=len(both))
+            lower, "yes (figure)", f"log density lower by: {numbers}; {count}", verdict(*below.values(), units=units)
         ),
-        Claim(less, "yes (figure)", f"{_short(higher, '.1f')} higher; {count}", verdict(higher, units=len(both))),
+        Claim(less, "yes (figure)", f"{_short(higher, '.1f')} higher; {count}", verdict(higher, units=units)),
     ]
 
 
-HELPS = "yes (the density term helps)"
+MIX = "A mix has one concept's shape and another's appearance"
+REGULARISED = "The density regulariser makes more mixes succeed"
+REGULARISER_HELPS = "yes (the density term helps)"
 MIXING = {
-    "regularised": ("“{}” succeeds more often than “{}”", HELPS),
+    "regularised": ("“{}” succeeds more often than “{}”", REGULARISER_HELPS),
     "rival": ("“{1}” succeeds more often than “{0}”", "shown in figures"),
-    "words": ("“{1}” succeeds more often than “{0}” of the nearest named shape and colours", "not in the paper"),
+    "words": ("“{1}” succeeds more often than “{0}” for the nearest named shape and colours", "not in the paper"),
 }
-"""By role: what is claimed of (the other, plain XTI), and what the paper says."""
+"""By role: the claim about (the other method, mixes of plain XTI), and what the paper says."""
 
 
 def mixing(study: Study) -> list[Claim]:
-    """Whether mixes of XTI, with and without the regulariser, have one's shape and the other's looks."""
+    """Whether mixes of XTI, with and without the regulariser, succeed more often than other methods."""
     success: dict[str, list[float]] = study.values["success"]
     roles: dict[str, str] = study.values["roles"]
-    (ours,) = (way for way, role in roles.items() if role == "ours")
+    (ours,) = (method for method, role in roles.items() if role == "ours")
     claims = []
-    for way, role in roles.items():
+    for method, role in roles.items():
         if role == "ours":
             continue
         says, paper = MIXING[role]
-        first, second = (way, ours) if role == "regularised" else (ours, way)
+        first, second = (method, ours) if role == "regularised" else (ours, method)
         gain = mean_interval([a - b for a, b in zip(success[first], success[second], strict=True)])
         shares = f"{np.mean(success[first]):.0%} against {np.mean(success[second]):.0%}"
         measured = f"{shares}: {_short(gain, '+.2f')}; {len(success[ours])} pairs"
-        claims.append(Claim(says.format(way, ours), paper, measured, verdict(gain, units=len(success[ours]))))
+        claims.append(Claim(says.format(method, ours), paper, measured, verdict(gain, units=len(success[ours]))))
     return claims
 
 
-def several(study: Study, ours: str, rival: str) -> list[Claim]:
-    """Whether pictures of two concepts are more like both of them with one method than with the other."""
-    found = study.values["by_method"]
-    gain = mean_interval([a["together"] - b["together"] for a, b in zip(found[ours], found[rival], strict=True)])
-    shares = [f"{np.mean([one['both'] for one in found[method]]):.0%}" for method in (ours, rival)]
-    pairs = len(found[ours])
-    measured = f"likeness {_short(gain, '+.3f')}; both are seen in {shares[0]} against {shares[1]}; {pairs} pairs"
-    says = f"Two concepts in one prompt are more like themselves with {ours} than with {rival}"
-    return [Claim(says, "not in the paper", measured, verdict(gain, units=pairs))]
+TWO_CONCEPTS = "Pictures of two concepts in one prompt are more similar to both with {} than with {}"
 
 
-def _interval(numbers: Any) -> Interval | None:
-    return Interval(*numbers) if numbers else None
+def two_concepts(study: Study, ours: str, rival: str) -> Claim:
+    """Whether pictures of two concepts are more similar to both of them with one method than with another."""
+    scores = study.values["by_method"]
+    gain = mean_interval([a["together"] - b["together"] for a, b in zip(scores[ours], scores[rival], strict=True)])
+    shares = [f"{np.mean([one['both'] for one in scores[method]]):.0%}" for method in (ours, rival)]
+    pairs = len(scores[ours])
+    measured = f"similarity {_short(gain, '+.3f')}; both are seen in {shares[0]} against {shares[1]}; {pairs} pairs"
+    return Claim(TWO_CONCEPTS.format(ours, rival), "not in the paper", measured, verdict(gain, units=pairs))
 
 
-def _short(found: Interval, form: str = ".2f") -> str:
-    return f"{found.value:{form}} [{found.low:{form}}, {found.high:{form}}]"
+def _short(interval: Interval, form: str = ".2f") -> str:
+    return f"{interval.value:{form}} [{interval.low:{form}}, {interval.high:{form}}]"

@@ -1,4 +1,4 @@
-"""The report: every study's sections below one table of claims, as a page, Markdown, CSV and JSON."""
+"""The report: a table of the claims, then every study, as a page, Markdown, CSV and JSON."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,21 +12,21 @@ from promptplus.reproduce import claims
 from promptplus.reproduce.claims import Claim
 
 LEAD = (
-    "What the paper claims, what was measured here, and whether it holds. Intervals are 95 %, by bootstrap. "
-    "“Undecided”: the interval includes the opposite."
+    "Each row is a claim: what the paper says, what was measured here, and whether it holds. Intervals are 95 %, by "
+    "bootstrap. “Undecided” means that the interval includes the opposite."
 )
 
 
 @dataclass(frozen=True)
 class Report:
-    """All studies, the claims, and what made them."""
+    """All studies, the claims, and what made the numbers."""
 
     studies: Sequence[Study] = field(repr=False)
     claims: Sequence[Claim]
     made_by: Mapping[str, str]
 
     def write(self, folder: Path) -> Path:
-        """``report.html``, ``.md``, ``.csv`` and ``.json``; returns the page's path."""
+        """Write ``report.html``, ``.md``, ``.csv`` and ``.json``; returns the path of the page."""
         table = claims.table(self.claims)
         made = {"what": list(self.made_by), "value": list(self.made_by.values())}
         sections = [Section("Claims", table=table), Section("Made by", table=made)]
@@ -34,8 +34,8 @@ class Report:
             sections += [Section(study.title, study.lead), *study.sections]
         title = "P+ and XTI, reproduced"
         lines = [f"# {title}", "", LEAD, "", to_markdown(table), "", to_markdown(made), ""]
-        told = {"claims": [asdict(claim) for claim in self.claims], "made_by": dict(self.made_by)}
+        record = {"claims": [asdict(claim) for claim in self.claims], "made_by": dict(self.made_by)}
         write_atomically(folder / "report.md", "\n".join(lines).encode())
         write_atomically(folder / "report.csv", to_csv(table).encode())
-        write_atomically(folder / "report.json", (json.dumps(told, indent=1) + "\n").encode())
+        write_atomically(folder / "report.json", (json.dumps(record, indent=1) + "\n").encode())
         return write_atomically(folder / "report.html", page(title, LEAD, sections).encode())
