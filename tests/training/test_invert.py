@@ -101,7 +101,7 @@ class PlainTextualInversion:
                 captions("object", token, drawn.template), padding="max_length", return_tensors="pt"
             ).input_ids
             states = self.pipe.text_encoder(ids)[0]
-            latents = cache.sample(batch)
+            latents = cache.sample(drawn)
             noisy = scheduler.add_noise(latents, drawn.noise, drawn.timestep).double()
             predicted = self.pipe.unet(noisy, drawn.timestep, encoder_hidden_states=states).sample
             optimiser.zero_grad()
@@ -201,7 +201,7 @@ def test_draws_cover_what_they_should(cache: LatentCache) -> None:
 def test_cached_latents_are_what_encoding_would_give(pipe: Any, pictures: Pictures, cache: LatentCache) -> None:
     pixels = to_pixels(pictures, 64)
     batch = draw(cache)
-    latents = cache.sample(batch)
+    latents = cache.sample(drawn)
     for i in range(8):
         picture = pixels[batch.picture[i]]
         seen = picture.flip(-1) if batch.flip[i] else picture
