@@ -201,7 +201,7 @@ def test_draws_cover_what_they_should(cache: LatentCache) -> None:
 def test_cached_latents_are_what_encoding_would_give(pipe: Any, pictures: Pictures, cache: LatentCache) -> None:
     pixels = to_pixels(pictures, 64)
     batch = draw(cache)
-    latents = cache.sample(drawn)
+    latents = cache.sample(batch)
     for i in range(8):
         picture = pixels[batch.picture[i]]
         seen = picture.flip(-1) if batch.flip[i] else picture
