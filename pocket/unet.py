@@ -25,7 +25,8 @@ from .vae import LATENT_CHANNELS, LATENT_SIZE
 from .watch import Unseen, check_colours, note
 
 CHANNELS = (48, 64, 96, 96)
-HEADS = 4
+HEADS = 2
+"""In every attention: four, the third weights' number, take a sixth more time per picture (docs/log.md)."""
 NORM_GROUPS = 16
 LENGTHS = {"cpu": (3_000_000, 32), "cuda": (6_000_000, 256)}
 """Looks at a picture in all, and batch, on each kind of device: three million were asked for, ten times the third
