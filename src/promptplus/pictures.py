@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
+from promptplus.choices import Kind
 from promptplus.errors import PictureError
 
 CONCEPT_JSON = "concept.json"
@@ -33,7 +34,7 @@ class FolderNote(BaseModel):
     token: str | None = None
     initializer: str | None = None
     class_word: str | None = None
-    kind: Literal["object", "style"] | None = None
+    kind: Kind | None = None
 
 
 def read_note(folder: str | os.PathLike[str]) -> FolderNote:

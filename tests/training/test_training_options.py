@@ -23,9 +23,8 @@ from promptplus.training.compilation import faster
 from promptplus.training.distributed import Distributed
 from promptplus.training.invert import run_inversion, run_inversions
 from promptplus.training.loss import denoising_losses
-from promptplus.training.presets import PRESETS
 from promptplus.training.result import InversionResult
-from promptplus.training.settings import InversionSettings
+from promptplus.training.settings import PRESETS, InversionSettings
 from promptplus.training.step import RowTrainer
 from promptplus.training.token_rows import initial_rows
 from promptplus.training.trainable import frozen, training_scheduler

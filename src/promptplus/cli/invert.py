@@ -5,14 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
+from promptplus.choices import Constraint, Kind, Preset, Schedule, Speed, Templates, TrainingMethod, Tying
 from promptplus.cli.common import Device, Dtype, Json, Model, Seed, spoken_warnings
 from promptplus.cli.learning import check_alone, dreambooth, each_concept, one_concept
-from promptplus.concept import Kind, Tying
 from promptplus.errors import SettingsError
-from promptplus.training.compilation import Speed
-from promptplus.training.norm_constraint import Constraint
-from promptplus.training.presets import Preset
-from promptplus.training.settings import AnyMethod, Schedule, Templates
 
 WHAT, HOW, BOOTH = "What is learned", "How", "DreamBooth"  # panels of the help
 
@@ -34,7 +30,7 @@ def invert(
         Preset | None, typer.Option(help="Named settings; options beside it win.", rich_help_panel=HOW)
     ] = None,
     method: Annotated[
-        AnyMethod | None,
+        TrainingMethod | None,
         typer.Option(
             help="xti (default): a row per layer; ti: one for all; dreambooth, -lora: train the denoiser.",
             rich_help_panel=HOW,

@@ -5,14 +5,13 @@ it, so they are part of what is compiled or recorded. The denoiser itself stays 
 """
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from promptplus.choices import Speed
 from promptplus.errors import SettingsError
-
-Speed = Literal["plain", "compiled", "graphed"]
 
 
 def faster(unet: Any, speed: Speed, backend: str = "inductor") -> Any:

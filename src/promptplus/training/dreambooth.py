@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any
 
 from PIL import Image
 from torch import Tensor
@@ -30,28 +30,12 @@ from promptplus.training.prior_images import draw_class
 from promptplus.training.result import Run
 from promptplus.training.run import Common, Seat, record_of
 from promptplus.training.run_folder import RunFolder, check_run_folder, often
-from promptplus.training.settings import (
-    DreamBoothMethod,
-    DreamBoothSettings,
-    LoraSettings,
-    TrainingOptions,
-    checked,
-    settings_kind,
-)
+from promptplus.training.settings import DreamBoothSettings, LoraSettings, settings_kind, validated
+from promptplus.training.settings_help import takes_settings
 
 PIPELINE, LORA_FILE, FINISHED = "pipeline", "pytorch_lora_weights.safetensors", "finished.json"
 BYTES_PER_WEIGHT = 24  # of a checkpoint at most: a weight and its two moments, in float64
 STILL = 1e-4  # a denoiser whose weights moved less than this share of their norm has learned nothing (our choice)
-
-
-class Options(TrainingOptions, total=False):
-    """Keyword options of ``dreambooth``: those of DreamBoothSettings, and of LoraSettings for ``dreambooth-lora``."""
-
-    method: DreamBoothMethod
-    identifier: str
-    class_count: int
-    prior_weight: float
-    rank: int
 
 
 @dataclass(frozen=True)
@@ -83,6 +67,7 @@ class DreamBoothResult(Run):
         return {"class_word": self.class_word, "model": self.model, **self.settings.model_dump()}
 
 
+@takes_settings(DreamBoothSettings, LoraSettings)
 def dreambooth(
     pplus: PPlus,
     pictures: str | os.PathLike[str] | Sequence[Any],
@@ -94,7 +79,7 @@ def dreambooth(
     preview_every: int | None = None,
     progress: bool = True,
     log_with: Sequence[str] = (),
-    **options: Unpack[Options],
+    **options: Any,
 ) -> DreamBoothResult:
     """Teach a copy of the denoiser a subject; it is written to ``out`` as a pipeline, or as a LoRA.
 
@@ -104,11 +89,10 @@ def dreambooth(
         kind: ``object`` (default) or ``style``; decides the prompt.
         class_pictures: of the class, given like ``pictures``; default: the model draws ``class_count``, once for all.
         out: as for ``run_inversion``, and so are ``preview_every``, ``progress`` and ``log_with``.
-        options: see DreamBoothSettings.
 
     The pipeline comes back as it was.
     """
-    settings = checked(settings_kind(options), options)
+    settings = validated(settings_kind(options), options)
     _check(settings, options, class_pictures)
     if Distributed().first:
         check_run_folder(out)
@@ -208,7 +192,7 @@ class DreamBoothSeat(Seat[DenoiserTrainable, DreamBoothResult]):
         )
 
 
-def _check(settings: DreamBoothSettings, options: Options, class_pictures: object) -> None:
+def _check(settings: DreamBoothSettings, options: dict[str, Any], class_pictures: object) -> None:
     if class_pictures and not settings.prior_weight:
         raise SettingsError("class pictures are not used with prior_weight 0; leave one of them out")
     if class_pictures and "class_count" in options:

@@ -4,11 +4,12 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any
 
 from torch import Tensor
 
-from promptplus.concept import Concept, Kind, Tying
+from promptplus.choices import InversionMethod, Kind, Preset, Tying
+from promptplus.concept import Concept
 from promptplus.errors import ConceptError, PictureError, SettingsError
 from promptplus.fingerprints import token_table_hash
 from promptplus.models import base_model, picture_size
@@ -17,34 +18,20 @@ from promptplus.pplus import PPlus
 from promptplus.templates import TEMPLATES
 from promptplus.text_encoding import check_token
 from promptplus.training.checkpoint import locked
-from promptplus.training.compilation import Speed
 from promptplus.training.distributed import Distributed
 from promptplus.training.loop import TrainingLoop
-from promptplus.training.norm_constraint import Constraint
-from promptplus.training.presets import PRESETS, Preset
 from promptplus.training.result import InversionResult
 from promptplus.training.run import RowSeat
 from promptplus.training.run_folder import RunFolder, often
-from promptplus.training.settings import InversionSettings, Method, Templates, TrainingOptions, checked
+from promptplus.training.settings import InversionSettings, inversion_settings
+from promptplus.training.settings_help import takes_settings
 from promptplus.training.step import RowTrainer
 from promptplus.training.token_rows import RowsTrainable, initial_rows
 
-TYING: dict[Method, Tying] = {"xti": "layer", "ti": "all"}
+TYING: dict[InversionMethod, Tying] = {"xti": "layer", "ti": "all"}
 
 
-class Options(TrainingOptions, total=False):
-    """Keyword options of ``invert``: those of InversionSettings."""
-
-    method: Method
-    vectors: int
-    templates: Templates
-    tying: Tying | None
-    constraint: Constraint
-    density: float
-    average: float
-    speed: Speed
-
-
+@takes_settings(InversionSettings)
 def invert(
     pplus: PPlus,
     pictures: str | os.PathLike[str] | Sequence[Any],
@@ -56,13 +43,14 @@ def invert(
     out: str | os.PathLike[str] | None = None,
     preset: Preset | None = None,
     progress: bool = True,
-    **options: Unpack[Options],
+    **options: Any,
 ) -> Concept:
     """Learn a concept from a few pictures (paper section 3.2); see ``run_inversion`` for the arguments."""
     told = {"class_word": class_word, "kind": kind, "out": out, "preset": preset, "progress": progress}
     return run_inversion(pplus, pictures, token, initializer, **told, **options).concept
 
 
+@takes_settings(InversionSettings)
 def run_inversion(
     pplus: PPlus,
     pictures: str | os.PathLike[str] | Sequence[Any],
@@ -76,7 +64,7 @@ def run_inversion(
     preview_every: int | None = None,
     progress: bool = True,
     log_with: Sequence[str] = (),
-    **options: Unpack[Options],
+    **options: Any,
 ) -> InversionResult:
     """Learn a concept, and keep what a person wants to look at afterwards.
 
@@ -88,14 +76,13 @@ def run_inversion(
         kind: ``object`` (default) or ``style``; decides the caption templates.
         out: a folder for settings, log, previews, checkpoint and the concept file: a new one, or one that holds this
             very run, which then goes on where it stopped (``steps`` may have grown).
-        preset: named settings of ``presets.PRESETS``; options given beside it win.
+        preset: named settings of ``settings.PRESETS``; options given beside it win.
         preview_every: steps between preview strips; 0: none; default: five over the run if there is a folder.
         log_with: trackers of accelerate that get the loss too, as ``tensorboard``, ``wandb`` or ``trackio``.
-        options: see InversionSettings.
 
     Only the rows are trained; the pipeline comes back as it was. On a CPU, equal arguments give equal bits.
     """
-    settings = _settings(preset, options)
+    settings = inversion_settings(preset, options)
     told = FolderNote(token=token, initializer=initializer, class_word=class_word, kind=kind)
     blank, pixels = _prepare(pplus, pictures, told, settings)
     folder = RunFolder(out) if out is not None and Distributed().first else None
@@ -104,6 +91,7 @@ def run_inversion(
         return _sitting(pplus, [seat], settings).run(often(preview_every, settings, folder), progress, log_with)[0]
 
 
+@takes_settings(InversionSettings)
 def run_inversions(
     pplus: PPlus,
     folders: Sequence[str | os.PathLike[str]],
@@ -113,7 +101,7 @@ def run_inversions(
     preview_every: int | None = None,
     progress: bool = True,
     log_with: Sequence[str] = (),
-    **options: Unpack[Options],
+    **options: Any,
 ) -> list[InversionResult]:
     """Learn several concepts side by side, in shared batches; each learns what it would learn alone.
 
@@ -122,7 +110,7 @@ def run_inversions(
         out: a folder that gets one run folder for each, named like its pictures' folder.
         options: as for ``run_inversion``; the same for all. ``batch_size`` is each concept's own.
     """
-    settings = _settings(preset, options)
+    settings = inversion_settings(preset, options)
     prepared = [_prepare(pplus, folder, FolderNote(), settings) for folder in folders]
     _check_that_all_differ(folders, [blank.token for blank, _ in prepared])
     with ExitStack() as locks:
@@ -189,9 +177,3 @@ def _check_room(pplus: PPlus, concept: Concept, vectors: int) -> None:
     room = pplus.positions - max(len(tokenizer(template.format("")).input_ids) for template in templates)
     if vectors > room:
         raise SettingsError(f"vectors: captions have room for {room} rows of {concept.token}, not for {vectors}")
-
-
-def _settings(preset: Preset | None, options: Options) -> InversionSettings:
-    if preset is not None and preset not in PRESETS:
-        raise SettingsError(f"no preset {preset!r}; there are {', '.join(PRESETS)}")
-    return checked(InversionSettings, {**(PRESETS[preset] if preset else {}), **options})

@@ -1,12 +1,13 @@
 """Where rows may lie in token space: anywhere, or no farther out than words do."""
 
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Self
 
 import torch
 from torch import Tensor
 
-Constraint = Literal["none", "norm", "direction"]
+from promptplus.choices import Constraint
+
 PRIOR = 1e-4  # pull towards the direction a row began in (our choice; the method's authors have such a term)
 
 
