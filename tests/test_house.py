@@ -92,6 +92,31 @@ def test_every_room_has_a_place() -> None:
     assert {room(p) for p in files()} == set(RANK)
 
 
+def test_the_hooks_before_a_commit_are_make_check() -> None:
+    recipe = (ROOT / "Makefile").read_text().split("\ncheck:")[1].split("\n\n")[0]
+    commands = [line.strip().replace("$(BIN)", ".venv/bin") for line in recipe.splitlines()[1:]]
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
+    assert re.findall(r"entry: (.*)", hooks) == commands
+
+
+def test_every_target_of_make_is_documented() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    phony = re.findall(r"^\.PHONY: (.*)", makefile, re.MULTILINE)[0].split()
+    assert set(phony) <= set(re.findall(r"^([a-z-]+):[^#\n]*## ", makefile, re.MULTILINE))
+
+
+def test_what_ships_is_typed_and_has_a_version() -> None:
+    assert (SOURCE / "py.typed").is_file()
+    assert re.fullmatch(r"\d+\.\d+\.\d+", pp.__version__)
+
+
+def test_public_names_are_imported_when_they_are_used() -> None:
+    assert set(pp.__all__) <= set(dir(pp))
+    assert set(pp._MODULES) == set(pp.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = pp.nothing
+
+
 def test_the_public_names() -> None:
     assert set(pp.__all__) == {
         "load",
