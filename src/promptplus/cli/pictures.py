@@ -40,7 +40,7 @@ def generate(
     count: Annotated[int, typer.Option(min=1, help="Number of pictures, from consecutive seeds.")] = 4,
     steps: Steps = None,
     guidance: Guidance = None,
-    clip_skip: Annotated[int | None, typer.Option(min=0, help="Last text encoder layers to skip.")] = None,
+    clip_skip: Annotated[int | None, typer.Option(min=0, help="Last layers of the text encoder to skip.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Pictures that are made at once. Less saves memory.")] = 16,
     out: Annotated[Path, typer.Option(help="The folder for the pictures. Existing files are kept.")] = Path("pictures"),
     model: Model = "pocket",
