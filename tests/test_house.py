@@ -155,7 +155,7 @@ def test_modules_stay_small() -> None:
 def test_errors_have_one_root_and_bad_values_are_value_errors() -> None:
     from promptplus import errors
 
-    kinds = [e for e in vars(errors).values() if isinstance(e, type)]
+    kinds = [e for e in vars(errors).values() if isinstance(e, type) and e.__module__ == errors.__name__]
     assert all(issubclass(kind, pp.PromptPlusError) for kind in kinds)
     assert {k.__name__ for k in kinds if not issubclass(k, ValueError)} == {
         "PromptPlusError",

@@ -10,8 +10,7 @@ from promptplus.cli.common import ModelOptions, open_model, say
 
 if TYPE_CHECKING:
     from promptplus.pictures import FolderNote
-    from promptplus.training.dreambooth import DreamBoothResult
-    from promptplus.training.result import InversionResult
+    from promptplus.training.result import DreamBoothResult, InversionResult
 
 
 @dataclass(frozen=True)
@@ -43,43 +42,35 @@ class TrainingRequest:
     model: ModelOptions
     as_json: bool
 
-    @property
-    def names(self) -> dict[str, str]:
-        """Token, initializer, class word and kind, where they were given."""
-        names = {"token": self.token, "initializer": self.initializer, "class_word": self.class_word, "kind": self.kind}
-        return {name: value for name, value in names.items() if value is not None}
+    def names(self) -> "FolderNote":
+        """Token, initializer, class word and kind, as far as they were given."""
+        from promptplus.pictures import FolderNote
 
-    def note(self) -> "FolderNote":
-        """The folder's ``concept.json``, with what was given in its place."""
-        from promptplus.pictures import read_note
-
-        return read_note(self.pictures).model_copy(update=self.names)
+        return FolderNote(token=self.token, initializer=self.initializer, class_word=self.class_word, kind=self.kind)
 
 
 def invert_one(request: TrainingRequest) -> None:
     """Learn one concept."""
     from promptplus.errors import ConceptError
     from promptplus.files import free_folder
-    from promptplus.pictures import load_pictures
+    from promptplus.pictures import read_dataset
     from promptplus.text_encoding import check_form
     from promptplus.training.distributed import Distributed
     from promptplus.training.invert import run_inversion
     from promptplus.training.run_folder import check_run_folder
 
-    note = request.note()
-    if note.token is None:
+    dataset = read_dataset(request.pictures, request.names())  # a bad folder is found before the model loads
+    if dataset.note.token is None:
         raise ConceptError(
             f"name the placeholder token, as --token '<cat>', or write it into {request.pictures}/concept.json"
         )
     first = Distributed().first
-    out = request.out or free_folder(Path("runs") / check_form(note.token).strip("<>"))
+    out = request.out or free_folder(Path("runs") / check_form(dataset.note.token).strip("<>"))
     if first:
         check_run_folder(out)
-    loaded = load_pictures(request.pictures)  # a bad folder is found before the model loads
     result = run_inversion(
         open_model(request.model),
-        loaded,
-        **note.model_dump(),
+        dataset,
         out=out,
         preset=request.preset,
         preview_every=request.preview_every,
@@ -99,9 +90,9 @@ def invert_each(request: TrainingRequest) -> None:
     from promptplus.training.invert import run_inversions
     from promptplus.training.run_folder import check_run_folder
 
-    if request.names:
-        name = next(iter(request.names))
-        raise ConceptError(f"with --each every folder's concept.json names its {name}; leave the option out")
+    given = list(request.names().model_dump(exclude_none=True))
+    if given:
+        raise ConceptError(f"with --each every folder's concept.json names its {given[0]}; leave the option out")
     folders = concept_folders(request.pictures)
     out = check_folder(request.out or free_folder(Path("runs") / request.pictures.resolve().name))
     first = Distributed().first
@@ -129,13 +120,13 @@ def train_denoiser(request: TrainingRequest) -> None:
     """Train a copy of the denoiser on one subject (DreamBooth)."""
     from promptplus.errors import ConceptError
     from promptplus.files import free_folder
-    from promptplus.pictures import load_pictures
+    from promptplus.pictures import load_pictures, read_dataset
     from promptplus.training.distributed import Distributed
     from promptplus.training.dreambooth import dreambooth
     from promptplus.training.run_folder import check_run_folder
 
-    note = request.note()
-    class_word = note.class_word or note.initializer
+    dataset = read_dataset(request.pictures, request.names())  # a bad folder is found before the model loads
+    class_word = dataset.note.class_word or dataset.note.initializer
     if not class_word:
         raise ConceptError("name the class of the subject, as --class-word cat, or write it into concept.json")
     name = re.sub(r"[^\w-]+", "-", f"{request.options.get('identifier', 'sks')}-{class_word}")
@@ -143,13 +134,10 @@ def train_denoiser(request: TrainingRequest) -> None:
     first = Distributed().first
     if first:
         check_run_folder(out)
-    loaded = load_pictures(request.pictures)  # a bad folder is found before the model loads
     class_pictures = load_pictures(request.class_pictures) if request.class_pictures else None
     result = dreambooth(
         open_model(request.model),
-        loaded,
-        class_word,
-        kind=note.kind,
+        dataset,
         class_pictures=class_pictures,
         out=out,
         preview_every=request.preview_every,
