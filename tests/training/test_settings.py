@@ -2,10 +2,11 @@
 
 import inspect
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from promptplus.choices import DreamBoothMethod, InversionMethod, Preset, TrainingMethod
 from promptplus.errors import SettingsError
 from promptplus.training.settings import (
     PRESETS,
@@ -49,6 +50,12 @@ def test_a_function_shows_the_settings_it_takes() -> None:
     assert "Default: 800 (dreambooth-lora: 500)." in train.__doc__
     assert "Default: 4 (dreambooth-lora only)." in train.__doc__
     assert train("x", steps=3) == {"steps": 3}
+
+
+def test_the_choices_are_what_there_is() -> None:
+    assert set(get_args(Preset)) == set(PRESETS)
+    assert set(get_args(TrainingMethod)) == set(SETTINGS)
+    assert set(get_args(TrainingMethod)) == {*get_args(InversionMethod), *get_args(DreamBoothMethod)}
 
 
 def test_presets_are_valid_and_options_beside_them_win() -> None:
