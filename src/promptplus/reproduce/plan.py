@@ -10,8 +10,7 @@ from promptplus.evaluation.training_cache import WORD, MethodSpec, Task
 from promptplus.experiments import attributes
 from promptplus.experiments.takeover import single_takeovers
 from promptplus.layers import LayerMap
-from promptplus.training.presets import PRESETS
-from promptplus.training.settings import settings_kind
+from promptplus.training.settings import PRESETS, settings_kind
 
 MethodAt = tuple[str, int]
 """A method's name and the number of steps after which it is looked at."""
