@@ -74,10 +74,8 @@ def test_reproduce_reads_every_study_again(pplus: pp.PPlus, kept: Path, monkeypa
     work = Reproduction(
         pplus, "pocket", FULL, [CONCEPTS / name for name in REPORT], kept, said.append, steps=None, guidance=None
     )
-    for part in ("attributes", "attention", "methods", "density", "several", "mixing"):
-        monkeypatch.setattr(
-            work, f"_{part}" if part != "methods" else "_evaluation", lambda *_: pytest.fail("measured")
-        )
+    for part in ("attributes", "attention", "methods", "token_density", "two_concepts", "mixing"):
+        monkeypatch.setattr(f"promptplus.experiments.{part}.study", lambda *_, **__: pytest.fail("measured"))
     report = work.run()
     assert not said
     assert [vars(claim) for claim in report.claims] == record["claims"]

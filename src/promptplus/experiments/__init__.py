@@ -1,1 +1,1 @@
-"""Which layer decides what."""
+"""The studies, one file for each subject: what layers decide, where they look, and what trained rows can do."""

@@ -104,8 +104,8 @@ def _convergence(rows: Sequence[ComparisonRow]) -> list[Figure]:
     curves = []
     for name in ("subject", "text"):
         points = {
-            method: [(row.steps, i.value, i.low, i.high) for row in found if (i := getattr(row, name))]
-            for method, found in methods.items()
+            method: [(row.steps, i.value, i.low, i.high) for row in its_rows if (i := getattr(row, name))]
+            for method, its_rows in methods.items()
         }
         curve = figures.convergence(points, ylabel=f"{name} similarity")
         curves.append(Figure(curve, name=f"{name}-by-steps"))
@@ -139,8 +139,8 @@ def _by_concept(results: Sequence[GridResult], last: dict[str, ComparisonRow]) -
     for method, row in last.items():
         column = []
         for concept in concepts:
-            found = [r for r in results if (r.concept, r.method, r.steps) == (concept, method, row.steps)]
-            means = [sum(getattr(r, name) for r in found) / len(found) for name in ("subject", "text")] if found else []
+            runs = [r for r in results if (r.concept, r.method, r.steps) == (concept, method, row.steps)]
+            means = [sum(getattr(r, name) for r in runs) / len(runs) for name in ("subject", "text")] if runs else []
             column.append(" / ".join(f"{mean:.3f}" for mean in means))
         table[method] = column
     return table

@@ -19,7 +19,7 @@ from promptplus.pocket.world.scenes import figures
 from promptplus.pocket.world.shapes import RGB
 
 RENDERS = 16  # of each combination; our choice
-MIN_OBJECTS = 6  # whose combinations are told from each other: by chance one picture in 36 is right; our choice
+MIN_OBJECTS = 6  # whose combinations the judge chooses from: by chance one picture in 36 is right; our choice
 SEED = 800_000_000  # of the first render: no training, bundled or report picture has it
 
 Combination = tuple[str, str]

@@ -94,12 +94,6 @@ def study(
     roles = ["ours", *["regularised"] * (len(concepts) - 1), *["words" if n == PLAIN else "rival" for n in rivals]]
     sweep, shown = _sweep(pplus, swept, judge, seeds)
     sizes = [str(len(split)) for split in splits(pplus.layers)]
-    drawn = figures.curves(
-        {name: _curve(shares) for name, shares in sweep.items()},
-        sizes,
-        xlabel="layers with the first concept (shape), coarse to fine",
-        ylabel="share of pictures",
-    )
     table: Table = {
         "method": list(success),
         "success [95 %]": [str(mean_interval(shares)) for shares in success.values()],
@@ -107,13 +101,9 @@ def study(
     }
     chance = f"By chance: {judge.chance:.3f} (1 of {len(judge.combinations)} combinations)."
     sections = [
-        Section("Shape and appearance by split", figures=[Figure(drawn, name="shape-by-split")]),
+        Section("Shape and appearance by split", figures=[_sweep_figure(sweep, sizes)]),
         Section("Success", chance, table=table),
-        Section(
-            "Mixes",
-            "From left to right, more layers have the first concept.",
-            [Figure(grid(pplus, pairs, shown), name="grid")],
-        ),
+        Section("Mixes", ORDER, [Figure(grid(pplus, pairs, shown), name="grid")]),
     ]
     values = {
         "pairs": [vars(pair) for pair in pairs],
@@ -227,9 +217,14 @@ def _share(seen: Sequence[Combination], pair: ConceptPair) -> float:
     return sum(each == (pair.shape, pair.looks) for each in seen) / len(seen)
 
 
-def _curve(shares: Sequence[Sequence[float]]) -> Curve:
-    ends = [mean_interval(column) for column in zip(*shares, strict=True)]
-    return Curve([i.value for i in ends], [i.low for i in ends], [i.high for i in ends])
+def _sweep_figure(sweep: Mapping[str, Sequence[Sequence[float]]], sizes: Sequence[str]) -> Figure:
+    """The mean share of pictures at each split, with its band over pairs."""
+    curves = {}
+    for name, shares in sweep.items():
+        ends = [mean_interval(column) for column in zip(*shares, strict=True)]
+        curves[name] = Curve([i.value for i in ends], [i.low for i in ends], [i.high for i in ends])
+    xlabel = "layers with the first concept (shape), coarse to fine"
+    return Figure(figures.curves(curves, sizes, xlabel=xlabel, ylabel="share of pictures"), name="shape-by-split")
 
 
 def interpolation_section(pplus: PPlus, concepts: Concepts, pairs: Sequence[ConceptPair]) -> Section:

@@ -92,4 +92,4 @@ def _share_by_object(things: Sequence[str], hits: Sequence[bool]) -> Interval:
     by_thing: dict[str, list[bool]] = {}
     for thing, hit in zip(things, hits, strict=True):
         by_thing.setdefault(thing, []).append(hit)
-    return mean_interval([sum(found) / len(found) for found in by_thing.values()])
+    return mean_interval([sum(own) / len(own) for own in by_thing.values()])

@@ -125,7 +125,7 @@ def similarity_to_concepts(
     drawn: Sequence[Float[Tensor, "pictures features"]], real: Sequence[Float[Tensor, "_ features"]]
 ) -> Float[Tensor, "prompts pictures concepts"]:
     """Each picture's mean cosine to each concept's real pictures, from features of unit length."""
-    return torch.stack([torch.stack([(found @ own.T).mean(1) for own in real], dim=1) for found in drawn])
+    return torch.stack([torch.stack([(one @ own.T).mean(1) for own in real], dim=1) for one in drawn])
 
 
 def thresholds(real: Sequence[Float[Tensor, "_ features"]]) -> Float[Tensor, " concepts"]:

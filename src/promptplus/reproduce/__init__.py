@@ -1,1 +1,1 @@
-"""Studies: each measures one part of the paper's evidence and tells it with figures, tables and numbers."""
+"""Measure what the paper claims: plans, the studies that they run, the claims, and the report."""
