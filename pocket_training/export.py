@@ -16,18 +16,18 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from promptplus.evaluation.judges import DinoJudge
 from promptplus.evaluation.metrics import subject_similarity
-from promptplus.pocket.held_out import DEV, REPORT
-from promptplus.pocket.world import (
-    NO_STYLE,
-    OBJECTS,
-    UNSEEN_OBJECTS,
-    UNSEEN_STYLES,
+from promptplus.pocket.held_out import (
+    DEV,
+    HELD_OUT_OBJECTS,
+    HELD_OUT_STYLES,
+    REPORT,
     render_object_concept,
     render_style_concept,
 )
+from promptplus.pocket.world import NO_STYLE, OBJECTS
 from promptplus.pocket.world.captions import ANY_OBJECT
 from promptplus.pocket.world.painting import paint
-from promptplus.pocket.world.scenes import figures
+from promptplus.pocket.world.scenes import shapes_by_noun
 
 from .loop import Options
 from .unet import build_pipeline
@@ -77,10 +77,10 @@ def write_pictures(folder: Path, pictures: list[Image.Image], facts: dict[str, s
 
 def nearest_object(judge: DinoJudge, name: str, pictures: list[Image.Image]) -> str:
     """The named shape that, in the concept's own colours, looks most like it."""
-    look, real = UNSEEN_OBJECTS[name], judge.embed(pictures)
+    look, real = HELD_OUT_OBJECTS[name], judge.embed(pictures)
     scores = {}
     for noun in OBJECTS:
-        disguised = replace(look, figure=figures()[noun])
+        disguised = replace(look, shape=shapes_by_noun()[noun])
         drawn = [paint([disguised], place, NO_STYLE, random.Random(i)) for i, place in enumerate(CONCEPT_BACKGROUNDS)]
         scores[noun] = subject_similarity(real, judge.embed(drawn[:NEAREST_PICTURES]))
     return max(scores, key=scores.__getitem__)
@@ -88,18 +88,18 @@ def nearest_object(judge: DinoJudge, name: str, pictures: list[Image.Image]) -> 
 
 def write_concepts(folder: Path, judge: DinoJudge) -> None:
     """Five pictures of each unseen object and style, and which of them are for tuning, which for tables."""
-    for number, name in enumerate(UNSEEN_OBJECTS):
+    for number, name in enumerate(HELD_OUT_OBJECTS):
         seed = CONCEPT_SEED + 100 * number
         pictures = [render_object_concept(name, place, seed + i) for i, place in enumerate(CONCEPT_BACKGROUNDS)]
         word = nearest_object(judge, name, pictures)
         facts = {"token": f"<{name}>", "initializer": ANY_OBJECT[0], "class_word": word, "kind": "object"}
         write_pictures(folder / name, pictures, facts)
-    for number, name in enumerate(UNSEEN_STYLES):
-        seed = CONCEPT_SEED + 100 * (len(UNSEEN_OBJECTS) + number)
+    for number, name in enumerate(HELD_OUT_STYLES):
+        seed = CONCEPT_SEED + 100 * (len(HELD_OUT_OBJECTS) + number)
         pictures = [render_style_concept(name, seed + i) for i in range(len(CONCEPT_BACKGROUNDS))]
         facts = {"token": f"<{name}>", "initializer": NO_STYLE, "class_word": NO_STYLE, "kind": "style"}
         write_pictures(folder / name, pictures, facts)
-    split = {"dev": DEV, "report": REPORT, "styles": UNSEEN_STYLES}
+    split = {"dev": DEV, "report": REPORT, "styles": HELD_OUT_STYLES}
     (folder / "split.json").write_text(json.dumps(split, indent=2) + "\n")
 
 

@@ -27,7 +27,7 @@ from promptplus.generation import generate
 from promptplus.pictures import load_pictures
 from promptplus.pocket import CONCEPTS
 from promptplus.pocket.attribute_judge import AttributeJudge
-from promptplus.pocket.held_out import DEV, REPORT
+from promptplus.pocket.held_out import DEV, REPORT, render_object_concept
 from promptplus.pocket.world import (
     ATTRIBUTES,
     BACKGROUNDS,
@@ -37,7 +37,6 @@ from promptplus.pocket.world import (
     labels,
     random_test_scene,
     render,
-    render_object_concept,
 )
 from promptplus.profiles import STEPS
 from promptplus.report.picture_grid import labelled_grid

@@ -20,18 +20,11 @@ from promptplus.generation import generate
 from promptplus.pictures import load_pictures, read_note, tile
 from promptplus.pocket import CONCEPTS
 from promptplus.pocket.attribute_judge import AttributeJudge
-from promptplus.pocket.world import (
-    BACKGROUNDS,
-    MADE_UP,
-    NO_STYLE,
-    OBJECTS,
-    UNSEEN_OBJECTS,
-    render_mixture,
-    render_object_concept,
-)
+from promptplus.pocket.held_out import HELD_OUT_OBJECTS, render_mixture, render_object_concept
+from promptplus.pocket.world import BACKGROUNDS, MADE_UP, NO_STYLE, OBJECTS
 from promptplus.pocket.world.captions import with_article
 from promptplus.pocket.world.painting import paint
-from promptplus.pocket.world.scenes import figures
+from promptplus.pocket.world.scenes import shapes_by_noun
 from promptplus.training.settings import InversionSettings
 
 from .export import CONCEPT_BACKGROUNDS
@@ -81,22 +74,24 @@ class Scorer:
         judge = AttributeJudge.load()
         drawn = [
             [render_mixture(shape, self.name, place, FRESH + 100 + i) for i, place in enumerate(BACKGROUNDS)]
-            for shape in UNSEEN_OBJECTS
+            for shape in HELD_OUT_OBJECTS
         ]
         seen = judge.embed(images)
         likeness = torch.stack([(seen @ judge.embed(renders).T).mean(1) for renders in drawn], 1)
-        own = list(UNSEEN_OBJECTS).index(self.name)
+        own = list(HELD_OUT_OBJECTS).index(self.name)
         return (likeness.argmax(1) == own).float().mean().item()
 
     def best(self, nouns: tuple[str, ...]) -> tuple[float, str]:
         """The best of the nearest nouns, each said with the concept's own colours and texture; and that text."""
-        texts = [in_words(UNSEEN_OBJECTS[self.name], noun) for noun in self.nearest(nouns)[:TRIED]]
+        texts = [in_words(HELD_OUT_OBJECTS[self.name], noun) for noun in self.nearest(nouns)[:TRIED]]
         return max((self.said(text)[0], text) for text in texts)
 
     def nearest(self, nouns: tuple[str, ...]) -> list[str]:
         """Nouns by how much their figures, painted in the concept's own colours, look like it; the likest first."""
-        look = UNSEEN_OBJECTS[self.name]
-        drawn = [paint([replace(look, figure=figures()[noun])], "white", NO_STYLE, random.Random(0)) for noun in nouns]
+        look = HELD_OUT_OBJECTS[self.name]
+        drawn = [
+            paint([replace(look, shape=shapes_by_noun()[noun])], "white", NO_STYLE, random.Random(0)) for noun in nouns
+        ]
         likeness = (self.dino.embed(drawn) @ self.real.T).mean(1)
         return [nouns[i] for i in likeness.argsort(descending=True).tolist()]
 

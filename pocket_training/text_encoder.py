@@ -19,7 +19,7 @@ from transformers import CLIPTokenizer
 
 from promptplus.pocket.clip_judge import ClipModel
 from promptplus.pocket.world import ATTRIBUTES, CLASSES, MADE_UP, OBJECTS, Scene, caption, captions, random_scene
-from promptplus.pocket.world.scenes import NOT_LABELLED, figures
+from promptplus.pocket.world.scenes import NOT_LABELLED, shapes_by_noun
 from promptplus.pocket.world.words import ADJECTIVES
 from promptplus.templates import OBJECT_TEMPLATES
 
@@ -58,7 +58,7 @@ def words() -> list[str]:
     forms += [*captions.TRIM_FORMS, *captions.PAIR_FORMS, *captions.ANY_OBJECT, *ADJECTIVES]
     names = [name for classes in CLASSES.values() for name in classes]
     textures = [name for names in captions.TEXTURE_WORDS.values() for name in names]
-    trims = sorted({figure.trim for figure in figures().values() if figure.trim})
+    trims = sorted({figure.trim for figure in shapes_by_noun().values() if figure.trim})
     text = " ".join([*forms, *names, *textures, *trims, *MADE_UP, "an"])
     return sorted(set(re.findall(r"[a-z]+", text)))
 

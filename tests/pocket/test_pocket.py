@@ -19,10 +19,18 @@ from promptplus.pictures import load_pictures, read_note
 from promptplus.pocket import CONCEPTS, LEARNED, world
 from promptplus.pocket.attribute_judge import AttributeJudge
 from promptplus.pocket.clip_judge import ClipModel
-from promptplus.pocket.held_out import COMPOSED, DEV, REPORT, composed_plan
-from promptplus.pocket.world.composed import draw_plan
+from promptplus.pocket.held_out import (
+    COMPOSED,
+    DEV,
+    HELD_OUT_OBJECTS,
+    HELD_OUT_STYLES,
+    REPORT,
+    composed_body_plan,
+    render_object_concept,
+)
+from promptplus.pocket.world.composed import random_body_plan
 from promptplus.pocket.world.painting import FIXED
-from promptplus.pocket.world.scenes import figures
+from promptplus.pocket.world.scenes import shapes_by_noun
 from promptplus.templates import OBJECT_TEMPLATES
 
 NAMES = sorted(p.name for p in CONCEPTS.iterdir() if p.is_dir())
@@ -74,13 +82,13 @@ def test_every_attribute_of_a_thing_is_drawn(attribute: str) -> None:
     assert not np.array_equal(np.asarray(world.render(scene, 3)), np.asarray(world.render(changed, 3)))
 
 
-def test_figures_fill_their_square_and_say_what_their_trim_is() -> None:
-    for noun, figure in figures().items():
-        reach = max(max(abs(x), abs(y)) for part in figure.parts for polygon in part.polygons for x, y in polygon)
+def test_shapes_fill_their_square_and_name_their_trim() -> None:
+    for noun, shape in shapes_by_noun().items():
+        reach = max(max(abs(x), abs(y)) for part in shape.parts for polygon in part.polygons for x, y in polygon)
         assert 0.8 < reach < 1.2, noun
-        materials = {part.material for part in figure.parts}
+        materials = {part.material for part in shape.parts}
         assert "body" in materials, noun
-        assert ("trim" in materials) == (figure.trim is not None), noun
+        assert ("trim" in materials) == (shape.trim is not None), noun
         assert materials <= {"body", "trim", *FIXED}, noun
 
 
@@ -88,16 +96,16 @@ def test_training_scenes_never_have_a_held_out_combination() -> None:
     assert not any(thing.held_out for scene in scenes(2000) for thing in scene.things)
     assert all(scene.things[0].held_out for scene in judged_scenes(50, held_out=True))
     combinations = len(world.OBJECTS) * len(world.COLOURS) * len(world.TEXTURES)
-    assert 0.07 < len(world.HELD_OUT) / combinations < 0.13
+    assert 0.07 < len(world.HELD_OUT_COMBINATIONS) / combinations < 0.13
 
 
 def test_concepts_are_in_no_training_scene_and_no_caption() -> None:
-    assert not set(world.UNSEEN_OBJECTS) & {*world.OBJECTS, *world.MADE_UP}
-    assert not set(world.UNSEEN_STYLES) & set(world.STYLES)
+    assert not set(HELD_OUT_OBJECTS) & {*world.OBJECTS, *world.MADE_UP}
+    assert not set(HELD_OUT_STYLES) & set(world.STYLES)
     assert not set(DEV) & set(REPORT)
-    assert (len(DEV), len(REPORT), len(world.UNSEEN_STYLES)) == (12, 12, 4)
-    plans = {draw_plan(random.Random(f"made-up noun {n}")) for n in range(len(world.MADE_UP))}
-    assert not plans & {composed_plan(seed)[0] for seed, *_ in COMPOSED}
+    assert (len(DEV), len(REPORT), len(HELD_OUT_STYLES)) == (12, 12, 4)
+    plans = {random_body_plan(random.Random(f"made-up noun {n}")) for n in range(len(world.MADE_UP))}
+    assert not plans & {composed_body_plan(seed)[0] for seed, *_ in COMPOSED}
 
 
 # ---- captions
@@ -134,7 +142,7 @@ def test_inversions_templates_are_words_the_model_was_trained_on(pipe: Any) -> N
 
 
 def test_every_bundled_concept_is_whole(pplus: pp.PPlus) -> None:
-    assert tuple(NAMES) == tuple(sorted((*world.UNSEEN_OBJECTS, *world.UNSEEN_STYLES)))
+    assert tuple(NAMES) == tuple(sorted((*HELD_OUT_OBJECTS, *HELD_OUT_STYLES)))
     split = json.loads((CONCEPTS / "split.json").read_text())
     assert (tuple(split["dev"]), tuple(split["report"])) == (DEV, REPORT)
     for name in NAMES:
@@ -232,9 +240,7 @@ def test_the_judge_of_likeness_tells_concepts_apart() -> None:
     real = {name: judge.embed(load_pictures(CONCEPTS / name)) for name in names}
     right = []
     for name in names:
-        renders = [
-            world.render_object_concept(name, place, 800_000_000 + i) for i, place in enumerate(world.BACKGROUNDS)
-        ]
+        renders = [render_object_concept(name, place, 800_000_000 + i) for i, place in enumerate(world.BACKGROUNDS)]
         fresh = judge.embed(renders)
         scores = {other: subject_similarity(real[other], fresh) for other in names}
         right.append(max(scores, key=scores.__getitem__) == name)

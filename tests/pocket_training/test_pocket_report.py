@@ -13,10 +13,10 @@ from pocket_training import measures
 from pocket_training import targets as bars
 from pocket_training.recovery import Scorer
 from promptplus import pocket as package
-from promptplus.pocket.held_out import REPORT
-from promptplus.pocket.world import ATTRIBUTES, NO_STYLE, OBJECTS, UNSEEN_OBJECTS
+from promptplus.pocket.held_out import HELD_OUT_OBJECTS, REPORT
+from promptplus.pocket.world import ATTRIBUTES, NO_STYLE, OBJECTS
 from promptplus.pocket.world.painting import paint
-from promptplus.pocket.world.scenes import figures
+from promptplus.pocket.world.scenes import shapes_by_noun
 
 Results = dict[str, Any]
 
@@ -116,9 +116,9 @@ def test_the_nearest_nouns_are_nouns_and_the_nearest_first(pplus: Any) -> None:
     scorer = Scorer(pplus, "robot")
     named = scorer.nearest(OBJECTS)
     assert sorted(named) == sorted(OBJECTS)
-    look = UNSEEN_OBJECTS["robot"]
+    look = HELD_OUT_OBJECTS["robot"]
     first, last = (
-        scorer.of([paint([replace(look, figure=figures()[noun])], "white", NO_STYLE, random.Random(0))])
+        scorer.of([paint([replace(look, shape=shapes_by_noun()[noun])], "white", NO_STYLE, random.Random(0))])
         for noun in (named[0], named[-1])
     )
     assert first > last

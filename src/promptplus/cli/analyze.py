@@ -127,7 +127,7 @@ def mixing(
     from promptplus.experiments import interpolation as between
     from promptplus.experiments import mixing as evidence
     from promptplus.experiments.defaults import is_pocket
-    from promptplus.pocket.world import UNSEEN_OBJECTS
+    from promptplus.pocket.held_out import HELD_OUT_OBJECTS
 
     out = _folder(out, "mixing")
     loaded = {one.token.strip("<>"): one for one in map(Concept.load, concept)}
@@ -137,7 +137,7 @@ def mixing(
     pairs = [evidence.Pair(a, b) for a, b in zip(names, names[1:] + names[:1], strict=True)]
     with spoken_warnings():
         pplus = open_model(model, device, dtype)
-        known = is_pocket(pplus.pipe) and all(name in UNSEEN_OBJECTS for name in names)
+        known = is_pocket(pplus.pipe) and all(name in HELD_OUT_OBJECTS for name in names)
         if known:
             study = evidence.study(pplus, {"XTI": loaded}, pairs, seeds, {})
         else:

@@ -12,10 +12,11 @@ from promptplus.evaluation.judges import DinoJudge
 from promptplus.layers import LayerMap
 from promptplus.mixing import mix
 from promptplus.pocket.attribute_judge import AttributeJudge
-from promptplus.pocket.world import BACKGROUNDS, COLOURS, UNSEEN_OBJECTS, render_mixture
+from promptplus.pocket.held_out import HELD_OUT_OBJECTS, render_mixture
+from promptplus.pocket.world import BACKGROUNDS, COLOURS
 from promptplus.pocket.world.captions import with_article
 from promptplus.pocket.world.painting import Look
-from promptplus.pocket.world.scenes import figures
+from promptplus.pocket.world.scenes import shapes_by_noun
 from promptplus.pocket.world.shapes import RGB
 
 DRAWN = 16  # renders of each combination; our choice
@@ -57,7 +58,7 @@ class MixJudge:
 def known_objects(names: Sequence[str]) -> list[str]:
     """The given unseen objects, each once, and as many others as make ``LEAST``."""
     given = list(dict.fromkeys(names))
-    others = [name for name in UNSEEN_OBJECTS if name not in given]
+    others = [name for name in HELD_OUT_OBJECTS if name not in given]
     return given + others[: max(0, LEAST - len(given))]
 
 
@@ -67,7 +68,7 @@ def _renders(shape: str, looks: str) -> list[Image.Image]:
 
 def in_words(look: Look, noun: str) -> str:
     """A look's colours and texture in the nearest words there are, said of a noun, with its article."""
-    part = figures()[noun].trim if noun in figures() else None
+    part = shapes_by_noun()[noun].trim if noun in shapes_by_noun() else None
     trim = f" with {nearest_colour(look.trim)} {part}" if part and look.trim else ""
     return with_article(f"{nearest_colour(look.body)} {look.texture} {noun}") + trim
 

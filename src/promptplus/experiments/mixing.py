@@ -14,7 +14,7 @@ from promptplus.experiments.mix_judge import MixJudge, in_words, mixed, splits
 from promptplus.experiments.study import Study, Table
 from promptplus.generation import generate
 from promptplus.pocket.attribute_judge import AttributeJudge
-from promptplus.pocket.world import UNSEEN_OBJECTS
+from promptplus.pocket.held_out import HELD_OUT_OBJECTS
 from promptplus.pplus import PPlus, added_concepts
 from promptplus.report import figures
 from promptplus.report.figures import Curve
@@ -170,7 +170,7 @@ def rivals(pplus: PPlus, tied: Concepts) -> dict[str, Drawer]:
             return generate(pplus, [STYLED.format(both[0].token, both[1].token)] * len(seeds), seeds)
 
     def words(shape: str, looks: str, seeds: Sequence[int]) -> list[Image.Image]:
-        text = in_words(UNSEEN_OBJECTS[looks], tied[shape].class_word)
+        text = in_words(HELD_OUT_OBJECTS[looks], tied[shape].class_word)
         return generate(pplus, [f"a photo of {text}"] * len(seeds), seeds)
 
     return {"TI, “S1 in the style of S2”": inversions, PLAIN: words}

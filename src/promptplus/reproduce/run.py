@@ -38,7 +38,7 @@ from promptplus.fingerprints import weights_hash
 from promptplus.generation import BATCH, generate
 from promptplus.pictures import load_pictures
 from promptplus.pocket.attribute_judge import AttributeJudge
-from promptplus.pocket.world import UNSEEN_OBJECTS
+from promptplus.pocket.held_out import HELD_OUT_OBJECTS
 from promptplus.pplus import PPlus
 from promptplus.profiles import usual_sampling
 from promptplus.reproduce import claims
@@ -87,7 +87,7 @@ class Reproduction:
         scorer = scorer_for(pplus.pipe, per_prompt=size.per_prompt)
         self.matrix = ExperimentGrid(pplus, source, scorer, make_folder(folder / "methods"))
         self.words = words_for(pplus.pipe, {})
-        self.judged = is_pocket(pplus.pipe) and all(one.name in UNSEEN_OBJECTS for one in self.concepts)
+        self.judged = is_pocket(pplus.pipe) and all(one.name in HELD_OUT_OBJECTS for one in self.concepts)
 
     def run(self) -> Report:
         """Measure what is not there yet, and judge the claims. Concepts whose training fails are left out."""
