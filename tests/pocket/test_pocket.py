@@ -12,13 +12,14 @@ import torch
 from PIL import Image
 
 import promptplus as pp
+from promptplus.evaluation import judges
 from promptplus.evaluation.judges import ClipJudge, DinoJudge
 from promptplus.evaluation.metrics import share, subject_similarity
 from promptplus.generation import generate
 from promptplus.pictures import load_pictures, read_note
 from promptplus.pocket import CONCEPTS, LEARNED, world
 from promptplus.pocket.attribute_judge import AttributeJudge
-from promptplus.pocket.clip_judge import ClipModel
+from promptplus.pocket.clip_judge import MODEL_TYPE, ClipModel
 from promptplus.pocket.held_out import (
     COMPOSED,
     DEV,
@@ -232,7 +233,9 @@ def test_a_drawn_clip_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert torch.equal(read.embed([picture]), written.embed([picture]))
     assert torch.equal(read.embed_texts(words), written.embed_texts(words))
     assert read.embed_texts(words).shape == (2, 16)
-    assert not ClipModel.is_in(tmp_path / "nowhere")
+    assert judges.CLIP_LOADERS[MODEL_TYPE](tmp_path).state_dict().keys() == read.model.state_dict().keys()
+    assert judges._model_type(tmp_path) == MODEL_TYPE
+    assert not judges._model_type(tmp_path / "nowhere")
 
 
 def test_the_judge_of_likeness_tells_concepts_apart() -> None:
