@@ -1,4 +1,4 @@
-"""Learn bundled concepts with XTI: the concept files that ship with the package, as the demo's second concept."""
+"""Learn the concept file that ships with the package by XTI: the demo's second concept."""
 
 import shutil
 
@@ -13,7 +13,7 @@ SEED = 0
 
 
 def run(options: Options) -> None:
-    """Write `learned/NAME.safetensors` beside the package's other weights, from the weights there now."""
+    """Learn the concepts with the package's current weights and write `learned/NAME.safetensors`."""
     staging = options.package / ".learned"
     shutil.rmtree(staging, ignore_errors=True)
     pipe = promptplus.load(options.package / "pipeline", device=str(options.device))

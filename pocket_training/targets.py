@@ -30,10 +30,10 @@ SEEDS = (0, 1)
 """Seeds with which each concept is learned."""
 CONCEPTS = """\
 XTI by default settings. r = (similarity - floor) / (ceiling - floor). Similarity: mean pairwise cosine between sixteen
-generated pictures and the five real pictures, in the judge DINO's features. Floor: pictures of the class word, the named
-shape that looks most like the concept. Ceiling: fresh renders on the same backgrounds. r in words: the best caption of
-the three nearest nouns, with the concept's colours and texture. r of a noun: the same with the three nearest made-up
-nouns. The judge DINO is more sensitive to colours than to shapes, so the column "shape" is measured by another judge: the
+generated pictures and the five real pictures, in the judge DINO's features. Floor: pictures of the class word, the
+named shape that looks most like the concept. Ceiling: fresh renders on the same backgrounds. r in words: the best
+caption of the three nearest nouns, with the concept's colours and texture. r of a noun: the same with the three nearest
+made-up nouns. The judge DINO is more sensitive to colours than to shapes, so another judge measures the shape: the
 share of pictures that are nearest, in the attribute judge's features, to renders of this concept among all 24 held-out
 objects in the same colours (in brackets: of fresh renders). Below: the five real pictures, then generated ones."""
 INERT = 0.05
@@ -160,8 +160,8 @@ def _captions(results: Results) -> str:
     trained: CaptionScores = results["captions/trained"]
     text = (
         "Share of pictures in which the attribute judge finds the attribute of the caption. The attribute judge was "
-        f"trained on renders only. Fréchet distance in the judge DINO's features: {trained['frechet']} (renders against "
-        f"other renders: {trained['frechet_floor']})."
+        f"trained on renders only. Fréchet distance in the judge DINO's features: {trained['frechet']} (renders "
+        f"against other renders: {trained['frechet_floor']})."
     )
     return f"{text}\n\n{_table(('', 'pictures', *ATTRIBUTES), rows)}"
 
@@ -189,8 +189,8 @@ def _layers(curves: LayerCurves) -> str:
     effect = "next to nothing: it is inert" if middle < INERT else "something"
     text = (
         "Share of pictures with the attribute of prompt 2, when a growing subset of the layers, coarse to fine, takes "
-        f"prompt 2. {curves['pairs']} pairs of prompts that differ in every attribute; measured by the attribute judge. "
-        f"The 2 × 2 middle layer alone changes {effect} (at most {middle:.2f} of any attribute)."
+        f"prompt 2. {curves['pairs']} pairs of prompts that differ in every attribute; measured by the attribute "
+        f"judge. The 2 × 2 middle layer alone changes {effect} (at most {middle:.2f} of any attribute)."
     )
     return f"{text}\n\n{_table(('layers', *map(str, curves['sizes']), 'half at subset'), rows)}"
 
