@@ -15,7 +15,7 @@ import promptplus as pp
 from promptplus.evaluation.judges import DinoJudge
 from promptplus.evaluation.metrics import recovered, subject_similarity
 from promptplus.evaluation.training_cache import Method, Task, TrainingCache
-from promptplus.experiments.mix_judge import in_words
+from promptplus.experiments.mix_judge import describe
 from promptplus.generation import generate
 from promptplus.pictures import load_pictures, read_note, tile
 from promptplus.pocket import CONCEPTS
@@ -88,7 +88,7 @@ class ConceptSimilarity:
 
         Tried are the `TRIED` nearest of `nouns`, each with the concept's colours and texture.
         """
-        texts = [in_words(HELD_OUT_OBJECTS[self.name], noun) for noun in self.nearest_nouns(nouns)[:TRIED]]
+        texts = [describe(HELD_OUT_OBJECTS[self.name], noun) for noun in self.nearest_nouns(nouns)[:TRIED]]
         return max((self.of_text(text)[0], text) for text in texts)
 
     def nearest_nouns(self, nouns: tuple[str, ...]) -> list[str]:

@@ -39,13 +39,14 @@ def attributes(
 ) -> None:
     """Which layer decides what: prompt 2 takes over layers, coarse to fine, or denoising steps."""
     from promptplus.experiments import attributes as evidence
-    from promptplus.experiments.defaults import judges_for, words_for
+    from promptplus.experiments.takeover import judges_for
+    from promptplus.profiles import profile_of
 
     out = _folder(out, "attributes")
     with spoken_warnings():
         pplus = open_model(model, device, dtype)
-        words = words_for(pplus.pipe, _words(colours, objects, styles))
-        plan = evidence.Plan(words, judges_for(pplus.pipe, judge, words), pairs, seeds)
+        words = profile_of(pplus.pipe).words_with(_words(colours, objects, styles))
+        plan = evidence.AttributeStudySettings(words, judges_for(pplus.pipe, judge, words), pairs, seeds)
         study = evidence.study(pplus, plan, steps=steps, guidance=guidance)
     halfway = {judge: own["halfway"] for judge, own in study.values["by_judge"].items()}
     said = [
@@ -73,12 +74,14 @@ def attention(
 ) -> None:
     """Where layers look: attention on the object's word and on the words of its looks."""
     from promptplus.experiments import attention as evidence
-    from promptplus.experiments.defaults import asked_prompts, words_for
+    from promptplus.experiments.attention import draw_prompts
+    from promptplus.profiles import profile_of
 
     out = _folder(out, "attention")
     with spoken_warnings():
         pplus = open_model(model, device, dtype)
-        asked = asked_prompts(words_for(pplus.pipe, _words(colours, objects, styles)), prompts)
+        words = profile_of(pplus.pipe).words_with(_words(colours, objects, styles))
+        asked = draw_prompts(words, prompts)
         study = evidence.study(pplus, asked, range(seeds), steps=steps, guidance=guidance)
     share = study.values["of_words"]["object"]
     _finish(study, out, {"object": share}, f"the object's share of the words' attention: {share}", as_json)
@@ -95,7 +98,7 @@ def density(
 ) -> None:
     """Where learned rows lie among words: log densities with controls, nearest words."""
     from promptplus import Concept
-    from promptplus.experiments import token_density_study as evidence
+    from promptplus.experiments import token_density as evidence
 
     out = _folder(out, "density")
     with spoken_warnings():
@@ -124,26 +127,24 @@ def mixing(
     """One concept's shape with another's looks, at every split; judged where the pocket knows the truth."""
     from promptplus import Concept
     from promptplus.errors import ConceptError
-    from promptplus.experiments import interpolation as between
     from promptplus.experiments import mixing as evidence
-    from promptplus.experiments.defaults import is_pocket
-    from promptplus.pocket.held_out import HELD_OUT_OBJECTS
+    from promptplus.profiles import profile_of
 
     out = _folder(out, "mixing")
     loaded = {one.token.strip("<>"): one for one in map(Concept.load, concept)}
     if len(loaded) < 2:
         raise ConceptError("give two or more concepts with different tokens to mix")
     names = list(loaded)
-    pairs = [evidence.Pair(a, b) for a, b in zip(names, names[1:] + names[:1], strict=True)]
+    pairs = [evidence.ConceptPair(a, b) for a, b in zip(names, names[1:] + names[:1], strict=True)]
     with spoken_warnings():
         pplus = open_model(model, device, dtype)
-        known = is_pocket(pplus.pipe) and all(name in HELD_OUT_OBJECTS for name in names)
+        known = profile_of(pplus.pipe).can_draw_mixes(names)
         if known:
             study = evidence.study(pplus, {"XTI": loaded}, pairs, seeds, {})
         else:
-            study = evidence.unjudged(pplus, loaded, pairs, seeds)
+            study = evidence.study_without_judge(pplus, loaded, pairs, seeds)
         if interpolate:
-            study = replace(study, sections=[*study.sections, between.section(pplus, loaded, pairs)])
+            study = replace(study, sections=[*study.sections, evidence.interpolation_section(pplus, loaded, pairs)])
     success = study.values.get("success", {})
     said = "; ".join(f"{way}: {sum(shares) / len(shares):.0%}" for way, shares in success.items())
     _finish(study, out, {"success": success}, said or "not judged: there is no ground truth for these", as_json)

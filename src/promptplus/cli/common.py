@@ -77,8 +77,8 @@ def on_ray(address: str, told: tuple[Any, ...], tasks: Sequence[Any]) -> None:
     from dataclasses import replace
     from functools import partial
 
+    from promptplus.evaluation.grid import open_grid
     from promptplus.evaluation.ray_workers import run_on_ray
-    from promptplus.experiments.defaults import open_grid
     from promptplus.models import POCKET
 
     model, device, dtype, prompts, per_prompt, folder = told

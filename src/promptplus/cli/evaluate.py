@@ -71,9 +71,9 @@ def _compare(
     asked: _Asked, concepts: Path, seeds: int, ray: str | None, out: Path, place: tuple[Any, ...], as_json: bool
 ) -> None:
     from promptplus.evaluation.grid import ExperimentGrid
+    from promptplus.evaluation.scoring import Scorer
     from promptplus.evaluation.training_cache import Task
     from promptplus.experiments import methods as evaluation
-    from promptplus.experiments.defaults import scorer_for
     from promptplus.files import check_folder
     from promptplus.pictures import concept_folders
 
@@ -84,7 +84,7 @@ def _compare(
     if ray:
         on_ray(ray, (*place, asked.prompts, asked.per_prompt, out), tasks[number::count])
     pplus = open_model(*place)
-    matrix = ExperimentGrid(pplus, place[0], scorer_for(pplus.pipe, asked.prompts, asked.per_prompt), out)
+    matrix = ExperimentGrid(pplus, place[0], Scorer.for_model(pplus.pipe, asked.prompts, asked.per_prompt), out)
     matrix.run(tasks[number::count])
     found = [matrix.find(task) for task in tasks]
     if missing := sum(None in results for results in found) - len(matrix.failed):
@@ -136,8 +136,7 @@ def _shard(text: str) -> tuple[int, int]:
 
 
 def _score(images: Path | None, concept: Path | None, place: tuple[Any, ...], as_json: bool) -> None:
-    from promptplus.evaluation.scoring import score_images
-    from promptplus.experiments.defaults import scorer_for
+    from promptplus.evaluation.scoring import Scorer, score_images
     from promptplus.pictures import load_pictures, picture_files, read_picture
 
     if not (images and concept):
@@ -154,7 +153,7 @@ def _score(images: Path | None, concept: Path | None, place: tuple[Any, ...], as
     if said and (silent := [path.name for path in files if path.name not in said]):
         raise PictureError(f"{texts} names no prompt of {silent[0]}")
     pictures = [read_picture(path) for path in files]
-    scorer = scorer_for(open_model(*place).pipe)
+    scorer = Scorer.for_model(open_model(*place).pipe)
     prompts = [said[path.name] for path in files] if said else []
     subject, text = score_images(scorer.clip, scorer.dino, pictures, prompts, real)
     values = {"pictures": len(pictures), "subject": subject, "text": text}

@@ -59,5 +59,10 @@ def look_of(thing: Thing) -> Look:
 
 
 def render(scene: Scene, seed: int) -> Image.Image:
-    """Draw `scene` as a 64 x 64 RGB picture; `seed` decides positions, sizes, tilts and small random marks."""
-    return paint([look_of(thing) for thing in scene.things], scene.background, scene.style, random.Random(seed))
+    """Draw `scene` as a 64 x 64 RGB picture; `seed` decides positions, sizes, tilts and small random marks.
+
+    The random numbers differ from those of ``random.Random(seed)``, which may have made the scene. With the same
+    numbers the thing in a picture would decide which way it faces (docs/log.md, 2026-11-24).
+    """
+    rng = random.Random(f"render {seed}")
+    return paint([look_of(thing) for thing in scene.things], scene.background, scene.style, rng)
