@@ -14,7 +14,7 @@ from PIL import Image
 import promptplus as pp
 from promptplus.evaluation.judges import DinoJudge
 from promptplus.evaluation.metrics import recovered, subject_similarity
-from promptplus.evaluation.training_cache import Method, Task, TrainingCache
+from promptplus.evaluation.training_cache import MethodSpec, Task, TrainingCache
 from promptplus.experiments.mix_judge import describe
 from promptplus.generation import generate
 from promptplus.pictures import load_pictures, read_note, tile
@@ -38,7 +38,7 @@ TRIED = 3
 """Number of nouns whose captions are tried for a concept: those whose shapes are nearest to it (our choice)."""
 SHOWN = 6
 """Number of generated pictures that are shown beside the five real ones."""
-XTI = Method("xti", steps=(InversionSettings().steps,))
+XTI = MethodSpec("xti", steps=(InversionSettings().steps,))
 """XTI with default settings."""
 
 
@@ -105,7 +105,7 @@ def measure_learning(pplus: pp.PPlus, folder: Path, name: str, seed: int) -> Con
     `folder` keeps the learned concept and gets `NAME-SEED.png`: real pictures, then generated ones.
     """
     concept, task = ConceptSimilarity(pplus, name), Task(CONCEPTS / name, XTI, seed)
-    with TrainingCache(pplus, "pocket", folder).taught(task, XTI.steps[0]) as (_, token, _seconds):
+    with TrainingCache(pplus, "pocket", folder).pipeline_with_concept(task, XTI.steps[0]) as (_, token, _seconds):
         similarity, images = concept.of_text(f"a {token}", 1000 * seed)
     tile([*concept.pictures, *images[:SHOWN]], len(concept.pictures) + SHOWN).save(folder / f"{name}-{seed}.png")
     return {"similarity": round(similarity, 4), "recognised": concept.recognised(images)}
