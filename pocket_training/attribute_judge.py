@@ -17,7 +17,7 @@ from promptplus.pocket.attribute_judge import AttributeJudge
 from promptplus.pocket.world import ATTRIBUTES, CLASSES
 
 from . import data
-from .loop import Options, Training, autocast, channels_last, to_pixels
+from .loop import Training, TrainingConfig, autocast, channels_last, to_pixels
 
 STEPS, BATCH, PEAK, WARMUP, SEED = 4000, 96, 2e-3, 30, 3
 WEIGHT_DECAY, SMOOTHING = 0.02, 0.02
@@ -65,17 +65,17 @@ def accuracy(
     return {name: round((answers[name] == labels[:, i]).float().mean().item(), 3) for i, name in enumerate(ATTRIBUTES)}
 
 
-def run(options: Options) -> None:
+def run(config: TrainingConfig) -> None:
     """Train the attribute judge and write the folder `judge`."""
     torch.manual_seed(SEED)
-    judge = channels_last(AttributeJudge(CLASSES), options.device)
-    pictures = data.pictures(options.work, "judge")
+    judge = channels_last(AttributeJudge(CLASSES), config.device)
+    pictures = data.pictures(config.work, "judge")
     labels = data.label_table(data.scenes("judge", len(pictures)))
     training = Training(
         "judge",
         judge,
-        options,
-        steps=options.steps or STEPS,
+        config,
+        steps=config.steps or STEPS,
         peak=PEAK,
         warmup=WARMUP,
         seed=SEED,
@@ -83,16 +83,16 @@ def run(options: Options) -> None:
     )
     for _ in training:
         chosen = torch.randint(len(pictures), (BATCH,), generator=training.generator)
-        pixels = augment(pictures[chosen], training).to(options.device)
-        truth = labels[chosen].to(options.device)
-        with autocast(options.device):
+        pixels = augment(pictures[chosen], training).to(config.device)
+        truth = labels[chosen].to(config.device)
+        with autocast(config.device):
             logits = judge(pixels)
         losses = [
             F.cross_entropy(logits[name].float(), truth[:, i], label_smoothing=SMOOTHING)
             for i, name in enumerate(ATTRIBUTES)
         ]
         training.update(torch.stack(losses).sum())
-    judge.save(options.work / "judge")
-    renders = data.pictures(options.work, "validation")
+    judge.save(config.work / "judge")
+    renders = data.pictures(config.work, "validation")
     truth = data.label_table(data.scenes("validation", len(renders)))
     print("attribute judge, on validation renders:", accuracy(judge, renders, truth), flush=True)

@@ -14,7 +14,7 @@ from promptplus.pocket.world import SIZE, caption
 
 from . import data
 from .attribute_judge import augment
-from .loop import Options, Training, channels_last
+from .loop import Training, TrainingConfig, channels_last
 from .text_encoder import BETAS, HEAD_CLASSES, WEIGHT_DECAY, build_tokenizer, losses, noun_table, text_config, zero_shot
 
 WIDTH, LAYERS, HEADS = 128, 3, 4
@@ -24,25 +24,25 @@ PEAK, WARMUP, SEED = 1e-3, 100, 5
 """Greatest learning rate, steps of warm-up, seed (our choice)."""
 
 
-def run(options: Options) -> None:
+def run(config: TrainingConfig) -> None:
     """Train the judge CLIP and write the folder `judge_clip`."""
     torch.manual_seed(SEED)
-    folder, device = options.work / "judge_clip", options.device
+    folder, device = config.work / "judge_clip", config.device
     tokenizer = build_tokenizer(folder)
     model = ClipModel(text_config(tokenizer, WIDTH, LAYERS, HEADS), HEAD_CLASSES)
-    attribute_judge = AttributeJudge.load(options.work / "judge")
+    attribute_judge = AttributeJudge.load(config.work / "judge")
     for part in ("trunk", "neck"):
         getattr(model.pictures, part).load_state_dict(getattr(attribute_judge, part).state_dict())
     channels_last(model, device)
     steps, batch = LENGTHS[device.type]
-    pictures = data.pictures(options.work, "judge")
+    pictures = data.pictures(config.work, "judge")
     scenes = data.scenes("judge", len(pictures))
     labels = noun_table(scenes)
     training = Training(
         "judge_clip",
         model,
-        options,
-        steps=options.steps or steps,
+        config,
+        steps=config.steps or steps,
         peak=PEAK,
         warmup=WARMUP,
         seed=SEED,
@@ -56,7 +56,7 @@ def run(options: Options) -> None:
         ids = tokenizer(texts, padding="longest", return_tensors="pt").input_ids.to(device)
         loss, numbers = losses(model, pixels, ids, labels[chosen].to(device))
         training.update(loss, **numbers)
-    print("judge CLIP, zero-shot on validation renders:", zero_shot(model, tokenizer, options), flush=True)
+    print("judge CLIP, zero-shot on validation renders:", zero_shot(model, tokenizer, config), flush=True)
     model.save(folder)
     half = [0.5, 0.5, 0.5]
     CLIPImageProcessorPil(

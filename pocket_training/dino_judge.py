@@ -18,7 +18,7 @@ from transformers import ViTConfig, ViTImageProcessorPil, ViTModel
 from promptplus.pocket.world import SIZE
 
 from . import data
-from .loop import Options, Training, autocast, to_pixels
+from .loop import Training, TrainingConfig, autocast, to_pixels
 
 WIDTH, LAYERS, HEADS, PATCH = 192, 5, 3, 8
 PROTOTYPES, HIDDEN, BOTTLENECK = 1024, 512, 96
@@ -114,12 +114,12 @@ def distillation_loss(
     return torch.stack(losses).mean()
 
 
-def run(options: Options) -> None:
+def run(config: TrainingConfig) -> None:
     """Train the judge DINO and write the teacher's transformer to the folder `dino`."""
     torch.manual_seed(SEED)
-    device = options.device
+    device = config.device
     steps, batch = LENGTHS[device.type]
-    views = data.views(options.work)
+    views = data.views(config.work)
     student = Network().to(device)
     teacher = copy.deepcopy(student).requires_grad_(False)
     state: Any = nn.ModuleDict({"student": student, "teacher": teacher})
@@ -127,8 +127,8 @@ def run(options: Options) -> None:
     training = Training(
         "dino",
         state,
-        options,
-        steps=options.steps or steps,
+        config,
+        steps=config.steps or steps,
         peak=PEAK,
         warmup=WARMUP,
         seed=SEED,
@@ -153,7 +153,7 @@ def run(options: Options) -> None:
         with torch.no_grad():
             state.centre.lerp_(teacher_logits.mean(0), 1 - CENTRE)
             torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - MOMENTUM)
-    folder = options.work / "dino"
+    folder = config.work / "dino"
     teacher.vit.half().save_pretrained(folder)
     half = [0.5, 0.5, 0.5]
     ViTImageProcessorPil(size={"height": SIZE, "width": SIZE}, image_mean=half, image_std=half).save_pretrained(folder)

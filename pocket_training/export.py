@@ -29,7 +29,7 @@ from promptplus.pocket.world.captions import ANY_OBJECT
 from promptplus.pocket.world.painting import paint
 from promptplus.pocket.world.scenes import shapes_by_noun
 
-from .loop import Options
+from .loop import TrainingConfig
 from .unet import build_pipeline
 
 JUDGES = ("judge", "judge_clip", "dino")
@@ -123,21 +123,21 @@ def write_card(package: Path) -> None:
     (package / "card.json").write_text(json.dumps(card) + "\n")
 
 
-def run(options: Options) -> None:
+def run(config: TrainingConfig) -> None:
     """Write the folders `pipeline`, the judges' and `concepts` to the package; each is replaced as a whole."""
-    options.package.mkdir(parents=True, exist_ok=True)
-    staging = options.package / ".staging"
+    config.package.mkdir(parents=True, exist_ok=True)
+    staging = config.package / ".staging"
     shutil.rmtree(staging, ignore_errors=True)
-    write_pipeline(options.work, staging / "pipeline")
+    write_pipeline(config.work, staging / "pipeline")
     for name in JUDGES:
-        shutil.copytree(options.work / name, staging / name)
-    write_concepts(staging / "concepts", DinoJudge.load(options.work / "dino"))
+        shutil.copytree(config.work / name, staging / name)
+    write_concepts(staging / "concepts", DinoJudge.load(config.work / "dino"))
     sizes = {path: path.stat().st_size for path in staging.rglob("*") if path.is_file()}
     too_large = [str(path) for path, size in sizes.items() if size > MAX_FILE]
     if too_large:
         raise RuntimeError(f"larger than {MAX_FILE >> 20} MB: {', '.join(too_large)}")
     for name in ("pipeline", *JUDGES, "concepts"):
-        replace_folder(staging / name, options.package / name)
+        replace_folder(staging / name, config.package / name)
     staging.rmdir()
-    write_card(options.package)
-    print(f"exported {sum(sizes.values()) / 2**20:.1f} MB into {options.package}", flush=True)
+    write_card(config.package)
+    print(f"exported {sum(sizes.values()) / 2**20:.1f} MB into {config.package}", flush=True)

@@ -6,20 +6,20 @@ import promptplus
 from promptplus.demo import STEPS, STYLE
 
 from .export import replace_folder
-from .loop import Options
+from .loop import TrainingConfig
 
 NAMES = (STYLE,)
 SEED = 0
 
 
-def run(options: Options) -> None:
+def run(config: TrainingConfig) -> None:
     """Learn the concepts with the package's current weights and write `learned/NAME.safetensors`."""
-    staging = options.package / ".learned"
+    staging = config.package / ".learned"
     shutil.rmtree(staging, ignore_errors=True)
-    pipe = promptplus.load(options.package / "pipeline", device=str(options.device))
+    pipe = promptplus.load(config.package / "pipeline", device=str(config.device))
     with promptplus.PPlus(pipe) as pplus:
         for name in NAMES:
-            pictures = options.package / "concepts" / name
+            pictures = config.package / "concepts" / name
             concept = promptplus.invert(pplus, pictures, steps=STEPS, seed=SEED)
             concept.save(staging / f"{name}.safetensors")
-    replace_folder(staging, options.package / "learned")
+    replace_folder(staging, config.package / "learned")

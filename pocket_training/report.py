@@ -26,7 +26,7 @@ from promptplus.profiles import default_sampling
 from promptplus.training.settings import InversionSettings
 
 from . import measures, recovery, targets
-from .loop import Options
+from .loop import TrainingConfig
 
 DOCS = Path(__file__).parent.parent / "docs"
 PICTURES = DOCS / "pictures" / "pocket"
@@ -51,14 +51,14 @@ def measurements(count: int, folder: Path) -> dict[str, Measurement]:
     return jobs
 
 
-def fingerprint(options: Options) -> str:
+def fingerprint(config: TrainingConfig) -> str:
     """A hash of the bundled files, the default settings and the number of pictures; it names the results' folder."""
     digest = hashlib.sha256()
     root = Path(package.__file__).parent
     for file in sorted([*root.rglob("*.safetensors"), *(root / "concepts").rglob("*.png"), *root.rglob("*.json")]):
         digest.update(file.read_bytes())
     with pp.PPlus(pp.load("pocket", device="cpu")) as pplus:
-        settings = [InversionSettings().model_dump_json(), default_sampling(pplus.pipe), options.count]
+        settings = [InversionSettings().model_dump_json(), default_sampling(pplus.pipe), config.count]
     digest.update(json.dumps(settings).encode())
     return digest.hexdigest()[:12]
 
@@ -81,13 +81,13 @@ def collect(folder: Path, names: list[str]) -> dict[str, Any]:
     return {name: json.loads(path.read_text("utf-8")) for name, path in paths.items() if path.exists()}
 
 
-def run_in_parallel(names: list[str], folder: Path, options: Options) -> None:
-    """Run the measurements in `options.threads` processes of one thread each."""
+def run_in_parallel(names: list[str], folder: Path, config: TrainingConfig) -> None:
+    """Run the measurements in `config.threads` processes of one thread each."""
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
-    for name in [*names, *[None] * options.threads]:
+    for name in [*names, *[None] * config.threads]:
         queue.put(name)
-    workers = [context.Process(target=work, args=(queue, folder, options.count)) for _ in range(options.threads)]
+    workers = [context.Process(target=work, args=(queue, folder, config.count)) for _ in range(config.threads)]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -106,21 +106,21 @@ def write(results: dict[str, Any], folder: Path) -> None:
     write_atomically(DOCS / "pocket.md", targets.markdown(results).encode())
 
 
-def run(options: Options) -> None:
+def run(config: TrainingConfig) -> None:
     """Run the measurements that have no result yet, then write the report. Speed is measured every time."""
     if changed := measures.changed_judges():
         raise RuntimeError(
             f"{', '.join(changed)}: weights differ from those in card.json; run `python -m pocket_training export`"
         )
-    key = fingerprint(options)
-    folder = options.work / f"report-{key}"
+    key = fingerprint(config)
+    folder = config.work / f"report-{key}"
     folder.mkdir(parents=True, exist_ok=True)
-    names = list(measurements(options.count, folder))
+    names = list(measurements(config.count, folder))
     if waiting := [name for name in names if name not in collect(folder, names)]:
-        run_in_parallel(waiting, folder, options)
+        run_in_parallel(waiting, folder, config)
     results = collect(folder, names)
     if missing := [name for name in names if name not in results]:
         raise RuntimeError(f"these measurements failed: {', '.join(missing)}")
-    results |= {"weights": key, "size": measures.measure_size(), "speed": measures.measure_speed(options.threads)}
+    results |= {"weights": key, "size": measures.measure_size(), "speed": measures.measure_speed(config.threads)}
     write(results, folder)
     print((DOCS / "pocket.md").read_text("utf-8"))

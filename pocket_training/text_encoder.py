@@ -26,7 +26,7 @@ from promptplus.pocket.world.words import ADJECTIVES
 from promptplus.templates import OBJECT_TEMPLATES
 
 from . import data
-from .loop import Options, Training, autocast, channels_last, to_pixels
+from .loop import Training, TrainingConfig, autocast, channels_last, to_pixels
 
 LENGTH = 40
 """Tokens of a prompt, including start and end token."""
@@ -130,15 +130,15 @@ def noun_table(scenes: list[Scene]) -> Int[Tensor, "scenes 5"]:
 
 
 @torch.no_grad()
-def zero_shot(model: ClipModel, tokenizer: CLIPTokenizer, options: Options) -> dict[str, float]:
+def zero_shot(model: ClipModel, tokenizer: CLIPTokenizer, config: TrainingConfig) -> dict[str, float]:
     """Zero-shot accuracy on the validation renders with the prompts of `FORMS`, by attribute."""
-    pictures = data.pictures(options.work, "validation")
+    pictures = data.pictures(config.work, "validation")
     labels = data.label_table(data.scenes("validation", len(pictures)))
-    parts = [model.get_image_features(to_pixels(part, options.device)) for part in pictures.split(BATCH)]
+    parts = [model.get_image_features(to_pixels(part, config.device)) for part in pictures.split(BATCH)]
     embedded = F.normalize(torch.cat([part.pooler_output for part in parts]).float(), dim=-1)
     scores = {}
     for column, name in enumerate(ATTRIBUTES):
-        ids = token_ids(tokenizer, [FORMS[name].format(word) for word in CLASSES[name]]).to(options.device)
+        ids = token_ids(tokenizer, [FORMS[name].format(word) for word in CLASSES[name]]).to(config.device)
         texts = F.normalize(model.get_text_features(ids).pooler_output.float(), dim=-1)
         answers = (embedded @ texts.T).argmax(1).cpu()
         scores[name] = round((answers == labels[:, column]).float().mean().item(), 3)
@@ -170,21 +170,21 @@ def losses(
     return contrast + HEADS_WEIGHT * attributes.sum(), {"contrast": contrast.item(), "top1": top1}
 
 
-def run(options: Options) -> None:
+def run(config: TrainingConfig) -> None:
     """Train the text encoder and write it, with its tokenizer, to the folder `clip`."""
     torch.manual_seed(SEED)
-    folder = options.work / "clip"
+    folder = config.work / "clip"
     tokenizer = build_tokenizer(folder)
     check_tokenizer(tokenizer)
-    model = channels_last(ClipModel(text_config(tokenizer, WIDTH, LAYERS, HEADS), HEAD_CLASSES), options.device)
-    pictures = data.pictures(options.work, "train")
+    model = channels_last(ClipModel(text_config(tokenizer, WIDTH, LAYERS, HEADS), HEAD_CLASSES), config.device)
+    pictures = data.pictures(config.work, "train")
     scenes = data.scenes("train", len(pictures))
     labels = noun_table(scenes)
     training = Training(
         "clip",
         model,
-        options,
-        steps=options.steps or STEPS,
+        config,
+        steps=config.steps or STEPS,
         peak=PEAK,
         warmup=WARMUP,
         seed=SEED,
@@ -193,15 +193,15 @@ def run(options: Options) -> None:
     )
     for step in training:
         chosen = torch.randint(len(pictures), (BATCH,), generator=training.generator)
-        pixels = to_pixels(pictures[chosen], options.device)
+        pixels = to_pixels(pictures[chosen], config.device)
         if step % 2:
             noise = torch.randn(pixels.shape, generator=training.generator)
-            pixels = pixels + NOISE * noise.to(options.device)
+            pixels = pixels + NOISE * noise.to(config.device)
         shift = [training.rng.randint(-SHIFT, SHIFT) for _ in range(2)]
         pixels = torch.roll(pixels, shift, (2, 3))
         texts = [caption(scenes[i], training.rng) for i in chosen.tolist()]
-        ids = tokenizer(texts, padding="longest", return_tensors="pt").input_ids.to(options.device)
-        loss, numbers = losses(model, pixels, ids, labels[chosen].to(options.device))
+        ids = tokenizer(texts, padding="longest", return_tensors="pt").input_ids.to(config.device)
+        loss, numbers = losses(model, pixels, ids, labels[chosen].to(config.device))
         training.update(loss, **numbers)
     model.text.save_pretrained(folder)
-    print("text encoder, zero-shot on validation renders:", zero_shot(model, tokenizer, options), flush=True)
+    print("text encoder, zero-shot on validation renders:", zero_shot(model, tokenizer, config), flush=True)
