@@ -273,7 +273,7 @@ def test_captions_are_followed(pplus: pp.PPlus, judge: AttributeJudge) -> None:
     """A floor far below what the card reports, on few pictures: it catches broken weights, not small regressions."""
     colours = [("red", "green", "blue", "yellow")[i % 4] for i in range(len(world.OBJECTS))]
     prompts = [f"a {c} {thing} on a white background" for c, thing in zip(colours, world.OBJECTS, strict=True)]
-    answers = judge.classify(generate(pplus, prompts, range(len(prompts)), steps=15))
+    answers = judge.classify(generate(pplus, prompts, range(len(prompts)), steps=8))
     assert share([a == b for a, b in zip(answers["object"], world.OBJECTS, strict=True)])[0] >= 0.6
     assert share([a == b for a, b in zip(answers["colour"], colours, strict=True)])[0] >= 0.6
 

@@ -40,6 +40,7 @@ def weights(work: Path) -> dict[str, torch.Tensor]:
     return UNet2DConditionModel.from_pretrained(work / "unet").state_dict()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 def test_a_killed_run_goes_on_as_one_that_was_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     straight, killed = (prepared(tmp_path / name, monkeypatch) for name in ("straight", "killed"))
