@@ -14,8 +14,8 @@ from promptplus.experiments.two_concepts import similarity_to_concepts, threshol
 from promptplus.pictures import load_pictures
 from promptplus.pocket import CONCEPTS
 from promptplus.pocket.attribute_judge import AttributeJudge
-from promptplus.pocket.held_out import REPORT
-from promptplus.pocket.world import BACKGROUNDS, NO_STYLE, UNSEEN_OBJECTS, render_mixture
+from promptplus.pocket.held_out import HELD_OUT_OBJECTS, REPORT, render_mixture
+from promptplus.pocket.world import BACKGROUNDS, NO_STYLE
 from promptplus.pocket.world.painting import paint
 
 DRAWN = 16  # of each kind and pair
@@ -49,7 +49,7 @@ def together(dino: DinoJudge) -> dict[str, float]:
 
 def drawings(names: tuple[str, ...]) -> list[Image.Image]:
     """Of one or two objects in their own looks."""
-    looks = [UNSEEN_OBJECTS[name] for name in names]
+    looks = [HELD_OUT_OBJECTS[name] for name in names]
     return [paint(looks, BACKGROUNDS[i % 8], NO_STYLE, random.Random(FRESH + i)) for i in range(DRAWN)]
 
 

@@ -1,1 +1,1 @@
-"""How the pocket model is made: `python -m pocket_training` draws, trains, assembles and reports."""
+"""How the pocket model is made: `python -m pocket_training` draws, trains, exports and reports."""

@@ -1,6 +1,7 @@
-"""The package's parts as a start: text encoder, tokenizer, autoencoder and judge stay, the U-Net is trained on.
+"""Stage `bundled`: prepare a training of the U-Net alone, from the parts in the package.
 
-Instead of the stages before `unet`, where only the U-Net shall be made anew.
+It replaces the stages before `unet`. Text encoder, tokenizer, autoencoder and attribute judge are taken as they are;
+the U-Net starts from the bundled weights.
 """
 
 import shutil
@@ -10,12 +11,12 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from . import data
-from .loop import Options
+from .loop import TrainingConfig
 
 
-def run(options: Options) -> None:
-    """Write `clip`, `vae`, `start` (the U-Net's weights) and `judge` in single precision, and draw the validation."""
-    pipeline, work = options.package / "pipeline", options.work
+def run(config: TrainingConfig) -> None:
+    """Write `clip`, `vae`, `start` (the U-Net) and `judge` in single precision, and draw the validation pictures."""
+    pipeline, work = config.package / "pipeline", config.work
     if not (work / "clip").exists():
         CLIPTextModel.from_pretrained(pipeline / "text_encoder", dtype=torch.float32).save_pretrained(work / "clip")
         CLIPTokenizer.from_pretrained(pipeline / "tokenizer").save_pretrained(work / "clip")
@@ -25,5 +26,5 @@ def run(options: Options) -> None:
         UNet2DConditionModel.from_pretrained(pipeline / "unet", torch_dtype=torch.float32).save_pretrained(
             work / "start"
         )
-    shutil.copytree(options.package / "judge", work / "judge", dirs_exist_ok=True)
-    data.draw_set(work, "validation", min(data.VALIDATION, options.pictures))
+    shutil.copytree(config.package / "judge", work / "judge", dirs_exist_ok=True)
+    data.draw_set(work, "validation", min(data.VALIDATION, config.pictures))

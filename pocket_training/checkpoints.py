@@ -1,4 +1,4 @@
-"""Checkpoints that a kill or a damaged file cannot cost more than a few minutes."""
+"""Checkpoints: written atomically, with the checkpoint before kept in case one is damaged."""
 
 import os
 import pickle
@@ -9,9 +9,9 @@ import torch
 
 
 def save_atomically(value: object, path: Path) -> None:
-    """`torch.save` beside `path`, then rename over it: a killed run leaves the last whole checkpoint.
+    """Write `value` to a temporary file and rename it to `path`, so that a killed process leaves no partial file.
 
-    What was at `path` is kept as `previous(path)`.
+    The file that was at `path` becomes `previous(path)`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
@@ -24,18 +24,22 @@ def save_atomically(value: object, path: Path) -> None:
 
 
 def previous(path: Path) -> Path:
-    """Where the checkpoint before that of `path` is kept."""
+    """The path of the checkpoint before `path`."""
     return path.with_suffix(".previous.pt")
 
 
-def newest_whole(path: Path) -> dict[str, Any] | None:
-    """The checkpoint `path`, or the one before it where that is missing or damaged; None where there is none yet."""
-    present = [each for each in (path, previous(path)) if each.exists()]
-    for each in present:
+def load_newest(path: Path) -> dict[str, Any] | None:
+    """Load the checkpoint `path`, or the one before if it is missing or damaged; None if there is none.
+
+    Raises:
+        RuntimeError: checkpoints exist, but all are damaged.
+    """
+    existing = [candidate for candidate in (path, previous(path)) if candidate.exists()]
+    for candidate in existing:
         try:
-            return torch.load(each, map_location="cpu", weights_only=True)
+            return torch.load(candidate, map_location="cpu", weights_only=True)
         except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            print(f"{each} is damaged and left out: {error}", flush=True)
-    if present:
-        raise RuntimeError(f"no checkpoint can be read any more: {', '.join(map(str, present))}")
+            print(f"{candidate} is damaged and skipped: {error}", flush=True)
+    if existing:
+        raise RuntimeError(f"no checkpoint can be read any more: {', '.join(map(str, existing))}")
     return None

@@ -1,8 +1,8 @@
-"""The judge of words: a CLIP of its own, trained on renders that only judges see.
+"""Training of the judge CLIP, on renders that only judges see.
 
-Its picture tower begins as the attribute judge's, which knows shapes, and learns on (after locked-image tuning, Zhai et
-al., 2022); a vision transformer in its place named an eighth of the objects after 1500 steps (docs/log.md). Its text
-tower, tokenizer and weights are not the generator's.
+The picture encoder starts from the attribute judge's weights and is trained further (similar to locked-image tuning,
+Zhai et al., 2022). A vision transformer in its place recognised an eighth of the objects after 1500 steps
+(docs/log.md). The text encoder and the tokenizer are not those of the generating pipeline.
 """
 
 import torch
@@ -13,35 +13,36 @@ from promptplus.pocket.clip_judge import ClipModel
 from promptplus.pocket.world import SIZE, caption
 
 from . import data
-from .attribute_judge import blemish
-from .loop import Options, Training, channels_last
-from .text_encoder import BETAS, HEADED, WEIGHT_DECAY, build_tokenizer, losses, noun_table, text_config, zero_shot
+from .attribute_judge import augment
+from .loop import Training, TrainingConfig, channels_last
+from .text_encoder import BETAS, HEAD_CLASSES, WEIGHT_DECAY, build_tokenizer, losses, noun_table, text_config, zero_shot
 
 WIDTH, LAYERS, HEADS = 128, 3, 4
 LENGTHS = {"cpu": (2000, 128), "cuda": (6_000, 256)}
-"""Steps and batch on each kind of device."""
+"""Steps and batch size, by kind of device (our choice)."""
 PEAK, WARMUP, SEED = 1e-3, 100, 5
+"""Greatest learning rate, steps of warm-up, seed (our choice)."""
 
 
-def run(options: Options) -> None:
-    """Train, and write the folder `judge_clip`."""
+def run(config: TrainingConfig) -> None:
+    """Train the judge CLIP and write the folder `judge_clip`."""
     torch.manual_seed(SEED)
-    folder, device = options.work / "judge_clip", options.device
+    folder, device = config.work / "judge_clip", config.device
     tokenizer = build_tokenizer(folder)
-    model = ClipModel(text_config(tokenizer, WIDTH, LAYERS, HEADS), HEADED)
-    teacher = AttributeJudge.load(options.work / "judge")
+    model = ClipModel(text_config(tokenizer, WIDTH, LAYERS, HEADS), HEAD_CLASSES)
+    attribute_judge = AttributeJudge.load(config.work / "judge")
     for part in ("trunk", "neck"):
-        getattr(model.pictures, part).load_state_dict(getattr(teacher, part).state_dict())
+        getattr(model.pictures, part).load_state_dict(getattr(attribute_judge, part).state_dict())
     channels_last(model, device)
     steps, batch = LENGTHS[device.type]
-    pictures = data.pictures(options.work, "judge")
+    pictures = data.pictures(config.work, "judge")
     scenes = data.scenes("judge", len(pictures))
     labels = noun_table(scenes)
     training = Training(
         "judge_clip",
         model,
-        options,
-        steps=options.steps or steps,
+        config,
+        steps=config.steps or steps,
         peak=PEAK,
         warmup=WARMUP,
         seed=SEED,
@@ -50,12 +51,12 @@ def run(options: Options) -> None:
     )
     for _ in training:
         chosen = torch.randint(len(pictures), (batch,), generator=training.generator)
-        pixels = blemish(pictures[chosen], training).to(device)
+        pixels = augment(pictures[chosen], training).to(device)
         texts = [caption(scenes[i], training.rng) for i in chosen.tolist()]
         ids = tokenizer(texts, padding="longest", return_tensors="pt").input_ids.to(device)
         loss, numbers = losses(model, pixels, ids, labels[chosen].to(device))
         training.update(loss, **numbers)
-    print("judge CLIP, zero-shot on validation renders:", zero_shot(model, tokenizer, options), flush=True)
+    print("judge CLIP, zero-shot on validation renders:", zero_shot(model, tokenizer, config), flush=True)
     model.save(folder)
     half = [0.5, 0.5, 0.5]
     CLIPImageProcessorPil(

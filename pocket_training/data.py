@@ -1,4 +1,4 @@
-"""Draw the training pictures once and keep them: uint8 pixels. What they show follows from their seeds."""
+"""Stage `data`: draw the pictures of each set and store them as uint8 pixels. A seed decides scene and picture."""
 
 import os
 import random
@@ -9,35 +9,39 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Int, UInt8
 from torch import Tensor
 from tqdm import tqdm
 
 from promptplus.pocket.world import BACKGROUNDS, Scene, labels, random_scene, random_test_scene, render
 
-from .loop import Options
+from .loop import TrainingConfig
 
 CHUNK = 128
+"""Pictures that a process draws at a time."""
 JUDGE_SHARE, VIEWS_SHARE = 0.3, 0.3
-"""Pictures for the attribute and CLIP judges and pairs for DINO, as shares of the model's own pictures (our choice)."""
+"""Number of pictures for the attribute judge and the judge CLIP, and of pairs for the judge DINO, as shares of the
+number of training pictures (our choice)."""
 VALIDATION = 2000
+"""Number of validation pictures."""
 SEEDS = {"train": 0, "held": 50_000_000, "judge": 100_000_000, "validation": 200_000_000, "views": 60_000_000}
-"""First seed of each set; they never overlap, so the judges see no picture that the model is trained on. "held": as
-those of the training, for the U-Net's loss on pictures it has never seen."""
+"""First seed of each set. The sets do not overlap, so no judge sees a picture that the model is trained on. "held" are
+pictures like those of "train", for the U-Net's validation loss."""
 
 
 def scene_of(seed: int) -> Scene:
-    """The scene of one seed; validation scenes are of one named thing, as those of the caption test."""
+    """The scene of a seed. Validation scenes show one named thing, like those of the caption test."""
     make = random_test_scene if seed >= SEEDS["validation"] else random_scene
     return make(random.Random(seed))
 
 
 def draw(seed: int) -> np.ndarray:
-    """The picture of one seed, uint8 [64, 64, 3]."""
+    """The picture of a seed, uint8 [64, 64, 3]."""
     return np.asarray(render(scene_of(seed), seed))
 
 
 def draw_views(seed: int) -> np.ndarray:
-    """Two pictures of the things of one seed, on other backgrounds and in other poses, uint8 [2, 64, 64, 3]."""
+    """Two pictures of the things of a seed, on different backgrounds and in different poses, uint8 [2, 64, 64, 3]."""
     scene, rng = scene_of(seed), random.Random(seed)
     places = rng.sample(BACKGROUNDS, 2)
     drawn = [render(replace(scene, background=place), 10 * seed + i) for i, place in enumerate(places)]
@@ -56,28 +60,28 @@ def draw_many(first: int, count: int, name: str) -> np.ndarray:
     return pictures
 
 
-def pictures(work: Path, name: str) -> Tensor:
-    """One drawn set, uint8 [N, 64, 64, 3]."""
+def pictures(work: Path, name: str) -> UInt8[Tensor, "*pictures 64 64 3"]:
+    """A stored set of pictures (or of pairs, see `views`)."""
     return torch.from_numpy(np.load(work / f"{name}.npy"))
 
 
-def views(work: Path) -> Tensor:
-    """Pairs of pictures of the same things, uint8 [N, 2, 64, 64, 3]."""
+def views(work: Path) -> UInt8[Tensor, "pairs 2 64 64 3"]:
+    """The stored pairs of pictures of the same things."""
     return pictures(work, "views")
 
 
 def scenes(name: str, count: int) -> list[Scene]:
-    """What the first `count` pictures of a set show."""
+    """The scenes of the first `count` pictures of a set."""
     return [scene_of(SEEDS[name] + i) for i in range(count)]
 
 
-def label_table(scenes: list[Scene]) -> Tensor:
-    """int64 [N, 5]: the class of each attribute, `scenes.NOT_LABELLED` where there is none."""
+def label_table(scenes: list[Scene]) -> Int[Tensor, "scenes 5"]:
+    """The class index of each attribute (see `world.labels`)."""
     return torch.tensor([labels(scene) for scene in scenes])
 
 
 def draw_set(work: Path, name: str, count: int) -> None:
-    """Draw a set's first `count` pictures, unless they are there."""
+    """Draw the first `count` pictures of a set, unless its file exists."""
     path = work / f"{name}.npy"
     if path.exists():
         return
@@ -86,9 +90,9 @@ def draw_set(work: Path, name: str, count: int) -> None:
     os.replace(partial, path)
 
 
-def run(options: Options) -> None:
-    """Draw the sets that are not there yet."""
-    draw_set(options.work, "train", options.pictures)
-    draw_set(options.work, "judge", int(options.pictures * JUDGE_SHARE))
-    draw_set(options.work, "validation", min(VALIDATION, options.pictures))
-    draw_set(options.work, "views", int(options.pictures * VIEWS_SHARE))
+def run(config: TrainingConfig) -> None:
+    """Draw the sets whose files do not exist."""
+    draw_set(config.work, "train", config.pictures)
+    draw_set(config.work, "judge", int(config.pictures * JUDGE_SHARE))
+    draw_set(config.work, "validation", min(VALIDATION, config.pictures))
+    draw_set(config.work, "views", int(config.pictures * VIEWS_SHARE))

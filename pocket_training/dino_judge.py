@@ -1,8 +1,8 @@
-"""The judge of likeness: a small vision transformer trained by self-distillation (DINO, Caron et al., 2021) on renders.
+"""Training of the judge DINO: a small vision transformer, self-distilled on renders (DINO, Caron et al., 2021).
 
-Two pictures of the same things, drawn anew on other backgrounds and in other poses, are the two views whose student and
-teacher have to agree; with crops of them, blur and noise. So what counts is the things, not what lies behind them. No
-label, caption or generated picture is seen. Architecture and folder are those of `facebook/dino-vits16`, in small.
+Student and teacher have to agree on two pictures of the same things on different backgrounds and in different poses,
+and on crops of them. So the features describe the things and not the background. Labels, captions and generated
+pictures are not used. Architecture and files are those of `facebook/dino-vits16`, with smaller sizes.
 """
 
 import copy
@@ -11,29 +11,34 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import ViTConfig, ViTImageProcessorPil, ViTModel
 
 from promptplus.pocket.world import SIZE
 
 from . import data
-from .loop import Options, Training, autocast, to_pixels
+from .loop import Training, TrainingConfig, autocast, to_pixels
 
 WIDTH, LAYERS, HEADS, PATCH = 192, 5, 3, 8
 PROTOTYPES, HIDDEN, BOTTLENECK = 1024, 512, 96
+"""Sizes of the projection head: outputs, hidden layers, last layer before the outputs (our choice)."""
 LENGTHS = {"cpu": (2000, 48), "cuda": (12_000, 256)}
-"""Steps and batch on each kind of device."""
+"""Steps and batch size, by kind of device (our choice)."""
 PEAK, WARMUP, SEED, WEIGHT_DECAY = 8e-4, 100, 6, 0.04
 STUDENT, TEACHER = 0.1, 0.05
-"""Temperatures (DINO's, the teacher's a little softer for small batches)."""
+"""Temperatures: DINO's; the teacher's is a little higher, for small batches (our choice)."""
 CENTRE, MOMENTUM = 0.9, 0.992
-"""Of the centre's and of the teacher's moving averages; the teacher's for a shorter training than DINO's."""
-WHOLE, PIECES, PIECE = (0.6, 1.0), 2, (0.25, 0.55)
-"""Area of the large crops, number and area of the small ones (half as large in pixels)."""
-NOISE = 0.06
+"""Decay of the moving averages of the centre (DINO's) and of the teacher (lower than DINO's, for fewer steps)."""
+GLOBAL_AREA, LOCAL_CROPS, LOCAL_AREA = (0.6, 1.0), 2, (0.25, 0.55)
+"""Least and greatest share of the area in a global crop; number and area of local crops, which have half the size in
+pixels (our choice)."""
+BLURRED, NOISE = 0.4, 0.06
+"""Probability of blur; greatest standard deviation of the noise (our choice)."""
 
 
 def build() -> ViTModel:
+    """A vision transformer with random weights."""
     config = ViTConfig(
         hidden_size=WIDTH,
         num_hidden_layers=LAYERS,
@@ -58,14 +63,19 @@ class Network(nn.Module):
         )
         self.prototypes = nn.Linear(BOTTLENECK, PROTOTYPES, bias=False)
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Pixels [B, 3, H, W] in [-1, 1], of any size → [B, 1024]."""
+    def forward(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 1024"]:
+        """Logits over the prototypes; pixels in [-1, 1], of any size."""
         state = self.vit(pixels, interpolate_pos_encoding=pixels.shape[-1] != SIZE).last_hidden_state[:, 0]
         return F.linear(F.normalize(self.head(state), dim=-1), F.normalize(self.prototypes.weight, dim=-1))
 
 
-def crop(pixels: Tensor, size: int, area: tuple[float, float], generator: torch.Generator) -> Tensor:
-    """A random square of each picture, `area` of it, mirrored or not, resized to `size`."""
+def crop(
+    pixels: Float[Tensor, "batch 3 height width"], size: int, area: tuple[float, float], generator: torch.Generator
+) -> Float[Tensor, "batch 3 {size} {size}"]:
+    """A random square crop of each picture, mirrored with probability 1/2 and resized to `size`.
+
+    `area` is the least and the greatest share of the picture's area.
+    """
     batch = len(pixels)
     low, high = area
     side = (low + (high - low) * torch.rand(batch, generator=generator)).sqrt()
@@ -77,17 +87,23 @@ def crop(pixels: Tensor, size: int, area: tuple[float, float], generator: torch.
     return F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
 
 
-def view(pixels: Tensor, size: int, area: tuple[float, float], generator: torch.Generator) -> Tensor:
-    """A crop, half of the time blurred, with a little noise."""
+def view(
+    pixels: Float[Tensor, "batch 3 height width"], size: int, area: tuple[float, float], generator: torch.Generator
+) -> Float[Tensor, "batch 3 {size} {size}"]:
+    """A random crop of each picture (see `crop`), sometimes blurred, with noise."""
     cropped = crop(pixels, size, area, generator)
-    soft = (torch.rand(len(pixels), 1, 1, 1, generator=generator) < 0.4).to(pixels.device)
+    soft = (torch.rand(len(pixels), 1, 1, 1, generator=generator) < BLURRED).to(pixels.device)
     cropped = torch.where(soft, F.avg_pool2d(cropped, 3, 1, 1, count_include_pad=False), cropped)
     strength = NOISE * torch.rand(len(pixels), 1, 1, 1, generator=generator)
     return cropped + (strength * torch.randn(cropped.shape, generator=generator)).to(pixels.device)
 
 
-def distillation(student: list[Tensor], teacher: list[Tensor], centre: Tensor) -> Tensor:
-    """Mean cross-entropy between every teacher view and every student view of another picture or crop."""
+def distillation_loss(
+    student: list[Float[Tensor, "batch prototypes"]],
+    teacher: list[Float[Tensor, "batch prototypes"]],
+    centre: Float[Tensor, " prototypes"],
+) -> Float[Tensor, ""]:
+    """Mean cross-entropy between the teacher's view i and the student's view j, over all i ≠ j (DINO, equation 3)."""
     targets = [F.softmax((logits - centre) / TEACHER, -1) for logits in teacher]
     losses = [
         -(target * F.log_softmax(logits / STUDENT, -1)).sum(-1).mean()
@@ -98,12 +114,12 @@ def distillation(student: list[Tensor], teacher: list[Tensor], centre: Tensor) -
     return torch.stack(losses).mean()
 
 
-def run(options: Options) -> None:
-    """Train, and write the teacher's transformer to the folder `dino`."""
+def run(config: TrainingConfig) -> None:
+    """Train the judge DINO and write the teacher's transformer to the folder `dino`."""
     torch.manual_seed(SEED)
-    device = options.device
+    device = config.device
     steps, batch = LENGTHS[device.type]
-    views = data.views(options.work)
+    views = data.views(config.work)
     student = Network().to(device)
     teacher = copy.deepcopy(student).requires_grad_(False)
     state: Any = nn.ModuleDict({"student": student, "teacher": teacher})
@@ -111,8 +127,8 @@ def run(options: Options) -> None:
     training = Training(
         "dino",
         state,
-        options,
-        steps=options.steps or steps,
+        config,
+        steps=config.steps or steps,
         peak=PEAK,
         warmup=WARMUP,
         seed=SEED,
@@ -121,24 +137,28 @@ def run(options: Options) -> None:
     for _ in training:
         chosen = torch.randint(len(views), (batch,), generator=training.generator)
         pair = [to_pixels(views[chosen, i], device) for i in random_order(training.rng)]
-        wholes = [view(pixels, SIZE, WHOLE, training.generator) for pixels in pair]
-        pieces = [view(pair[i % 2], SIZE // 2, PIECE, training.generator) for i in range(PIECES)]
+        global_views = [view(pixels, SIZE, GLOBAL_AREA, training.generator) for pixels in pair]
+        local_views = [view(pair[i % 2], SIZE // 2, LOCAL_AREA, training.generator) for i in range(LOCAL_CROPS)]
         with autocast(device):
             with torch.no_grad():
-                taught = teacher(torch.cat(wholes)).float()
-            learned = [*student(torch.cat(wholes)).float().chunk(2), *student(torch.cat(pieces)).float().chunk(PIECES)]
-        loss = distillation(learned, list(taught.chunk(2)), state.centre)
-        spread = taught.softmax(-1).mean(0)
-        entropy = -(F.softmax((taught - state.centre) / TEACHER, -1).mean(0) + 1e-9).log().mul(spread).sum()
+                teacher_logits = teacher(torch.cat(global_views)).float()
+            student_logits = [
+                *student(torch.cat(global_views)).float().chunk(2),
+                *student(torch.cat(local_views)).float().chunk(LOCAL_CROPS),
+            ]
+        loss = distillation_loss(student_logits, list(teacher_logits.chunk(2)), state.centre)
+        spread = teacher_logits.softmax(-1).mean(0)
+        entropy = -(F.softmax((teacher_logits - state.centre) / TEACHER, -1).mean(0) + 1e-9).log().mul(spread).sum()
         training.update(loss, entropy=entropy.item())
         with torch.no_grad():
-            state.centre.lerp_(taught.mean(0), 1 - CENTRE)
+            state.centre.lerp_(teacher_logits.mean(0), 1 - CENTRE)
             torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - MOMENTUM)
-    folder = options.work / "dino"
+    folder = config.work / "dino"
     teacher.vit.half().save_pretrained(folder)
     half = [0.5, 0.5, 0.5]
     ViTImageProcessorPil(size={"height": SIZE, "width": SIZE}, image_mean=half, image_std=half).save_pretrained(folder)
 
 
 def random_order(rng: random.Random) -> tuple[int, int]:
+    """(0, 1) or (1, 0) with equal probability."""
     return (0, 1) if rng.random() < 0.5 else (1, 0)

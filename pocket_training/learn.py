@@ -1,4 +1,4 @@
-"""Learn bundled concepts with XTI: the concept files that ship with the package, as the demo's second concept."""
+"""Learn the concept file that ships with the package by XTI: the demo's second concept."""
 
 import shutil
 
@@ -6,20 +6,20 @@ import promptplus
 from promptplus.demo import STEPS, STYLE
 
 from .export import replace_folder
-from .loop import Options
+from .loop import TrainingConfig
 
 NAMES = (STYLE,)
 SEED = 0
 
 
-def run(options: Options) -> None:
-    """Write `learned/NAME.safetensors` beside the package's other weights, from the weights there now."""
-    staging = options.package / ".learned"
+def run(config: TrainingConfig) -> None:
+    """Learn the concepts with the package's current weights and write `learned/NAME.safetensors`."""
+    staging = config.package / ".learned"
     shutil.rmtree(staging, ignore_errors=True)
-    pipe = promptplus.load(options.package / "pipeline", device=str(options.device))
+    pipe = promptplus.load(config.package / "pipeline", device=str(config.device))
     with promptplus.PPlus(pipe) as pplus:
         for name in NAMES:
-            pictures = options.package / "concepts" / name
+            pictures = config.package / "concepts" / name
             concept = promptplus.invert(pplus, pictures, steps=STEPS, seed=SEED)
             concept.save(staging / f"{name}.safetensors")
-    replace_folder(staging, options.package / "learned")
+    replace_folder(staging, config.package / "learned")

@@ -1,4 +1,4 @@
-"""What every training stage shares: its options, the step schedule, resumable checkpoints, progress."""
+"""What all training stages share: configuration, learning-rate schedules, the resumable training loop, the log."""
 
 import json
 import math
@@ -16,23 +16,26 @@ from typing import Any
 import torch
 import torch.distributed
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .checkpoints import newest_whole, save_atomically
+from .checkpoints import load_newest, save_atomically
 
 CHECKPOINT_EVERY = 100
 LOG_EVERY = 50
+"""Steps between two checkpoints and between two lines of the log."""
 FLOOR = 0.02
-"""The learning rate ends at this share of its peak (spike)."""
+"""The last learning rate as a share of the greatest one (our choice)."""
 CLIP_NORM = 1.0
+"""Greatest norm of the gradient."""
 COOLING = 0.25
-"""Share of a trapezoid's steps in which the learning rate falls (our choice)."""
+"""Share of the steps in which the learning rate of `trapezoid` falls (our choice)."""
 
 
 @dataclass(frozen=True)
-class Options:
-    """What the command line decides; everything else is a named number in its stage's module."""
+class TrainingConfig:
+    """The options of the command line. All other settings are constants in the modules of the stages."""
 
     work: Path
     package: Path
@@ -40,84 +43,86 @@ class Options:
     threads: int
     pictures: int
     steps: int | None
-    """Steps of every training stage instead of its own number: for smoke tests."""
+    """Training steps of every stage, for smoke tests; None: the stage's own number."""
     count: int
-    """Pictures the report generates."""
-    looks: int | None = None
-    """Pictures that the U-Net's training takes in all instead of its own number."""
+    """Number of pictures that the report generates."""
+    samples: int | None = None
+    """Number of samples that the U-Net is trained on; None: its own number."""
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 is fast here. A CPU without the instructions emulates it, twenty times slower than float32."""
+    """Whether `device` computes in bfloat16. A CPU that emulates it is twenty times slower than in float32."""
     return device.type == "cuda" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def autocast(device: torch.device) -> AbstractContextManager[Any]:
-    """bfloat16 where it is fast, on the CPU and on CUDA alike; otherwise nothing."""
+    """A context of bfloat16 autocast, if `has_bfloat16(device)`; otherwise without effect."""
     return torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device))
 
 
 def use_fast_attention(model: Any, device: torch.device) -> Any:
-    """Softmax written out for bfloat16 on the CPU, whose fused attention is slow backwards (spike)."""
-    written_out = device.type == "cpu" and has_bfloat16(device)
-    model.set_attn_processor(AttnProcessor() if written_out else AttnProcessor2_0())
+    """Set the faster attention: unfused in bfloat16 on a CPU, where fused attention has a slow backward pass."""
+    unfused = device.type == "cpu" and has_bfloat16(device)
+    model.set_attn_processor(AttnProcessor() if unfused else AttnProcessor2_0())
     return model
 
 
 def channels_last(model: Any, device: torch.device) -> Any:
-    """`model` on `device`, in the memory layout that convolutions are fastest in."""
+    """Move `model` to `device` in the channels-last memory format, which is faster for convolutions."""
     return model.to(device, memory_format=torch.channels_last)
 
 
 def cosine(step: int, steps: int, peak: float, warmup: int) -> float:
-    """Learning rate: linear warm-up, then a cosine by step down to `FLOOR * peak`."""
+    """Learning rate: linear warm-up, then a cosine down to `FLOOR * peak`."""
     fall = 0.5 * (1 + math.cos(math.pi * step / steps))
     return peak * min(1.0, (step + 1) / warmup) * (FLOOR + (1 - FLOOR) * fall)
 
 
 def trapezoid(step: int, steps: int, peak: float, warmup: int) -> float:
-    """Learning rate: warm-up, constant, then a straight fall to `FLOOR * peak` over the last `COOLING` of the steps.
+    """Learning rate: warm-up, constant, then linear down to `FLOOR * peak` over the last `COOLING` of the steps.
 
-    Unlike a cosine's, a run of this schedule may be made longer or shorter until it cools (Hu et al., 2024: WSD).
+    The number of steps may change until the rate falls (Hu et al., 2024: WSD).
     """
     fall = min(1.0, (1 - step / steps) / COOLING)
     return peak * min(1.0, (step + 1) / warmup) * (FLOOR + (1 - FLOOR) * fall)
 
 
-def to_pixels(pictures: Tensor, device: torch.device) -> Tensor:
-    """uint8 [B, 64, 64, 3] → float [B, 3, 64, 64] in [-1, 1], channels last."""
+def to_pixels(
+    pictures: UInt8[Tensor, "batch height width 3"], device: torch.device
+) -> Float[Tensor, "batch 3 height width"]:
+    """Pixels in [-1, 1], in the channels-last memory format."""
     pixels = pictures.to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
     return pixels.contiguous(memory_format=torch.channels_last)
 
 
-def to_bytes(pixels: Tensor) -> Tensor:
-    """float [B, 3, H, W] in [-1, 1] → uint8 [B, H, W, 3]."""
+def to_bytes(pixels: Float[Tensor, "batch 3 height width"]) -> UInt8[Tensor, "batch height width 3"]:
+    """Pictures of pixels in [-1, 1], on the CPU."""
     return ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().permute(0, 2, 3, 1).byte().cpu()
 
 
 def world_size() -> int:
-    """How many processes share the training: more than one under torchrun."""
+    """Number of distributed processes: more than one under torchrun."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def rank() -> int:
-    """This process's number among them."""
+    """Number of this process."""
     return int(os.environ.get("RANK", "0"))
 
 
 def first_rank() -> bool:
-    """Whether this process is the one that writes."""
+    """Whether this is the process that writes files."""
     return rank() == 0
 
 
 def wait() -> None:
-    """Until all processes are here."""
+    """Wait until all processes have called this."""
     if world_size() > 1:
         torch.distributed.barrier()
 
 
 def average_gradients(parameters: list[nn.Parameter]) -> None:
-    """Replace each process's gradients by their mean over all, in one message."""
+    """Replace the gradients by their mean over all processes, in one all-reduce."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     torch.distributed.all_reduce(flat)
@@ -127,7 +132,7 @@ def average_gradients(parameters: list[nn.Parameter]) -> None:
 
 
 def adamw(parameters: list[nn.Parameter], **values: Any) -> torch.optim.Optimizer:
-    """AdamW, the usual one."""
+    """A fused AdamW optimiser."""
     return torch.optim.AdamW(parameters, fused=True, **values)
 
 
@@ -136,18 +141,18 @@ Schedule = Callable[[int, int, float, int], float]
 
 
 class Training:
-    """One resumable run: iterate over it for the steps still to do, call `update` with each step's loss.
+    """A resumable training run: iterate over it for the remaining steps, and call `update` with each step's loss.
 
-    The checkpoint holds {model, optimiser, ema, step}; the one before it is kept, too. Random numbers are a function of
-    (seed, step, rank), so a run that is killed and started again goes on as one that was not. A finished run yields no
-    steps. Under torchrun the processes share each batch: gradients are averaged, the first process writes.
+    A checkpoint contains {model, optimiser, ema, step}; the checkpoint before is kept too. Random numbers depend on
+    (seed, step, rank) only, so a run that was killed continues with the same results. A finished run yields no steps.
+    Under torchrun each batch is distributed over the processes: gradients are averaged, the first process writes.
     """
 
     def __init__(
         self,
         name: str,
         model: nn.Module,
-        options: Options,
+        config: TrainingConfig,
         *,
         steps: int,
         peak: float,
@@ -160,8 +165,8 @@ class Training:
         optimiser: Callable[..., Any] | None = None,
     ) -> None:
         self.name, self.model, self.steps, self.peak, self.warmup = name, model, steps, peak, warmup
-        self.path = options.work / f"{name}.checkpoint.pt"
-        self.log = options.work / f"{name}.jsonl"
+        self.path = config.work / f"{name}.checkpoint.pt"
+        self.log = config.work / f"{name}.jsonl"
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         values: dict[str, Any] = {"lr": peak, "betas": betas, "weight_decay": weight_decay}
         self.optimiser = optimiser(model, **values) if optimiser else adamw(self.parameters, **values)
@@ -172,7 +177,7 @@ class Training:
         self.step = 0
         self.sums: dict[str, float] = {}
         self.summed = 0
-        if state := newest_whole(self.path):
+        if state := load_newest(self.path):
             self.restore(state)
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -215,7 +220,7 @@ class Training:
         self.model.eval()
 
     def update(self, loss: Tensor, **numbers: float) -> None:
-        """One optimiser step on `loss`; `numbers` are averaged into the log beside it."""
+        """One optimiser step on `loss`; the log gets the means of the loss and of `numbers`."""
         self.optimiser.zero_grad()
         loss.backward()
         if self.world > 1:
@@ -242,7 +247,7 @@ class Training:
         self.sums, self.summed = {}, 0
 
     def average_into(self, model: nn.Module) -> None:
-        """Write the averaged weights into `model`, a copy of the trained one."""
+        """Copy the averaged weights to `model`, a copy of the trained model."""
         with torch.no_grad():
             for parameter, mean in zip(model.parameters(), self.ema, strict=True):
                 parameter.copy_(mean)

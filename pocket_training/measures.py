@@ -1,6 +1,6 @@
-"""What `report` measures of captions, layers, judges, speed and size: the package's weights → plain values.
+"""Measurements for the report: captions, layers, judges, speed and size of the bundled model.
 
-Judges never saw a picture that a model made; scenes and seeds are the report's own.
+The judges were trained on renders only. No training picture and no bundled picture has the scenes and seeds used here.
 """
 
 import hashlib
@@ -9,10 +9,10 @@ import math
 import random
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -27,7 +27,7 @@ from promptplus.generation import generate
 from promptplus.pictures import load_pictures
 from promptplus.pocket import CONCEPTS
 from promptplus.pocket.attribute_judge import AttributeJudge
-from promptplus.pocket.held_out import DEV, REPORT
+from promptplus.pocket.held_out import DEV, REPORT, render_object_concept
 from promptplus.pocket.world import (
     ATTRIBUTES,
     BACKGROUNDS,
@@ -37,56 +37,63 @@ from promptplus.pocket.world import (
     labels,
     random_test_scene,
     render,
-    render_object_concept,
 )
 from promptplus.profiles import STEPS
 from promptplus.report.picture_grid import labelled_grid
 from promptplus.training.invert import run_inversion
 
 from .export import JUDGES
+from .results import CaptionScores, Interval, JudgeScores, LayerCurves, Speed
 from .text_encoder import FORMS
 from .vae import decode, encode
 
-SEEDS = {"trained": 400_000_000, "held out": 500_000_000}
+FIRST_SEEDS = {"trained": 400_000_000, "held out": 500_000_000}
 FRESH = 950_000_000
-"""First seed of the judges' renders; no training, bundled or other test's picture has it."""
+"""First seed of the renders for the judges; no training picture and no bundled picture has it."""
 JUDGED = 1000
+"""Number of renders for the judge CLIP."""
 PAIRS = 64
+"""Number of pairs of captions for the layer curves."""
 CAPTION, LABEL = "{caption}", "{colour} {object}"
 SHOWN, SHOWN_PAIRS = 14, 8
+"""Number of columns in the picture of the captions, and of pairs in the picture of the layer curves."""
 CPU = torch.device("cpu")
 
 
-def to_tensor(images: list[Image.Image]) -> Tensor:
-    """uint8 [N, 64, 64, 3]."""
+def to_tensor(images: list[Image.Image]) -> UInt8[Tensor, "pictures 64 64 3"]:
+    """The pictures as one tensor."""
     return torch.from_numpy(np.stack([np.asarray(image) for image in images]))
 
 
-def to_images(pictures: Tensor) -> list[Image.Image]:
+def to_images(pictures: UInt8[Tensor, "pictures 64 64 3"]) -> list[Image.Image]:
+    """The tensor's pictures."""
     return [Image.fromarray(picture.numpy()) for picture in pictures]
 
 
 def scenes_of(kind: str, count: int) -> list[Scene]:
-    """Test scenes of trained combinations or of held-out ones."""
-    return [random_test_scene(random.Random(SEEDS[kind] + i), held_out=kind == "held out") for i in range(count)]
+    """Random test scenes; `kind` is "trained" or "held out" and refers to combinations of attributes."""
+    return [random_test_scene(random.Random(FIRST_SEEDS[kind] + i), held_out=kind == "held out") for i in range(count)]
 
 
-def accuracies(judge: AttributeJudge, images: list[Image.Image], scenes: list[Scene]) -> dict[str, Any]:
-    """Share of right answers for each attribute, with its 95 % interval."""
+def accuracies(judge: AttributeJudge, images: list[Image.Image], scenes: list[Scene]) -> dict[str, Interval]:
+    """Share of pictures that the attribute judge classifies correctly, with 95 % intervals, by attribute."""
     answers, truth = judge.classify(images), [labels(scene) for scene in scenes]
-    table = {}
+    table: dict[str, Interval] = {}
     for column, name in enumerate(ATTRIBUTES):
         hits = [CLASSES[name][row[column]] == word for row, word in zip(truth, answers[name], strict=True)]
         table[name] = [round(number, 4) for number in share(hits)]
     return table
 
 
-def captions(pplus: pp.PPlus, folder: Path, kind: str, count: int) -> dict[str, Any]:
-    """Generated pictures of full captions, beside renders of the same scenes and their reconstructions."""
+def measure_captions(pplus: pp.PPlus, folder: Path, kind: str, count: int) -> CaptionScores:
+    """Compare generated pictures of full captions, renders of the same scenes and their reconstructions.
+
+    Writes `captions-KIND.png` to `folder`.
+    """
     judge, dino = AttributeJudge.load(), DinoJudge.load()
     scenes = scenes_of(kind, count)
-    renders = [render(scene, SEEDS[kind] + i) for i, scene in enumerate(scenes)]
-    others = [render(scene, SEEDS[kind] + count + i) for i, scene in enumerate(scenes)]
+    renders = [render(scene, FIRST_SEEDS[kind] + i) for i, scene in enumerate(scenes)]
+    others = [render(scene, FIRST_SEEDS[kind] + count + i) for i, scene in enumerate(scenes)]
     vae = pplus.pipe.vae
     restored = decode(vae, encode(vae, to_tensor(renders), CPU), CPU)
     generated = generate(pplus, [full_caption(s) for s in scenes], range(count), progress=f"captions, {kind}")
@@ -107,19 +114,22 @@ def captions(pplus: pp.PPlus, folder: Path, kind: str, count: int) -> dict[str, 
     }
 
 
-def curves(pplus: pp.PPlus, folder: Path) -> dict[str, Any]:
-    """Subset curves over pairs of captions that differ in everything, and where each attribute crosses one half."""
+def measure_layers(pplus: pp.PPlus, folder: Path) -> LayerCurves:
+    """Takeover curves over pairs of captions that differ in every attribute, and where each curve crosses one half.
+
+    Writes `subsets.png` and `curves.png` to `folder`.
+    """
     rng, pairs = random.Random(7), []
     while len(pairs) < PAIRS:
         one, two = (random_test_scene(rng) for _ in range(2))
         if all(a != b for a, b in zip(labels(one), labels(two), strict=True)):
-            pairs.append(PromptPair(said_of(one), said_of(two)))
+            pairs.append(PromptPair(prompt_of(one), prompt_of(two)))
     takeovers, sizes = subset_takeovers(pplus.layers), [len(subset) for subset in pplus.layers.subsets()]
     picture_grid(pplus, pairs[:SHOWN_PAIRS], CAPTION, LABEL).save(folder / "subsets.png")
     scores = measure(
         pplus, pairs, takeovers, [0], score_by_classifier(AttributeJudge.load()), form=CAPTION, progress=True
     )
-    found = intervals(scores, [("object", "style"), ("style", "colour"), ("object", "colour")])
+    crossings = intervals(scores, [("object", "style"), ("style", "colour"), ("object", "colour")])
     takeover_figure(scores, list(map(str, sizes)), "layers that take prompt 2, coarse to fine", PAPER).save(
         folder / "curves.png"
     )
@@ -128,18 +138,18 @@ def curves(pplus: pp.PPlus, folder: Path) -> dict[str, Any]:
         "sizes": sizes,
         "share": {name: [round(float(v), 3) for v in table.mean(0)] for name, table in scores.items()},
         "relative": {name: [round(float(v), 3) for v in relative(table)] for name, table in scores.items()},
-        "crossings": {name: [round(v, 3) for v in (i.value, i.low, i.high)] for name, i in found.items()},
+        "crossings": {name: [round(v, 3) for v in (i.value, i.low, i.high)] for name, i in crossings.items()},
     }
 
 
-def said_of(scene: Scene) -> dict[str, str]:
-    """A scene's word for each attribute, and its caption."""
+def prompt_of(scene: Scene) -> dict[str, str]:
+    """The word of each attribute of a scene, and its full caption."""
     words = {name: CLASSES[name][label] for name, label in zip(ATTRIBUTES, labels(scene), strict=True)}
     return {**words, "caption": full_caption(scene)}
 
 
-def judges() -> dict[str, Any]:
-    """Zero-shot accuracy of the judge CLIP on renders, nearest-neighbour accuracy of the judge DINO over concepts."""
+def measure_judges() -> JudgeScores:
+    """Zero-shot accuracy of the judge CLIP on renders; nearest-neighbour accuracy of the judge DINO on concepts."""
     clip, dino = ClipJudge.load(), DinoJudge.load()
     scenes = scenes_of("trained", JUDGED)
     embedded = clip.embed([render(scene, FRESH + i) for i, scene in enumerate(scenes)])
@@ -149,25 +159,25 @@ def judges() -> dict[str, Any]:
         answers = (embedded @ texts.T).argmax(1)
         zero_shot[name] = round((answers == torch.tensor([labels(s)[column] for s in scenes])).float().mean().item(), 4)
     names = (*DEV, *REPORT)
-    known = torch.cat([dino.embed(load_pictures(CONCEPTS / name)) for name in names])
-    owner = [i for i, name in enumerate(names) for _ in load_pictures(CONCEPTS / name)]
-    hits = []
+    real = torch.cat([dino.embed(load_pictures(CONCEPTS / name)) for name in names])
+    concept_of = [i for i, name in enumerate(names) for _ in load_pictures(CONCEPTS / name)]
+    hits: list[bool] = []
     for i, name in enumerate(names):
         fresh = dino.embed([render_object_concept(name, place, FRESH + 50 + j) for j, place in enumerate(BACKGROUNDS)])
-        hits += [owner[int(row.argmax())] == i for row in fresh @ known.T]
+        hits += [concept_of[int(row.argmax())] == i for row in fresh @ real.T]
     return {"pictures": JUDGED, "clip_zero_shot": zero_shot, "dino_nearest_neighbour": round(sum(hits) / len(hits), 4)}
 
 
 def changed_judges() -> list[str]:
-    """Judges whose weights are not those that were frozen before the first score (`card.json`)."""
+    """Names of the judges whose weights differ from `card.json`, which was written before the first measurement."""
     root = Path(package.__file__).parent
     frozen = json.loads((root / "card.json").read_text("utf-8"))["sha256"]
     files = {name: next((root / name).glob("*.safetensors")) for name in JUDGES}
     return [name for name, file in files.items() if hashlib.sha256(file.read_bytes()).hexdigest() != frozen[name]]
 
 
-def speed(threads: int) -> dict[str, Any]:
-    """Seconds per picture, in batches of sixteen and alone, with 25 and the usual steps; per XTI step of batch 8."""
+def measure_speed(threads: int) -> Speed:
+    """Seconds per picture, in batches of 16 and alone, with 25 steps and the usual number; per XTI step of batch 8."""
     torch.set_num_threads(threads)
     with pp.PPlus(pp.load("pocket", device="cpu")) as pplus:
 
@@ -187,8 +197,8 @@ def speed(threads: int) -> dict[str, Any]:
         }
 
 
-def size() -> dict[str, Any]:
-    """Megabytes of what ships with the pocket: weights, judges, concepts."""
+def measure_size() -> dict[str, float]:
+    """Megabytes of each folder that ships with the pocket, and of "all"."""
     root = Path(package.__file__).parent
     shipped = {folder.name: [f.stat().st_size for f in folder.rglob("*") if f.is_file()] for folder in root.iterdir()}
     parts = {name: round(sum(sizes) / 1e6, 2) for name, sizes in shipped.items() if sizes and name != "__pycache__"}

@@ -1,7 +1,8 @@
-"""Muon (Jordan et al., 2024), split over the processes: each matrix moves along its momentum made orthogonal.
+"""The Muon optimiser (Jordan et al., 2024), distributed over processes: updates are orthogonalised momenta.
 
-``torch.optim.Muon`` takes no convolutions, computes in bfloat16, which this CPU emulates, and repeats the work in every
-process. Beside AdamW at half the rate, whose noise is alike, the U-Net's loss fell by .005 in 250 steps (docs/log.md).
+``torch.optim.Muon`` accepts no convolutions, computes in bfloat16, which many CPUs emulate, and repeats the work in
+every process. Compared with AdamW at half the learning rate, which has similar noise, the U-Net's loss was lower by
+.005 after 250 steps (docs/log.md).
 """
 
 from collections import defaultdict
@@ -10,23 +11,25 @@ from typing import Any
 
 import torch
 import torch.distributed
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from .loop import adamw, rank, world_size
 
-MOMENTUM, ROUNDS = 0.95, 5
+MOMENTUM, ITERATIONS = 0.95, 5
+"""Jordan's."""
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of Jordan's quintic, which drives singular values towards one."""
+"""Coefficients of Jordan's quintic polynomial, which moves singular values towards one."""
 ADAMW_SCALE = 0.2
-"""Makes an update as large as AdamW's, so that the rate may be shared (Liu et al., 2025)."""
-ENDS = ("embeddings", "conv_in", "conv_out")
-"""What AdamW keeps, besides vectors."""
+"""Scale that makes updates as large as AdamW's, so that both use the same learning rate (Liu et al., 2025)."""
+ADAMW_NAMES = ("embeddings", "conv_in", "conv_out")
+"""Weights with these in their names are trained by AdamW, like vectors."""
 AT_ONCE = 4
-"""Matrices in one batched product: enough work for a thread, small enough to be shared out evenly."""
+"""Matrices in one batched product (our choice): large enough for a thread, small enough to distribute evenly."""
 
 
 class Muon(torch.optim.Optimizer):
-    """For weights of two and more dimensions; the trailing ones count as one."""
+    """Muon for weights of two or more dimensions; all dimensions but the first are flattened to one."""
 
     def __init__(self, parameters: list[nn.Parameter], lr: float, weight_decay: float) -> None:
         super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay})
@@ -34,11 +37,11 @@ class Muon(torch.optim.Optimizer):
         for number, parameter in enumerate(parameters):
             shapes[parameter.flatten(1).shape].append(number)
         batches = [same[i : i + AT_ONCE] for same in shapes.values() for i in range(0, len(same), AT_ONCE)]
-        self.mine = share(batches, [parameters[batch[0]].flatten(1).shape for batch in batches])
+        self.mine = distribute(batches, [parameters[batch[0]].flatten(1).shape for batch in batches])
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
-        """Move each weight once."""
+        """One update of each weight."""
         (group,) = self.param_groups
         weights, gradients = group["params"], [weight.grad for weight in group["params"]]
         for weight in weights:
@@ -53,14 +56,14 @@ class Muon(torch.optim.Optimizer):
             for i, matrix in zip(batch, orthogonal(matrices), strict=True):
                 moves[i] = matrix * (ADAMW_SCALE * max(matrix.shape) ** 0.5)
         if world_size() > 1:
-            moves = gathered(moves)
+            moves = sum_over_processes(moves)
         torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
         for weight, move in zip(weights, moves, strict=True):
             weight.add_(move.view(weight.shape), alpha=-group["lr"])
 
 
-def share(batches: Sequence[list[int]], shapes: Sequence[torch.Size]) -> list[list[int]]:
-    """This process's part of the batches, each process with about as much to do."""
+def distribute(batches: Sequence[list[int]], shapes: Sequence[torch.Size]) -> list[list[int]]:
+    """The batches of this process; all processes get a similar amount of work."""
     work = [len(batch) * min(shape) ** 2 * max(shape) for batch, shape in zip(batches, shapes, strict=True)]
     loads, mine = [0] * world_size(), []
     for number in sorted(range(len(batches)), key=lambda number: -work[number]):
@@ -71,33 +74,33 @@ def share(batches: Sequence[list[int]], shapes: Sequence[torch.Size]) -> list[li
     return mine
 
 
-def gathered(moves: Sequence[Tensor]) -> list[Tensor]:
-    """Every process's part together; what another one did is zero here."""
+def sum_over_processes(moves: Sequence[Tensor]) -> list[Tensor]:
+    """The updates of all processes. In each process the updates that others compute are zero."""
     flat = torch.cat([move.flatten() for move in moves])
     torch.distributed.all_reduce(flat)
     return list(flat.split([move.numel() for move in moves]))
 
 
-def polynomial(gram: Tensor) -> Tensor:
-    """a + b G + c G² of `COEFFICIENTS`, for matrices G [N, A, A]."""
+def polynomial(gram: Float[Tensor, "matrices rows rows"]) -> Float[Tensor, "matrices rows rows"]:
+    """a + b G + c G² for Gram matrices G, with `COEFFICIENTS` (a, b, c)."""
     a, b, c = COEFFICIENTS
     result = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
     result.diagonal(dim1=-2, dim2=-1).add_(a)
     return result
 
 
-def orthogonal(matrices: Tensor) -> Tensor:
-    """[N, A, B] → the nearest orthogonal ones, roughly: singular values end between .7 and 1.2.
+def orthogonal(matrices: Float[Tensor, "matrices rows columns"]) -> Float[Tensor, "matrices rows columns"]:
+    """Approximately orthogonalise each matrix: its singular values become values between .7 and 1.2.
 
-    The rounds are done on the small Gram matrix G = M Mᵀ: M → (a + b G + c G²) M is repeated as a product of such
-    factors, which commute, and meets M itself but once.
+    An iteration is M → (a + b G + c G²) M with the Gram matrix G = M Mᵀ. The factors commute, so their product is
+    computed from the small Gram matrices first and multiplied with M once.
     """
     if matrices.shape[-2] > matrices.shape[-1]:
         return orthogonal(matrices.mT).mT
     matrices = matrices / matrices.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
     gram = matrices @ matrices.mT
     factor = product = polynomial(gram)
-    for _ in range(ROUNDS - 1):
+    for _ in range(ITERATIONS - 1):
         gram = factor @ gram @ factor
         factor = polynomial(gram)
         product = factor @ product
@@ -105,11 +108,11 @@ def orthogonal(matrices: Tensor) -> Tensor:
 
 
 class MuonAndAdamW:
-    """AdamW for vectors, embeddings and the denoiser's two ends, Muon for the matrices between: one optimiser."""
+    """AdamW for vectors, embeddings and the U-Net's first and last convolution, Muon for all other weights."""
 
     def __init__(self, model: nn.Module, lr: float, betas: tuple[float, float], weight_decay: float) -> None:
         named = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
-        inner = [weight for name, weight in named if weight.ndim > 1 and not any(part in name for part in ENDS)]
+        inner = [weight for name, weight in named if weight.ndim > 1 and not any(part in name for part in ADAMW_NAMES)]
         chosen = set(map(id, inner))
         outer = [weight for _, weight in named if id(weight) not in chosen]
         self.adamw = adamw(outer, lr=lr, betas=betas, weight_decay=weight_decay)

@@ -1,12 +1,12 @@
-"""How far unseen concepts are learned as themselves: similarity between a floor, what words give, and a ceiling.
+"""Recovery of the held-out concepts: how near learned pictures come to a concept, between a floor and a ceiling.
 
-Similarity is the judge DINO's: the mean pairwise cosine to the concept's five pictures (paper section 4).
+Similarity is the mean pairwise cosine to the concept's five pictures in the judge DINO's features (paper section 4).
+Recovery r is (similarity - floor) / (ceiling - floor): 0 for pictures of the class word, 1 for fresh renders.
 """
 
 import random
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
@@ -20,109 +20,110 @@ from promptplus.generation import generate
 from promptplus.pictures import load_pictures, read_note, tile
 from promptplus.pocket import CONCEPTS
 from promptplus.pocket.attribute_judge import AttributeJudge
-from promptplus.pocket.world import (
-    BACKGROUNDS,
-    MADE_UP,
-    NO_STYLE,
-    OBJECTS,
-    UNSEEN_OBJECTS,
-    render_mixture,
-    render_object_concept,
-)
+from promptplus.pocket.held_out import HELD_OUT_OBJECTS, render_mixture, render_object_concept
+from promptplus.pocket.world import BACKGROUNDS, MADE_UP, NO_STYLE, OBJECTS
 from promptplus.pocket.world.captions import with_article
 from promptplus.pocket.world.painting import paint
-from promptplus.pocket.world.scenes import figures
+from promptplus.pocket.world.scenes import shapes_by_noun
 from promptplus.training.settings import InversionSettings
 
 from .export import CONCEPT_BACKGROUNDS
+from .results import ConceptScores, TextScores
 
 FRESH = 900_000_000
-"""First seed of the ceilings' renders; no training or bundled picture has it."""
+"""First seed of the ceiling's renders; no training picture and no bundled picture has it."""
 PICTURES = 16
-"""Of a concept, of its ceiling and of each text."""
+"""Number of generated pictures of a concept or text, and of renders for a ceiling."""
 TRIED = 3
-"""Nouns whose captions are tried for a concept: those that the judge finds nearest (our choice)."""
+"""Number of nouns whose captions are tried for a concept: those whose shapes are nearest to it (our choice)."""
 SHOWN = 6
-"""Learned pictures beside the five real ones."""
-DEFAULT = MethodSpec("xti", steps=(InversionSettings().steps,))
-"""XTI as it is by default."""
+"""Number of generated pictures that are shown beside the five real ones."""
+XTI = MethodSpec("xti", steps=(InversionSettings().steps,))
+"""XTI with default settings."""
 
 
-class Scorer:
-    """Similarity to one concept's pictures in the judge's eyes."""
+class ConceptSimilarity:
+    """Similarity of pictures to a held-out concept, by name."""
 
     def __init__(self, pplus: pp.PPlus, name: str) -> None:
         self.pplus, self.name, self.dino = pplus, name, DinoJudge.load()
         self.pictures = load_pictures(CONCEPTS / name)
         self.real = self.dino.embed(self.pictures)
 
-    def of(self, images: list[Image.Image]) -> float:
+    def similarity(self, images: list[Image.Image]) -> float:
+        """Mean pairwise cosine between `images` and the concept's pictures, in the judge DINO's features."""
         return subject_similarity(self.real, self.dino.embed(images))
 
     def ceiling(self) -> float:
-        """Of fresh renders, in the places and poses that the real pictures have."""
-        return self.of(self.renders())
+        """Similarity of fresh renders, on the backgrounds of the concept's pictures."""
+        return self.similarity(self.renders())
 
     def renders(self) -> list[Image.Image]:
-        """Fresh ones, as many as photos are made."""
+        """`PICTURES` fresh renders of the concept."""
         places = [CONCEPT_BACKGROUNDS[i % len(CONCEPT_BACKGROUNDS)] for i in range(PICTURES)]
         return [render_object_concept(self.name, place, FRESH + i) for i, place in enumerate(places)]
 
-    def said(self, what: str, seed: int = 0) -> tuple[float, list[Image.Image]]:
-        """Of sixteen photos of what a text names, and the photos."""
-        images = generate(self.pplus, [f"a photo of {what}"] * PICTURES, range(seed, seed + PICTURES))
-        return self.of(images), images
+    def of_text(self, text: str, seed: int = 0) -> tuple[float, list[Image.Image]]:
+        """Generate `PICTURES` pictures of "a photo of TEXT"; return their similarity and the pictures."""
+        images = generate(self.pplus, [f"a photo of {text}"] * PICTURES, range(seed, seed + PICTURES))
+        return self.similarity(images), images
 
     def recognised(self, images: list[Image.Image]) -> float:
-        """Share whose shape is the concept's: the nearest, in the attribute judge's features, of all unseen ones.
+        """Share of `images` with the concept's shape: the nearest of all held-out shapes by the attribute judge.
 
-        All are drawn in the concept's own colours and texture, so that only the shape can tell them apart.
+        The reference renders have the concept's colours and texture, so they differ in shape only.
         """
         judge = AttributeJudge.load()
-        drawn = [
+        references = [
             [render_mixture(shape, self.name, place, FRESH + 100 + i) for i, place in enumerate(BACKGROUNDS)]
-            for shape in UNSEEN_OBJECTS
+            for shape in HELD_OUT_OBJECTS
         ]
-        seen = judge.embed(images)
-        likeness = torch.stack([(seen @ judge.embed(renders).T).mean(1) for renders in drawn], 1)
-        own = list(UNSEEN_OBJECTS).index(self.name)
-        return (likeness.argmax(1) == own).float().mean().item()
+        embedded = judge.embed(images)
+        similarities = torch.stack([(embedded @ judge.embed(renders).T).mean(1) for renders in references], 1)
+        right = list(HELD_OUT_OBJECTS).index(self.name)
+        return (similarities.argmax(1) == right).float().mean().item()
 
-    def best(self, nouns: tuple[str, ...]) -> tuple[float, str]:
-        """The best of the nearest nouns, each said with the concept's own colours and texture; and that text."""
-        texts = [describe(UNSEEN_OBJECTS[self.name], noun) for noun in self.nearest(nouns)[:TRIED]]
-        return max((self.said(text)[0], text) for text in texts)
+    def best_text(self, nouns: tuple[str, ...]) -> tuple[float, str]:
+        """The greatest similarity that a caption reaches, and the caption.
 
-    def nearest(self, nouns: tuple[str, ...]) -> list[str]:
-        """Nouns by how much their figures, painted in the concept's own colours, look like it; the likest first."""
-        look = UNSEEN_OBJECTS[self.name]
-        drawn = [paint([replace(look, figure=figures()[noun])], "white", NO_STYLE, random.Random(0)) for noun in nouns]
-        likeness = (self.dino.embed(drawn) @ self.real.T).mean(1)
-        return [nouns[i] for i in likeness.argsort(descending=True).tolist()]
+        Tried are the `TRIED` nearest of `nouns`, each with the concept's colours and texture.
+        """
+        texts = [describe(HELD_OUT_OBJECTS[self.name], noun) for noun in self.nearest_nouns(nouns)[:TRIED]]
+        return max((self.of_text(text)[0], text) for text in texts)
 
-
-def learned(pplus: pp.PPlus, folder: Path, name: str, seed: int) -> dict[str, Any]:
-    """XTI by default settings; `folder` keeps what it learned, and gets a strip of real and learned pictures."""
-    scorer, task = Scorer(pplus, name), Task(CONCEPTS / name, DEFAULT, seed)
-    with TrainingCache(pplus, "pocket", folder).pipeline_with_concept(task, DEFAULT.steps[0]) as (_, token, _seconds):
-        similarity, images = scorer.said(f"a {token}", 1000 * seed)
-    tile([*scorer.pictures, *images[:SHOWN]], len(scorer.pictures) + SHOWN).save(folder / f"{name}-{seed}.png")
-    return {"similarity": round(similarity, 4), "recognised": scorer.recognised(images)}
+    def nearest_nouns(self, nouns: tuple[str, ...]) -> list[str]:
+        """`nouns`, sorted by the similarity of their shapes in the concept's colours; the nearest first."""
+        look, shapes = HELD_OUT_OBJECTS[self.name], shapes_by_noun()
+        drawn = [paint([replace(look, shape=shapes[noun])], "white", NO_STYLE, random.Random(0)) for noun in nouns]
+        similarities = (self.dino.embed(drawn) @ self.real.T).mean(1)
+        return [nouns[i] for i in similarities.argsort(descending=True).tolist()]
 
 
-def words(pplus: pp.PPlus, name: str) -> dict[str, Any]:
-    """Floor and ceiling; how much of the way the best caption goes, and the best of the nearest training nouns."""
-    scorer, class_word = Scorer(pplus, name), read_note(CONCEPTS / name).class_word
-    floor, ceiling = scorer.said(with_article(str(class_word)))[0], scorer.ceiling()
-    said, caption = scorer.best(OBJECTS)
-    made_up, noun = scorer.best(MADE_UP)
+def measure_learning(pplus: pp.PPlus, folder: Path, name: str, seed: int) -> ConceptScores:
+    """Learn a concept by XTI with default settings and measure pictures of it.
+
+    `folder` keeps the learned concept and gets `NAME-SEED.png`: real pictures, then generated ones.
+    """
+    concept, task = ConceptSimilarity(pplus, name), Task(CONCEPTS / name, XTI, seed)
+    with TrainingCache(pplus, "pocket", folder).pipeline_with_concept(task, XTI.steps[0]) as (_, token, _seconds):
+        similarity, images = concept.of_text(f"a {token}", 1000 * seed)
+    tile([*concept.pictures, *images[:SHOWN]], len(concept.pictures) + SHOWN).save(folder / f"{name}-{seed}.png")
+    return {"similarity": round(similarity, 4), "recognised": concept.recognised(images)}
+
+
+def measure_texts(pplus: pp.PPlus, name: str) -> TextScores:
+    """Floor and ceiling of a concept, and the recovery of the best caption of a named and of a made-up noun."""
+    concept, class_word = ConceptSimilarity(pplus, name), str(read_note(CONCEPTS / name).class_word)
+    floor, ceiling = concept.of_text(with_article(class_word))[0], concept.ceiling()
+    named, caption = concept.best_text(OBJECTS)
+    made_up, noun = concept.best_text(MADE_UP)
     return {
         "class_word": class_word,
         "floor": round(floor, 4),
         "ceiling": round(ceiling, 4),
         "caption": caption,
         "noun": noun,
-        "recognised": scorer.recognised(scorer.renders()),
-        "r_words": round(recovered(said, floor, ceiling), 3),
+        "recognised": concept.recognised(concept.renders()),
+        "r_words": round(recovered(named, floor, ceiling), 3),
         "r_noun": round(recovered(made_up, floor, ceiling), 3),
     }

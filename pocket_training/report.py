@@ -1,7 +1,7 @@
-"""`make pocket-report`: every number about the bundled pocket model, from the weights in the package.
+"""`make pocket-report`: measure the bundled pocket model and write `docs/pocket.md`, `docs/pocket.json` and pictures.
 
-Each part's result is kept in the working folder as it is done, so that a report that was stopped goes on; the parts run
-in as many one-thread processes as there are cores. At the end `docs/pocket.md`, `docs/pocket.json` and their pictures.
+The report consists of measurements that run in parallel, in one-thread processes. Each result is written to the working
+folder when it is finished, so a report that was stopped continues with the next one.
 """
 
 import hashlib
@@ -25,44 +25,48 @@ from promptplus.pocket.held_out import REPORT
 from promptplus.profiles import default_sampling
 from promptplus.training.settings import InversionSettings
 
-from . import measures, recovery
-from . import targets as bars
-from .loop import Options
+from . import measures, recovery, targets
+from .loop import TrainingConfig
 
 DOCS = Path(__file__).parent.parent / "docs"
 PICTURES = DOCS / "pictures" / "pocket"
-Part = Callable[[pp.PPlus], dict[str, Any]]
+Measurement = Callable[[pp.PPlus], Any]  # → one of the TypedDicts of `results`
 
 
-def parts(count: int, folder: Path) -> dict[str, Part]:
-    """What is measured by name, in the order it runs; the judges come first."""
-    jobs: dict[str, Part] = {"judges": lambda _: measures.judges()}
+def measurements(count: int, folder: Path) -> dict[str, Measurement]:
+    """All measurements by name, in the order they run.
+
+    Args:
+        count: pictures generated for trained combinations; half as many for held-out ones.
+        folder: for pictures and learned concepts.
+    """
+    jobs: dict[str, Measurement] = {"judges": lambda _: measures.measure_judges()}
     for kind, share in (("trained", count), ("held out", count // 2)):
-        jobs[f"captions/{kind}"] = partial(measures.captions, folder=folder, kind=kind, count=share)
-    jobs["curves"] = partial(measures.curves, folder=folder)
+        jobs[f"captions/{kind}"] = partial(measures.measure_captions, folder=folder, kind=kind, count=share)
+    jobs["curves"] = partial(measures.measure_layers, folder=folder)
     for name in REPORT:
-        jobs[f"words/{name}"] = partial(recovery.words, name=name)
-        for seed in bars.SEEDS:
-            jobs[f"concept/{name}/{seed}"] = partial(recovery.learned, folder=folder, name=name, seed=seed)
+        jobs[f"words/{name}"] = partial(recovery.measure_texts, name=name)
+        for seed in targets.SEEDS:
+            jobs[f"concept/{name}/{seed}"] = partial(recovery.measure_learning, folder=folder, name=name, seed=seed)
     return jobs
 
 
-def asked(options: Options) -> str:
-    """Names the bundled files, the defaults and how many pictures: results of others are not reused."""
+def fingerprint(config: TrainingConfig) -> str:
+    """A hash of the bundled files, the default settings and the number of pictures; it names the results' folder."""
     digest = hashlib.sha256()
     root = Path(package.__file__).parent
     for file in sorted([*root.rglob("*.safetensors"), *(root / "concepts").rglob("*.png"), *root.rglob("*.json")]):
         digest.update(file.read_bytes())
     with pp.PPlus(pp.load("pocket", device="cpu")) as pplus:
-        told = [InversionSettings().model_dump_json(), default_sampling(pplus.pipe), options.count]
-    digest.update(json.dumps(told).encode())
+        settings = [InversionSettings().model_dump_json(), default_sampling(pplus.pipe), config.count]
+    digest.update(json.dumps(settings).encode())
     return digest.hexdigest()[:12]
 
 
 def work(queue: Any, folder: Path, count: int) -> None:
-    """Take parts from the queue until it is empty; write each result as soon as it is there."""
+    """Run measurements from a queue of names until it returns None; write each result to `folder`."""
     torch.set_num_threads(1)
-    jobs = parts(count, folder)
+    jobs = measurements(count, folder)
     with pp.PPlus(pp.load("pocket", device="cpu")) as pplus:
         while (name := queue.get()) is not None:
             began = time.monotonic()
@@ -72,18 +76,18 @@ def work(queue: Any, folder: Path, count: int) -> None:
 
 
 def collect(folder: Path, names: list[str]) -> dict[str, Any]:
-    """The results that are there."""
+    """The results that are in `folder`, by name."""
     paths = {name: folder / f"{name.replace('/', '--')}.json" for name in names}
     return {name: json.loads(path.read_text("utf-8")) for name, path in paths.items() if path.exists()}
 
 
-def share_out(waiting: list[str], folder: Path, options: Options) -> None:
-    """Do the parts in one-thread processes."""
+def run_in_parallel(names: list[str], folder: Path, config: TrainingConfig) -> None:
+    """Run the measurements in `config.threads` processes of one thread each."""
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
-    for name in [*waiting, *[None] * options.threads]:
+    for name in [*names, *[None] * config.threads]:
         queue.put(name)
-    workers = [context.Process(target=work, args=(queue, folder, options.count)) for _ in range(options.threads)]
+    workers = [context.Process(target=work, args=(queue, folder, config.count)) for _ in range(config.threads)]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -91,30 +95,32 @@ def share_out(waiting: list[str], folder: Path, options: Options) -> None:
 
 
 def write(results: dict[str, Any], folder: Path) -> None:
-    """`docs/pocket.json`, `docs/pocket.md` and its pictures."""
+    """Write `docs/pocket.json`, `docs/pocket.md` and its pictures."""
     PICTURES.mkdir(parents=True, exist_ok=True)
-    rows = [Image.open(folder / f"{name}-{bars.SEEDS[0]}.png").convert("RGB") for name in REPORT]
+    rows = [Image.open(folder / f"{name}-{targets.SEEDS[0]}.png").convert("RGB") for name in REPORT]
     tile(rows, 1).save(PICTURES / "concepts.png", optimize=True)
     for name in ("captions-trained", "captions-held-out", "subsets", "curves"):
         shutil.copyfile(folder / f"{name}.png", PICTURES / f"{name}.png")
-    told = {"bars": [bar._asdict() for bar in bars.bars(results)], **results}
-    write_atomically(DOCS / "pocket.json", (json.dumps(told, indent=1) + "\n").encode())
-    write_atomically(DOCS / "pocket.md", bars.markdown(results).encode())
+    record = {"targets": [target._asdict() for target in targets.all_targets(results)], **results}
+    write_atomically(DOCS / "pocket.json", (json.dumps(record, indent=1) + "\n").encode())
+    write_atomically(DOCS / "pocket.md", targets.markdown(results).encode())
 
 
-def run(options: Options) -> None:
-    """Measure what is not measured yet, then write the report; speed is measured anew every time."""
+def run(config: TrainingConfig) -> None:
+    """Run the measurements that have no result yet, then write the report. Speed is measured every time."""
     if changed := measures.changed_judges():
-        raise RuntimeError(f"{', '.join(changed)}: other weights than those frozen in card.json; assemble anew")
-    key = asked(options)
-    folder = options.work / f"report-{key}"
+        raise RuntimeError(
+            f"{', '.join(changed)}: weights differ from those in card.json; run `python -m pocket_training export`"
+        )
+    key = fingerprint(config)
+    folder = config.work / f"report-{key}"
     folder.mkdir(parents=True, exist_ok=True)
-    names = list(parts(options.count, folder))
+    names = list(measurements(config.count, folder))
     if waiting := [name for name in names if name not in collect(folder, names)]:
-        share_out(waiting, folder, options)
+        run_in_parallel(waiting, folder, config)
     results = collect(folder, names)
     if missing := [name for name in names if name not in results]:
-        raise RuntimeError(f"these parts failed: {', '.join(missing)}")
-    results |= {"weights": key, "size": measures.size(), "speed": measures.speed(options.threads)}
+        raise RuntimeError(f"these measurements failed: {', '.join(missing)}")
+    results |= {"weights": key, "size": measures.measure_size(), "speed": measures.measure_speed(config.threads)}
     write(results, folder)
     print((DOCS / "pocket.md").read_text("utf-8"))

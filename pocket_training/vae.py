@@ -1,10 +1,11 @@
-"""The autoencoder: 64 x 64 x 3 pictures to 16 x 16 x 8 latents and back.
+"""Training of the autoencoder: 64 x 64 x 3 pictures to 16 x 16 x 8 latents and back.
 
-Trained in two parts. Between them the latents are whitened (mean, scale and correlation of the channels folded exactly
-into the quant convolutions), so that no channel is lost in noise. Left to itself the autoencoder codes outlines and
-textures first and paints everything in the background's colours for thousands of steps. So colour comes first: in the
-first part a linear probe has to read a 16 x 16 thumbnail of the picture from the latents, and the loss weighs errors
-at low resolution more. At the end the latents have mean 0 and deviation 1: the scaling factor is 1.
+Training has two parts. After the first, the latents are whitened, so that no channel is lost in noise: mean, scale and
+correlation of the channels are folded exactly into the quant convolutions. Without further measures the autoencoder
+learns outlines and textures first and paints everything in the background's colours for thousands of steps. Therefore,
+in the first part, a linear probe has to predict a 16 x 16 thumbnail of the picture from the latents; in both parts
+errors at low resolution have a larger weight. At the end the latents have mean 0 and standard deviation 1, so the
+scaling factor is 1. Settings are our choice where no source is given.
 """
 
 import math
@@ -13,38 +14,43 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
+from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor, nn
 
 from promptplus.pocket.world import SIZE
 
 from . import data
-from .loop import Options, Training, autocast, channels_last, to_bytes, to_pixels, use_fast_attention
+from .loop import Training, TrainingConfig, autocast, channels_last, to_bytes, to_pixels, use_fast_attention
 
 LATENT_CHANNELS = 8
-"""Twice Stable Diffusion's: four leave 22 dB of 64 x 64 pictures (docs/log.md)."""
+"""Twice Stable Diffusion's number: with four channels the PSNR of reconstructions is 22 dB (docs/log.md)."""
 CHANNELS = (32, 48, 64)
 LATENT_SIZE = SIZE // 2 ** (len(CHANNELS) - 1)
-"""Latents across a picture."""
+"""Width and height of the latents."""
 NORM_GROUPS = 8
 SEED, WARMUP = 2, 40
 FIRST_STEPS, FIRST_BATCH, FIRST_PEAK, FIRST_KL = 1500, 8, 2e-3, 4e-4
 SECOND_STEPS, SECOND_BATCH, SECOND_PEAK, SECOND_KL = 9000, 8, 1.5e-3, 1e-4
-"""The spike took batches of 24 to 32; far smaller ones, for more steps in the same time, are our choice."""
+"""Steps, batch size, greatest learning rate and weight of the KL divergence, in the first and second part. Small
+batches allow more steps in the same time."""
 OPPONENT = ((1 / 3, 1 / 3, 1 / 3), (2.0, -2.0, 0.0), (-1.0, -1.0, 2.0))
-"""RGB to brightness, red–green and blue–yellow; the two colour axes doubled, for pictures vary little along them."""
+"""RGB to brightness, red–green and blue–yellow. The two colour axes are doubled, because they vary less."""
 COLOUR = 4.0
 """Weight of the colour probe's squared error in the first part (our choice)."""
 SQUARE, LOW_RESOLUTION, EDGES = 3.0, 6.0, 0.15
-"""Weights of the squared error, of that after 4 x 4 pooling, of the error's gradient (spike: 3, 3, .15)."""
+"""Weights of the squared error, of the squared error after 4 x 4 pooling, and of the error's differences between
+neighbouring pixels."""
 POSTERIOR_LOG_VARIANCE = -6.0
-"""Where the posterior starts after whitening: a deviation of .05 beside latents of 1; spike."""
+"""The posterior's log variance after whitening: a standard deviation of .05, where latents have 1."""
 MEASURED = 1000
-"""Pictures that the whitening is measured on."""
+"""Number of pictures from which the whitening is computed."""
 SHEET = (12, 3)
+"""Columns and rows of the preview."""
 
 
 def build() -> AutoencoderKL:
+    """An autoencoder with random weights."""
     shape: dict[str, Any] = {
         "block_out_channels": CHANNELS,
         "down_block_types": ("DownEncoderBlock2D",) * len(CHANNELS),
@@ -61,8 +67,10 @@ def build() -> AutoencoderKL:
 
 
 @torch.no_grad()
-def encode(vae: Any, pictures: Tensor, device: torch.device, batch: int = 128) -> Tensor:
-    """Pictures uint8 [N, 64, 64, 3] → latent means [N, 8, 16, 16], float32 on the CPU."""
+def encode(
+    vae: Any, pictures: UInt8[Tensor, "pictures 64 64 3"], device: torch.device, batch: int = 128
+) -> Float[Tensor, "pictures 8 16 16"]:
+    """The means of the latents, float32 on the CPU."""
     means = []
     for part in pictures.split(batch):
         with autocast(device):
@@ -71,17 +79,19 @@ def encode(vae: Any, pictures: Tensor, device: torch.device, batch: int = 128) -
 
 
 @torch.no_grad()
-def decode(vae: Any, latents: Tensor, device: torch.device, batch: int = 128) -> Tensor:
-    """Latents [N, 8, 16, 16] → pictures uint8 [N, 64, 64, 3]."""
+def decode(
+    vae: Any, latents: Float[Tensor, "pictures 8 16 16"], device: torch.device, batch: int = 128
+) -> UInt8[Tensor, "pictures 64 64 3"]:
+    """The pictures of latents, on the CPU."""
     return torch.cat([to_bytes(vae.decode(part.to(device)).sample) for part in latents.split(batch)])
 
 
 @torch.no_grad()
-def whiten(vae: Any, pictures: Tensor, device: torch.device, decorrelate: bool) -> None:
-    """Fold the latents' mean and scale (and, `decorrelate`, their correlation: ZCA) into the quant convolutions.
+def whiten(vae: Any, pictures: UInt8[Tensor, "pictures 64 64 3"], device: torch.device, decorrelate: bool) -> None:
+    """Fold the mean and scale of the latents into the quant convolutions; with `decorrelate` their correlation (ZCA).
 
-    Reconstructions from the posterior mean do not change. The posterior's variance is scaled along, or, with
-    `decorrelate`, which mixes the channels, started anew.
+    Reconstructions from the posterior's mean do not change. The posterior's variance is scaled like the latents. With
+    `decorrelate`, which mixes the channels, it is reset to `POSTERIOR_LOG_VARIANCE`.
     """
     latents = encode(vae, pictures[:MEASURED], device).permute(1, 0, 2, 3).flatten(1)
     mean, covariance = latents.mean(1), torch.cov(latents)
@@ -104,13 +114,19 @@ def whiten(vae: Any, pictures: Tensor, device: torch.device, decorrelate: bool) 
     after.weight.copy_(torch.einsum("ijhw,jk->ikhw", after.weight, torch.linalg.inv(forward)))
 
 
-def thumbnail(pixels: Tensor) -> Tensor:
-    """Pixels [B, 3, 64, 64] → brightness and the two colour axes [B, 3, 16, 16]."""
+def thumbnail(pixels: Float[Tensor, "batch 3 64 64"]) -> Float[Tensor, "batch 3 16 16"]:
+    """Brightness and the two colour axes (see `OPPONENT`) at a quarter of the resolution."""
     small = F.avg_pool2d(pixels, 4)
     return torch.einsum("ij,bjhw->bihw", torch.tensor(OPPONENT, device=pixels.device), small)
 
 
-def loss_of(pixels: Tensor, restored: Tensor, kl: Tensor, kl_weight: float) -> Tensor:
+def reconstruction_loss(
+    pixels: Float[Tensor, "batch 3 64 64"],
+    restored: Float[Tensor, "batch 3 64 64"],
+    kl: Float[Tensor, ""],
+    kl_weight: float,
+) -> Float[Tensor, ""]:
+    """Absolute, squared, low-resolution and edge errors of `restored`, plus the weighted KL divergence."""
     error = restored - pixels
     edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
     low = thumbnail(error).square().mean()
@@ -120,6 +136,7 @@ def loss_of(pixels: Tensor, restored: Tensor, kl: Tensor, kl_weight: float) -> T
 def train(
     training: Training, vae: Any, probe: nn.Module | None, pictures: Tensor, batch: int, kl_weight: float
 ) -> None:
+    """One part of the training; with `probe`, its error on thumbnails is part of the loss."""
     device = vae.device
     for _ in training:
         chosen = torch.randint(len(pictures), (batch,), generator=training.generator)
@@ -131,7 +148,7 @@ def train(
             latents = mean + (log_variance / 2).exp() * noise
             restored = vae.decode(latents).sample.float()
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
-        loss = loss_of(pixels, restored, kl, kl_weight)
+        loss = reconstruction_loss(pixels, restored, kl, kl_weight)
         if probe is not None:
             loss = loss + COLOUR * F.mse_loss(probe(latents), thumbnail(pixels))
         psnr = 10 * math.log10(4 / F.mse_loss(restored, pixels).item())
@@ -139,46 +156,46 @@ def train(
         training.update(loss, psnr=psnr, low_resolution=low, kl=kl.item())
 
 
-def save_sheet(options: Options, pictures: Tensor, restored: Tensor) -> None:
-    """Rows of renders and, below each, their reconstructions."""
+def save_sheet(config: TrainingConfig, pictures: Tensor, restored: Tensor) -> None:
+    """Write a preview: rows of renders, and their reconstructions below each."""
     columns, rows = SHEET
     strips = [
         torch.cat(list(source[r * columns : (r + 1) * columns]), 1)
         for r in range(rows)
         for source in (pictures, restored)
     ]
-    Image.fromarray(torch.cat(strips).numpy()).save(options.work / "previews" / "vae.png")
+    Image.fromarray(torch.cat(strips).numpy()).save(config.work / "previews" / "vae.png")
 
 
-def run(options: Options) -> None:
-    """Train, and write the AutoencoderKL folder `vae`."""
+def run(config: TrainingConfig) -> None:
+    """Train the autoencoder and write the folder `vae`."""
     torch.manual_seed(SEED)
-    (options.work / "previews").mkdir(exist_ok=True)
-    vae = channels_last(build(), options.device)
-    use_fast_attention(vae, options.device)
-    pictures = data.pictures(options.work, "train")
-    probe = nn.Conv2d(LATENT_CHANNELS, 3, 1).to(options.device)
-    steps = options.steps
+    (config.work / "previews").mkdir(exist_ok=True)
+    vae = channels_last(build(), config.device)
+    use_fast_attention(vae, config.device)
+    pictures = data.pictures(config.work, "train")
+    probe = nn.Conv2d(LATENT_CHANNELS, 3, 1).to(config.device)
+    steps = config.steps
     first = Training(
         "vae1",
         nn.ModuleList([vae, probe]),
-        options,
+        config,
         steps=steps or FIRST_STEPS,
         peak=FIRST_PEAK,
         warmup=WARMUP,
         seed=SEED,
     )
     train(first, vae, probe, pictures, FIRST_BATCH, FIRST_KL)
-    if not (options.work / "vae2.checkpoint.pt").exists():
-        whiten(vae, pictures, options.device, decorrelate=True)
-    second = Training("vae2", vae, options, steps=steps or SECOND_STEPS, peak=SECOND_PEAK, warmup=WARMUP, seed=SEED + 1)
+    if not (config.work / "vae2.checkpoint.pt").exists():
+        whiten(vae, pictures, config.device, decorrelate=True)
+    second = Training("vae2", vae, config, steps=steps or SECOND_STEPS, peak=SECOND_PEAK, warmup=WARMUP, seed=SEED + 1)
     train(second, vae, None, pictures, SECOND_BATCH, SECOND_KL)
-    whiten(vae, pictures, options.device, decorrelate=False)
-    vae.save_pretrained(options.work / "vae")
-    shown = data.pictures(options.work, "validation")
-    latents = encode(vae, shown, options.device)
-    restored = decode(vae, latents, options.device)
-    save_sheet(options, shown, restored)
+    whiten(vae, pictures, config.device, decorrelate=False)
+    vae.save_pretrained(config.work / "vae")
+    shown = data.pictures(config.work, "validation")
+    latents = encode(vae, shown, config.device)
+    restored = decode(vae, latents, config.device)
+    save_sheet(config, shown, restored)
     psnr = 10 * math.log10(255**2 / (restored.float() - shown.float()).square().mean().item())
     moments = [[round(v, 2) for v in row.tolist()] for row in (latents.mean((0, 2, 3)), latents.std((0, 2, 3)))]
     print(f"vae: {psnr:.2f} dB on validation renders, latent mean and deviation {moments}", flush=True)

@@ -42,7 +42,7 @@ def test_given_words_replace_the_models_own() -> None:
     assert words == {**REAL.words, "colour": ["red", "blue"]}
 
 
-def test_true_mixes_can_be_drawn_of_the_pockets_unseen_concepts() -> None:
+def test_true_mixes_can_be_drawn_of_the_pockets_held_out_concepts() -> None:
     assert pocket().can_draw_mixes(["robot", "teapot"])
     assert not pocket().can_draw_mixes(["robot", "somebody's cat"])
     assert not REAL.can_draw_mixes(["robot", "teapot"])

@@ -136,11 +136,11 @@ REAL = Profile(REAL_PROMPTS, REAL_WORDS, clip="openai/clip-vit-base-patch32", di
 def pocket() -> Profile:
     """The pocket's profile.
 
-    The reference noun: its unseen concepts have no name, and their class words are names of other things. "thing" is
+    The reference noun: its held-out concepts have no name, and their class words are names of other things. "thing" is
     in its captions and goes with the article "a" of the prompts.
     """
-    from promptplus.pocket import world  # slow: its figures are composed when it is imported
-    from promptplus.pocket.held_out import REPORT
+    from promptplus.pocket import world  # slow: composes its shapes when it is imported
+    from promptplus.pocket.held_out import HELD_OUT_OBJECTS, REPORT
 
     return Profile(
         prompts=POCKET_PROMPTS,
@@ -151,7 +151,7 @@ def pocket() -> Profile:
         judges_on_cpu=True,
         reference_noun="thing",
         sampling=Sampling(STEPS, GUIDANCE),
-        drawable=tuple(world.UNSEEN_OBJECTS),
+        drawable=tuple(HELD_OUT_OBJECTS),
         concepts=tuple(CONCEPTS / name for name in REPORT),
         tuned=True,
     )

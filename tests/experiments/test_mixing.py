@@ -9,8 +9,8 @@ from promptplus.experiments import mixing
 from promptplus.experiments.mix_judge import RENDERS, SEED, MixJudge, disjoint_pairs, enough_objects
 from promptplus.experiments.two_concepts import compare_prompts, score_pair, similarity_to_concepts, thresholds
 from promptplus.pocket.attribute_judge import AttributeJudge
-from promptplus.pocket.held_out import DEV
-from promptplus.pocket.world import BACKGROUNDS, UNSEEN_OBJECTS, render_mixture
+from promptplus.pocket.held_out import DEV, HELD_OUT_OBJECTS, render_mixture
+from promptplus.pocket.world import BACKGROUNDS
 from promptplus.pplus import added_concepts
 from tests.conftest import make_concept
 
@@ -43,7 +43,7 @@ def test_few_objects_get_company() -> None:
     names = enough_objects(["teapot", "robot", "teapot"])
     assert names[:2] == ["teapot", "robot"]
     assert len(names) == len(set(names)) == 6
-    assert set(names) <= set(UNSEEN_OBJECTS)
+    assert set(names) <= set(HELD_OUT_OBJECTS)
     assert enough_objects(DEV) == list(DEV)
 
 

@@ -1,4 +1,4 @@
-"""The pocket's report: what its bars say of numbers, and that it does not judge with other judges."""
+"""The pocket's report: its targets, and that it does not run with other judges."""
 
 import copy
 import random
@@ -9,31 +9,30 @@ from typing import Any
 
 import pytest
 
-from pocket_training import measures
-from pocket_training import targets as bars
-from pocket_training.recovery import Scorer
+from pocket_training import measures, targets
+from pocket_training.recovery import ConceptSimilarity
 from promptplus import pocket as package
-from promptplus.pocket.held_out import REPORT
-from promptplus.pocket.world import ATTRIBUTES, NO_STYLE, OBJECTS, UNSEEN_OBJECTS
+from promptplus.pocket.held_out import HELD_OUT_OBJECTS, REPORT
+from promptplus.pocket.world import ATTRIBUTES, NO_STYLE, OBJECTS
 from promptplus.pocket.world.painting import paint
-from promptplus.pocket.world.scenes import figures
+from promptplus.pocket.world.scenes import shapes_by_noun
 
 Results = dict[str, Any]
 
 
 @pytest.fixture
 def results() -> Results:
-    """Numbers that just meet every bar."""
-    share = {name: [least, least - 0.01, least + 0.01] for name, least in bars.CAPTIONS.items()}
+    """Numbers that just meet every target."""
+    share = {name: [least, least - 0.01, least + 0.01] for name, least in targets.CAPTIONS.items()}
     perfect = {name: [1.0, 0.99, 1.0] for name in ATTRIBUTES}
     captions = {"pictures": 1000, "renders": dict(perfect), "reconstructions": perfect, "generated": share}
     captions |= {"psnr": 28.0, "frechet": 0.02, "frechet_floor": 0.01}
     words = {"class_word": "car", "floor": 0.2, "ceiling": 0.6, "caption": "a red car", "noun": "a red blorpeen"}
     words |= {"r_words": 0.5, "r_noun": 0.1, "recognised": 1.0}
     curve = [0.0, 0.01, 0.3, 0.6, 0.7, 0.8, 0.9, 1.0]
-    found: Results = {f"captions/{kind}": copy.deepcopy(captions) for kind in bars.KINDS}
+    found: Results = {f"captions/{kind}": copy.deepcopy(captions) for kind in targets.KINDS}
     found |= {f"words/{name}": dict(words) for name in REPORT}
-    found |= {f"concept/{n}/{seed}": {"similarity": 0.5, "recognised": 0.9} for n in REPORT for seed in bars.SEEDS}
+    found |= {f"concept/{n}/{seed}": {"similarity": 0.5, "recognised": 0.9} for n in REPORT for seed in targets.SEEDS}
     crossings = {name: [2.0, 1.5, 2.5] for name in ("object", "colour", "object < colour")}
     found["curves"] = {"pairs": 64, "sizes": [0, 1, 3, 6, 8, 11, 13, 16], "crossings": crossings}
     found["curves"]["relative"] = {"object": curve, "colour": curve}
@@ -44,12 +43,13 @@ def results() -> Results:
 
 
 def unmet(results: Results) -> list[str]:
-    return [bar.what for bar in bars.bars(results) if not bar.met]
+    return [target.name for target in targets.all_targets(results) if not target.met]
 
 
-def test_bars_are_met_at_their_edge(results: Results) -> None:
+def test_targets_are_met_at_their_edge(results: Results) -> None:
     assert not unmet(results)
-    assert f"{len(bars.bars(results))} of {len(bars.bars(results))} met" in bars.markdown(results)
+    count = len(targets.all_targets(results))
+    assert f"{count} of {count} met" in targets.markdown(results)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_bars_are_met_at_their_edge(results: Results) -> None:
         (("captions/held out", "generated", "style"), [0.93, 0.92, 0.95], "captions, held out: style"),
         (("captions/trained", "reconstructions", "colour"), [0.97, 0.96, 0.98], "colours lost by it"),
         (("captions/trained", "psnr"), 27.9, "autoencoder"),
-        (("concept/guitar/1", "similarity"), 0.41, "unseen concepts, least r"),
+        (("concept/guitar/1", "similarity"), 0.41, "held-out concepts, least r"),
         (("words/guitar", "r_noun"), 0.51, "novelty, r of any words"),
         (("curves", "crossings", "object < colour"), [0.5, -0.1, 1.0], "colour crosses half after the object"),
         (("judges", "clip_zero_shot", "object"), 0.89, "judge CLIP, zero-shot objects"),
@@ -68,14 +68,14 @@ def test_bars_are_met_at_their_edge(results: Results) -> None:
         (("speed", "xti_step"), 0.31, "an XTI step, batch 8"),
     ],
 )
-def test_each_bar_looks_at_its_own_number(results: Results, place: tuple[str, ...], value: Any, what: str) -> None:
+def test_each_target_looks_at_its_own_number(results: Results, place: tuple[str, ...], value: Any, what: str) -> None:
     inner = results
     for key in place[:-1]:
         inner = inner[key]
     inner[place[-1]] = value
-    assert unmet(results) in ([what], ["unseen concepts, mean r", what])
-    assert f"| {what} |" in bars.markdown(results)
-    assert "**no**" in bars.markdown(results)
+    assert unmet(results) in ([what], ["held-out concepts, mean r", what])
+    assert f"| {what} |" in targets.markdown(results)
+    assert "**no**" in targets.markdown(results)
 
 
 def test_captions_may_be_near_renders_instead(results: Results) -> None:
@@ -87,9 +87,9 @@ def test_captions_may_be_near_renders_instead(results: Results) -> None:
 
 
 def test_the_middle_layer_is_called_inert_only_where_it_is(results: Results) -> None:
-    assert "it is inert" in bars.markdown(results)
+    assert "it is inert" in targets.markdown(results)
     results["curves"]["relative"]["object"] = [0.0, 0.2, 0.3, 0.6, 0.7, 0.8, 0.9, 1.0]
-    assert "it is inert" not in bars.markdown(results)
+    assert "it is inert" not in targets.markdown(results)
 
 
 def test_judges_with_other_weights_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,20 +105,20 @@ def test_judges_with_other_weights_are_told(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_second_judge_knows_the_shape_of_fresh_renders(pplus: Any) -> None:
-    """Shape alone: all 24 unseen shapes are drawn in the concept's colours."""
-    robot, teapot = Scorer(pplus, "robot"), Scorer(pplus, "teapot")
+    """Shape alone: all 24 held-out shapes are drawn in the concept's colours."""
+    robot, teapot = ConceptSimilarity(pplus, "robot"), ConceptSimilarity(pplus, "teapot")
     assert robot.recognised(robot.renders()) >= 0.8
     assert robot.recognised(teapot.renders()) <= 0.2
-    assert robot.ceiling() > teapot.of(robot.renders())
+    assert robot.ceiling() > teapot.similarity(robot.renders())
 
 
 def test_the_nearest_nouns_are_nouns_and_the_nearest_first(pplus: Any) -> None:
-    scorer = Scorer(pplus, "robot")
-    named = scorer.nearest(OBJECTS)
+    concept = ConceptSimilarity(pplus, "robot")
+    named = concept.nearest_nouns(OBJECTS)
     assert sorted(named) == sorted(OBJECTS)
-    look = UNSEEN_OBJECTS["robot"]
+    look = HELD_OUT_OBJECTS["robot"]
     first, last = (
-        scorer.of([paint([replace(look, figure=figures()[noun])], "white", NO_STYLE, random.Random(0))])
+        concept.similarity([paint([replace(look, shape=shapes_by_noun()[noun])], "white", NO_STYLE, random.Random(0))])
         for noun in (named[0], named[-1])
     )
     assert first > last

@@ -4,7 +4,8 @@
 ViT-S/16 for real models. The pocket's `AttributeJudge`, which classifies drawings, is in `promptplus.pocket`.
 """
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +17,22 @@ from torch import Tensor, nn
 from promptplus.pocket import CLIP, DINO
 
 BATCH = 256  # pictures per forward pass
+
+
+def _load_pocket_clip(folder: Path) -> nn.Module:
+    from promptplus.pocket.clip_judge import ClipModel  # only for a folder of the pocket's
+
+    return ClipModel.load(folder)
+
+
+CLIP_LOADERS: dict[str, Callable[[Path], nn.Module]] = {"drawn-clip": _load_pocket_clip}
+"""Functions that load a CLIP which transformers does not know, by the `model_type` in its folder's `config.json`."""
+
+
+def _model_type(source: str | Path) -> str:
+    """The `model_type` of a local folder; empty for a hub id."""
+    path = Path(source) / "config.json"
+    return json.loads(path.read_text("utf-8")).get("model_type", "") if path.is_file() else ""
 
 
 class DinoJudge:
@@ -52,12 +69,8 @@ class ClipJudge:
         """Load a folder or hub id, such as ``openai/clip-vit-base-patch32``, in float32 and eval mode."""
         from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer  # slow, as above
 
-        from promptplus.pocket.clip_judge import ClipModel  # the pocket's judge has an image tower of its own
-
-        is_pocket = ClipModel.is_in(source)
-        model: Any = (
-            ClipModel.load(Path(source)) if is_pocket else CLIPModel.from_pretrained(source, dtype=torch.float32)
-        )
+        load = CLIP_LOADERS.get(_model_type(source))
+        model: Any = load(Path(source)) if load else CLIPModel.from_pretrained(source, dtype=torch.float32)
         processor, tokenizer = (part.from_pretrained(source) for part in (CLIPImageProcessorPil, CLIPTokenizer))
         return cls(model.to(device).eval(), processor, tokenizer)
 

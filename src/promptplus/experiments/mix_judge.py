@@ -12,10 +12,11 @@ from promptplus.evaluation.judges import DinoJudge
 from promptplus.layers import LayerMap
 from promptplus.mixing import mix
 from promptplus.pocket.attribute_judge import AttributeJudge
-from promptplus.pocket.world import BACKGROUNDS, COLOURS, UNSEEN_OBJECTS, render_mixture
+from promptplus.pocket.held_out import HELD_OUT_OBJECTS, render_mixture
+from promptplus.pocket.world import BACKGROUNDS, COLOURS
 from promptplus.pocket.world.captions import with_article
 from promptplus.pocket.world.painting import Look
-from promptplus.pocket.world.scenes import figures
+from promptplus.pocket.world.scenes import shapes_by_noun
 from promptplus.pocket.world.shapes import RGB
 
 RENDERS = 16  # of each combination; our choice
@@ -27,7 +28,7 @@ Combination = tuple[str, str]
 
 
 class MixJudge:
-    """Names the combination of two unseen objects' shape and appearance that a picture is nearest to.
+    """Names the combination of two held-out objects' shape and appearance that a picture is nearest to.
 
     Every object's shape is rendered in every object's colours and texture. A picture gets the combination whose renders
     are nearest, by the mean cosine of the attribute judge's features. The judge does not only choose between the two
@@ -57,9 +58,9 @@ class MixJudge:
 
 
 def enough_objects(names: Sequence[str]) -> list[str]:
-    """The given unseen objects, each once, and others up to ``MIN_OBJECTS``."""
+    """The given held-out objects, each once, and others up to ``MIN_OBJECTS``."""
     given = list(dict.fromkeys(names))
-    others = [name for name in UNSEEN_OBJECTS if name not in given]
+    others = [name for name in HELD_OUT_OBJECTS if name not in given]
     return given + others[: max(0, MIN_OBJECTS - len(given))]
 
 
@@ -69,7 +70,7 @@ def _renders(shape: str, looks: str) -> list[Image.Image]:
 
 def describe(look: Look, noun: str) -> str:
     """A noun with its article and the nearest words for a look's colours and texture."""
-    part = figures()[noun].trim if noun in figures() else None
+    part = shapes_by_noun()[noun].trim if noun in shapes_by_noun() else None
     trim = f" with {nearest_colour(look.trim)} {part}" if part and look.trim else ""
     return with_article(f"{nearest_colour(look.body)} {look.texture} {noun}") + trim
 

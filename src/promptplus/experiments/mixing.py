@@ -16,7 +16,7 @@ from promptplus.experiments.study import Study, Table
 from promptplus.generation import generate
 from promptplus.mixing import InterpolationPath, interpolate
 from promptplus.pocket.attribute_judge import AttributeJudge
-from promptplus.pocket.world import UNSEEN_OBJECTS
+from promptplus.pocket.held_out import HELD_OUT_OBJECTS
 from promptplus.pplus import PPlus, added_concepts
 from promptplus.report import figures
 from promptplus.report.figures import Curve
@@ -183,7 +183,7 @@ def other_methods(pplus: PPlus, inversions: Concepts) -> dict[str, DrawFunction]
             return generate(pplus, [STYLE_PROMPT.format(both[0].token, both[1].token)] * len(seeds), seeds)
 
     def plain_words(shape: str, looks: str, seeds: Sequence[int]) -> list[Image.Image]:
-        text = describe(UNSEEN_OBJECTS[looks], inversions[shape].class_word)
+        text = describe(HELD_OUT_OBJECTS[looks], inversions[shape].class_word)
         return generate(pplus, [f"a photo of {text}"] * len(seeds), seeds)
 
     return {"TI, “S1 in the style of S2”": two_inversions, PLAIN: plain_words}

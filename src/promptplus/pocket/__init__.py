@@ -1,24 +1,25 @@
-"""The pocket model: Stable Diffusion in miniature, trained on a drawn world and shipped with the package.
+"""The pocket model: a small Stable Diffusion, trained on a drawn world and shipped with the package.
 
-`world` draws that world; the folders below hold what was trained on it. `CARD.md` says how, with which scores.
+`world` draws its training pictures, `held_out` the concepts that are not among them. The folders below hold weights and
+pictures. `CARD.md` describes data, training and limits.
 """
 
 from pathlib import Path
 
 PIPELINE = Path(__file__).parent / "pipeline"
-"""A `StableDiffusionPipeline` folder, 64 x 64 pictures, half precision."""
+"""Folder of a `StableDiffusionPipeline`: 64 x 64 pictures, half precision."""
 
 JUDGE = Path(__file__).parent / "judge"
-"""The attribute classifier that `promptplus.evaluation.judges.AttributeJudge` loads."""
+"""Folder of the attribute judge (`promptplus.pocket.attribute_judge.AttributeJudge`)."""
 
 CLIP = Path(__file__).parent / "judge_clip"
-"""A CLIP of its own, which `promptplus.evaluation.judges.ClipJudge` loads."""
+"""Folder of the pocket's CLIP (`promptplus.evaluation.judges.ClipJudge`)."""
 
 DINO = Path(__file__).parent / "dino"
-"""A vision transformer trained by self-distillation, which `promptplus.evaluation.judges.DinoJudge` loads."""
+"""Folder of the pocket's DINO (`promptplus.evaluation.judges.DinoJudge`)."""
 
 LEARNED = Path(__file__).parent / "learned"
-"""Concept files of unseen concepts, learned by XTI (`python -m pocket_training learn`)."""
+"""Folder of concept files, learned by XTI from held-out concepts (`python -m pocket_training learn`)."""
 
 CONCEPTS = Path(__file__).parent / "concepts"
-"""One folder of five pictures and a `concept.json` for each unseen concept."""
+"""Folder of the held-out concepts: for each a folder of five pictures and a `concept.json`."""

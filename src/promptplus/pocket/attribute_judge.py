@@ -1,4 +1,4 @@
-"""The attribute judge: a small classifier of the drawn world."""
+"""The attribute judge: a small convolutional classifier of pictures of the drawn world."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,6 +7,7 @@ from typing import Self
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -14,13 +15,13 @@ from torch import Tensor, nn
 from promptplus.pocket import JUDGE
 
 CHANNELS = (32, 48, 96, 96, 128, 128, 160, 160)
-"""Widths of the eight convolutions; every other one halves the picture (pocket spike)."""
-
-
+"""Channels of the eight convolutions; every second one has stride 2 (our choice)."""
 WIDTH = 192
-
-
+"""Width of the features."""
 SIZE = 64
+"""Width and height of the pictures it takes."""
+BATCH = 256
+"""Pictures that are judged at once."""
 
 
 def _convolution(inputs: int, outputs: int, stride: int) -> nn.Sequential:
@@ -30,9 +31,12 @@ def _convolution(inputs: int, outputs: int, stride: int) -> nn.Sequential:
 
 
 class AttributeJudge(nn.Module):
-    """A small convolutional classifier of the drawn world: one head for each attribute.
+    """A convolutional classifier with one head for each attribute.
 
-    It was trained on renders only, never on pictures that a model made, so it may judge those.
+    It is trained on renders only and never sees a picture that a model generated, so it can judge those.
+
+    Args:
+        classes: the words of each attribute, in the order of the head's outputs.
     """
 
     def __init__(self, classes: Mapping[str, Sequence[str]]) -> None:
@@ -46,26 +50,26 @@ class AttributeJudge(nn.Module):
         self.neck = nn.Sequential(nn.Flatten(), nn.Linear(CHANNELS[-1] * grid**2, WIDTH), nn.ReLU(inplace=True))
         self.heads = nn.ModuleDict({name: nn.Linear(WIDTH, len(words)) for name, words in self.classes.items()})
 
-    def features(self, pixels: Tensor) -> Tensor:
-        """Pixels [B, 3, H, W] in [-1, 1] → features [B, 192]; other sizes than 64 x 64 are resized."""
+    def features(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 192"]:
+        """Features of pixels in [-1, 1]; pictures of other sizes than 64 x 64 are resized."""
         if pixels.shape[-2:] != (SIZE, SIZE):
             pixels = nn.functional.interpolate(pixels, (SIZE, SIZE), mode="bilinear", antialias=True)
         return self.neck(self.trunk(pixels))
 
-    def forward(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Pixels [B, 3, H, W] in [-1, 1] → logits [B, classes] for each attribute."""
+    def forward(self, pixels: Float[Tensor, "batch 3 height width"]) -> dict[str, Float[Tensor, "batch _"]]:
+        """Logits [batch, classes] for each attribute; pixels in [-1, 1]."""
         features = self.features(pixels)
         return {name: head(features) for name, head in self.heads.items()}
 
-    def pixels(self, images: Sequence[Image.Image]) -> Tensor:
-        """Pictures of any size → [N, 3, 64, 64] in [-1, 1], on the judge's device."""
+    def pixels(self, images: Sequence[Image.Image]) -> Float[Tensor, "batch 3 64 64"]:
+        """Pixels in [-1, 1] of pictures of any size, on the judge's device."""
         resized = [image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BOX) for image in images]
         stacked = torch.from_numpy(np.stack([np.asarray(image) for image in resized]))
         return (stacked.permute(0, 3, 1, 2).float() / 127.5 - 1).to(next(self.parameters()).device)
 
     @torch.no_grad()
     def classify(self, images: Sequence[Image.Image]) -> dict[str, list[str]]:
-        """The likeliest word of each attribute for each picture."""
+        """The most probable word for each picture, by attribute."""
         answers: dict[str, list[str]] = {name: [] for name in self.classes}
         for start in range(0, len(images), BATCH):
             for name, logits in self(self.pixels(images[start : start + BATCH])).items():
@@ -73,8 +77,8 @@ class AttributeJudge(nn.Module):
         return answers
 
     @torch.no_grad()
-    def embed(self, images: Sequence[Image.Image]) -> Tensor:
-        """Features [N, 192] of unit length: their cosine says how alike two pictures are."""
+    def embed(self, images: Sequence[Image.Image]) -> Float[Tensor, "pictures 192"]:
+        """Features of unit length. Their cosine measures how similar two pictures are."""
         parts = [self.features(self.pixels(images[i : i + BATCH])) for i in range(0, len(images), BATCH)]
         return nn.functional.normalize(torch.cat(parts), dim=-1)
 
@@ -87,10 +91,7 @@ class AttributeJudge(nn.Module):
 
     @classmethod
     def load(cls, folder: Path = JUDGE) -> Self:
-        """Read what `save` wrote: float32, eval mode, on the CPU."""
+        """Read a folder that `save` wrote: float32, eval mode, on the CPU."""
         judge = cls(json.loads((folder / "config.json").read_text())["classes"])
         judge.load_state_dict(load_file(folder / "model.safetensors"))
         return judge.float().eval()
-
-
-BATCH = 256

@@ -1,8 +1,8 @@
-"""Figures put together at random: a body, perhaps a head, and whatever grows out of them.
+"""Composed shapes: a random body, perhaps a head, and parts attached to them.
 
-A few hundred of them get a made-up name each (`nouns`), so that the model's space of tokens spans shapes as widely as a
-real text encoder's does; others, that no name and no training picture has, serve as concepts to invert. Every figure is
-a pure function of its seed. All numbers here are our choice.
+Several hundred composed shapes get a made-up noun each (`scenes.MADE_UP`), so that the token embeddings cover many
+shapes, as those of a real text encoder do. Others are held-out concepts: no caption names them and no training picture
+shows them. A shape depends on its random generator's seed only. All numbers are our choice.
 """
 
 import math
@@ -10,10 +10,10 @@ import random
 from dataclasses import dataclass
 
 from promptplus.pocket.world.shapes import (
-    Figure,
     Part,
     Point,
     Polygon,
+    Shape,
     arc,
     band,
     box,
@@ -25,21 +25,21 @@ from promptplus.pocket.world.shapes import (
 )
 
 CURVE = 48
-"""Corners of a body's outline."""
+"""Number of corners of a body's outline."""
 REACH = 0.97
-"""Half the side of the square that a figure is fitted into."""
+"""Half the side of the square that a composed shape is scaled to fill."""
 OUTLINES = ("round", "square", "diamond", "tapered", "widening", "wavy", "spiky", "waisted")
 TOPS = ("none", "none", "none", "horns", "ears", "antennae", "hat", "stalk", "crest", "knob", "loop", "cone")
 SIDES = ("none", "none", "none", "wings", "arms", "ring", "fins", "discs")
 BOTTOMS = ("none", "none", "none", "legs", "wheels", "stand", "tentacles", "skirt", "feet", "pole")
 FRONTS = ("none", "none", "eyes", "eye", "belly", "belt", "window", "mouth", "sash")
 HEADED = 0.3
-"""Share of the figures with a head on top of the body."""
+"""Probability of a head on top of the body."""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a figure is made of: one choice per place. Two figures of equal plans differ in their proportions alone."""
+class BodyPlan:
+    """Which parts a composed shape has. Two shapes of the same body plan differ in their proportions only."""
 
     outline: str
     head: str | None
@@ -51,7 +51,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Frame:
-    """A body or head: an outline around (x, y) that reaches `rx` and `ry` to its sides."""
+    """The place of a body or head: an outline with centre (x, y), half width `rx` and half height `ry`."""
 
     outline: str
     x: float
@@ -62,10 +62,11 @@ class Frame:
     bend: float
 
     def polygon(self) -> Polygon:
-        """The outline, as a superellipse that is bent, waved or pinched."""
+        """The outline: a superellipse, waved, tapered or pinched according to `outline`."""
         return tuple(self.point(2 * math.pi * i / CURVE) for i in range(CURVE))
 
     def point(self, angle: float) -> Point:
+        """The point of the outline at `angle`, in radians."""
         exponent = {"square": 7.0, "diamond": 1.05, "tapered": 4.0, "widening": 4.0}.get(self.outline, 2.0)
         cos, sin = math.cos(angle), math.sin(angle)
         x = math.copysign(abs(cos) ** (2 / exponent), cos)
@@ -86,8 +87,9 @@ class Frame:
         return self.x + self.rx * x, self.y + self.ry * y
 
 
-def draw_plan(rng: random.Random) -> Plan:
-    return Plan(
+def random_body_plan(rng: random.Random) -> BodyPlan:
+    """Choose each part at random."""
+    return BodyPlan(
         outline=rng.choice(OUTLINES),
         head=rng.choice(("round", "square", "diamond", "widening")) if rng.random() < HEADED else None,
         top=rng.choice(TOPS),
@@ -97,7 +99,8 @@ def draw_plan(rng: random.Random) -> Plan:
     )
 
 
-def frame(rng: random.Random, outline: str, y: float, size: float) -> Frame:
+def random_frame(rng: random.Random, outline: str, y: float, size: float) -> Frame:
+    """A frame around (0, y) of random aspect; `size` is the root of half width times half height."""
     aspect = math.exp(rng.uniform(-0.45, 0.45))
     return Frame(
         outline, 0, y, size * math.sqrt(aspect), size / math.sqrt(aspect), rng.randint(5, 9), rng.uniform(0.4, 0.75)
@@ -110,7 +113,7 @@ def both(*polygons: Polygon) -> tuple[Polygon, ...]:
 
 
 def top_parts(kind: str, at: Frame, size: float, rng: random.Random) -> list[Part]:
-    """What grows on the upper edge of `at`."""
+    """The parts on the upper edge of `at`."""
     edge, x = at.y - 0.85 * at.ry, at.rx * rng.uniform(0.4, 0.7)
     lean = rng.uniform(-0.1, 0.35)
     match kind:
@@ -142,7 +145,7 @@ def top_parts(kind: str, at: Frame, size: float, rng: random.Random) -> list[Par
 
 
 def side_parts(kind: str, at: Frame, size: float, rng: random.Random) -> list[Part]:
-    """What grows out of the flanks of `at`."""
+    """The parts at the left and right sides of `at`."""
     x, y, rise = at.rx * 0.8, at.y + at.ry * rng.uniform(-0.35, 0.3), rng.uniform(-0.45, 0.45)
     match kind:
         case "wings":
@@ -168,7 +171,7 @@ def side_parts(kind: str, at: Frame, size: float, rng: random.Random) -> list[Pa
 
 
 def bottom_parts(kind: str, at: Frame, size: float, rng: random.Random) -> list[Part]:
-    """What `at` stands on."""
+    """The parts below `at`."""
     edge, x = at.y + 0.82 * at.ry, at.rx * rng.uniform(0.35, 0.65)
     foot = edge + size * 0.8
     match kind:
@@ -208,7 +211,7 @@ def bottom_parts(kind: str, at: Frame, size: float, rng: random.Random) -> list[
 
 
 def front_parts(kind: str, at: Frame) -> list[Part]:
-    """What is painted on the face of `at`."""
+    """The parts painted on the front of `at`."""
     x, y, rx, ry = at.x, at.y, at.rx, at.ry
     small = min(rx, ry)
     match kind:
@@ -249,7 +252,7 @@ def front_parts(kind: str, at: Frame) -> list[Part]:
 
 
 def fit(parts: list[Part]) -> tuple[Part, ...]:
-    """The parts, moved and scaled as a whole so that they fill the square."""
+    """The parts, moved and scaled together so that they fill the square."""
     xs, ys = zip(*(point for p in parts for polygon in p.polygons for point in polygon), strict=True)
     x, y = (min(xs) + max(xs)) / 2, (min(ys) + max(ys)) / 2
     scale = 2 * REACH / max(max(xs) - min(xs), max(ys) - min(ys))
@@ -259,15 +262,15 @@ def fit(parts: list[Part]) -> tuple[Part, ...]:
     )
 
 
-def compose(plan: Plan, rng: random.Random) -> Figure:
-    """The figure of `plan`, with proportions drawn from `rng`; its trim is called "trim"."""
+def compose(plan: BodyPlan, rng: random.Random) -> Shape:
+    """The shape of `plan`; `rng` decides its proportions. Its trim is named "trim"."""
     sizes = [rng.uniform(0.35, 0.65) for _ in range(3)]
-    body = frame(rng, plan.outline, 0, rng.uniform(0.58, 0.72))
+    body = random_frame(rng, plan.outline, 0, rng.uniform(0.58, 0.72))
     behind = [*side_parts(plan.side, body, sizes[1], rng), *bottom_parts(plan.bottom, body, sizes[2], rng)]
     parts, face = [*behind, part("body", body.polygon())], body
     if plan.head:
         size = rng.uniform(0.32, 0.45)
-        face = frame(rng, plan.head, 0, size)
+        face = random_frame(rng, plan.head, 0, size)
         face = Frame(face.outline, 0, -0.85 * body.ry - 0.7 * face.ry, face.rx, face.ry, face.wave, face.bend)
         on_head = plan.front in ("eyes", "eye", "mouth")
         parts += top_parts(plan.top, face, 0.8 * sizes[0], rng)
@@ -276,4 +279,4 @@ def compose(plan: Plan, rng: random.Random) -> Figure:
     else:
         parts = [*behind, *top_parts(plan.top, body, sizes[0], rng), part("body", body.polygon())]
         parts += front_parts(plan.front, body)
-    return Figure(fit(parts), "trim" if any(p.material == "trim" for p in parts) else None)
+    return Shape(fit(parts), "trim" if any(p.material == "trim" for p in parts) else None)

@@ -1,4 +1,4 @@
-"""How the drawn world is painted: materials, textures, figures, and the canvas they come together on."""
+"""Painting: shapes in colours and textures, on a background, in a style."""
 
 import math
 import random
@@ -9,8 +9,8 @@ from functools import cache
 from PIL import Image, ImageChops, ImageDraw
 
 from promptplus.pocket.world.backgrounds import background_image
-from promptplus.pocket.world.shapes import CANVAS, RGB, SIZE, Figure, Polygon, mix
-from promptplus.pocket.world.styles import FINISHES, OUTLINE, OUTLINE_WIDTH, UNSEEN_FINISHES
+from promptplus.pocket.world.shapes import CANVAS, RGB, SIZE, Polygon, Shape, mix
+from promptplus.pocket.world.styles import FINISHES, HELD_OUT_FINISHES, OUTLINE, OUTLINE_WIDTH
 from promptplus.pocket.world.words import NO_STYLE, PLAIN
 
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
@@ -23,20 +23,28 @@ FIXED: dict[str, RGB] = {
     "leaf": (50, 130, 50),
     "gold": (250, 205, 60),
 }
-"""Materials whose colour no attribute changes."""
+"""Materials whose colour does not depend on a thing's attributes."""
 PERIOD = {"striped": 25, "dotted": 25, "checkered": 23, "ringed": 27}
-"""Canvas pixels after which a texture repeats; a quarter wider where pixel art's blocks would swallow it."""
+"""Canvas pixels after which a texture repeats; 5/4 of it in pixel art, whose large blocks would hide the texture."""
 STRETCH = {"tall": (0.62, 1.08), "wide": (1.08, 0.62), "tiny": (0.55, 0.55)}
-"""What adjectives do to a figure's width and height."""
+"""Factors of a shape's width and height, by adjective."""
 TILT, TILTED = 0.15, (0.45, 0.7)
-"""Radians: a figure's greatest tilt, and how far one leans that is called tilted."""
+"""Radians: the greatest tilt of any shape; least and greatest tilt of a shape with the adjective "tilted"."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """One figure to paint; without a `trim` colour its trim is a darker body. Adjectives: `STRETCH`'s, or "tilted"."""
+    """How to paint one shape.
 
-    figure: Figure
+    Args:
+        shape: its parts.
+        body: colour of the material `body`.
+        trim: colour of the material `trim`; None means a darker body colour.
+        texture: one of `words.TEXTURES`, for the body.
+        adjectives: keys of `STRETCH`, or "tilted".
+    """
+
+    shape: Shape
     body: RGB
     trim: RGB | None
     texture: str
@@ -45,7 +53,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Placement:
-    """Scale (a negative x mirrors), centre in canvas pixels, rotation in radians."""
+    """Scale (a negative `sx` mirrors left and right), centre (x, y) in canvas pixels, rotation in radians."""
 
     sx: float
     sy: float
@@ -54,7 +62,7 @@ class Placement:
     angle: float
 
     def __call__(self, polygon: Polygon) -> list[tuple[float, float]]:
-        """Corners on the canvas."""
+        """The corners of `polygon` in canvas pixels."""
         cos, sin = math.cos(self.angle), math.sin(self.angle)
         return [
             (self.x + self.sx * x * cos - self.sy * y * sin, self.y + self.sx * x * sin + self.sy * y * cos)
@@ -63,7 +71,7 @@ class Placement:
 
 
 def random_placement(rng: random.Random, adjectives: Sequence[str], number: int, count: int) -> Placement:
-    """Where figure `number` of `count` (one or two, side by side) stands. The ranges are our choice."""
+    """A random place for shape `number` of `count` (one, or two side by side). The ranges are our choice."""
     half = CANVAS / 2
     scale = rng.uniform(0.7, 0.88) * half if count == 1 else rng.uniform(0.42, 0.47) * half
     aspect = rng.uniform(0.95, 1.05)
@@ -74,17 +82,20 @@ def random_placement(rng: random.Random, adjectives: Sequence[str], number: int,
         sx, sy = sx * wider, sy * higher
     if "tilted" in adjectives:
         angle = rng.uniform(*TILTED) * rng.choice((-1, 1))
-    room = 0.1 if count == 1 else 0.03
+    shift = 0.1 if count == 1 else 0.03
     x = 0 if count == 1 else (-0.48, 0.48)[number]
-    return Placement(sx, sy, half * (1 + x + rng.uniform(-room, room)), half * (1 + rng.uniform(-room, room)), angle)
+    return Placement(
+        sx, sy, half * (1 + x + rng.uniform(-shift, shift)), half * (1 + rng.uniform(-shift, shift)), angle
+    )
 
 
 def luminance(colour: RGB) -> float:
+    """Brightness in [0, 255] (weights of ITU-R BT.601, rounded)."""
     return 0.3 * colour[0] + 0.59 * colour[1] + 0.11 * colour[2]
 
 
 def texture_image(texture: str, colour: RGB, angle: float, coarse: bool, centre: tuple[float, float]) -> Image.Image:
-    """A canvas full of `texture`: `colour` with white marks, or with dark ones if `colour` is bright."""
+    """A canvas filled with `texture`: `colour` with white marks, or with dark marks if `colour` is bright."""
     image = Image.new("RGB", (CANVAS, CANVAS), colour)
     if texture == PLAIN:
         return image
@@ -112,22 +123,25 @@ def texture_image(texture: str, colour: RGB, angle: float, coarse: bool, centre:
 
 @cache
 def shading() -> Image.Image:
-    """A soft shadow that grows towards the bottom of the canvas, as a mask."""
+    """A mask: a soft shadow that grows towards the bottom of the canvas."""
     return Image.linear_gradient("L").resize((CANVAS, CANVAS)).point(lambda value: int(value * 0.22))
 
 
-def draw_figure(
+def draw_shape(
     canvas: Image.Image,
     silhouette: Image.Image,
-    figure: Figure,
+    shape: Shape,
     materials: dict[str, RGB | Image.Image],
     place: Placement,
     ink: RGB,
     width: int,
 ) -> None:
-    """Paint `figure` onto `canvas` and its silhouette onto the mask `silhouette`."""
+    """Paint `shape` on `canvas`, and add its silhouette to the mask `silhouette`.
+
+    `ink` and `width` are the colour and width of the outline.
+    """
     draw, draw_silhouette = ImageDraw.Draw(canvas), ImageDraw.Draw(silhouette)
-    for part in figure.parts:
+    for part in shape.parts:
         polygons = [place(polygon) for polygon in part.polygons]
         for points in polygons:
             draw.line(points + points[:2], fill=ink, width=width, joint="curve")
@@ -144,17 +158,18 @@ def draw_figure(
 
 
 def shifted(colour: RGB, rng: random.Random) -> RGB:
-    """`colour`, a little off: no two red things are the same red."""
+    """`colour` with a small random change."""
     red, green, blue = (max(0, min(255, round(c + rng.uniform(-8, 8)))) for c in colour)
     return red, green, blue
 
 
 def darker(colour: RGB) -> RGB:
+    """A darker `colour`; a lighter one if `colour` is almost black."""
     return mix(colour, WHITE, 0.25) if max(colour) < 80 else mix(colour, BLACK, 0.32)
 
 
 def paint(looks: Sequence[Look], background: str, style: str, rng: random.Random) -> Image.Image:
-    """The picture, 64 x 64, of one or two figures; `rng` decides place, size, tilt and every small accident."""
+    """A 64 x 64 picture of one or two shapes; `rng` decides positions, sizes, tilts and small random marks."""
     canvas = background_image(background, rng)
     silhouette = Image.new("L", canvas.size, 0)
     for number, look in enumerate(looks):
@@ -169,9 +184,9 @@ def paint(looks: Sequence[Look], background: str, style: str, rng: random.Random
             "body": colour if look.texture == PLAIN else fill,
         }
         ink = mix(colour, INK, 0.55) if style == "watercolor" else INK
-        draw_figure(canvas, silhouette, look.figure, materials, place, ink, OUTLINE_WIDTH.get(style, OUTLINE))
+        draw_shape(canvas, silhouette, look.shape, materials, place, ink, OUTLINE_WIDTH.get(style, OUTLINE))
     if style == NO_STYLE:
         canvas.paste(BLACK, (0, 0), ImageChops.multiply(shading(), silhouette))
     else:
-        canvas = {**FINISHES, **UNSEEN_FINISHES}[style](canvas, silhouette, rng)
+        canvas = {**FINISHES, **HELD_OUT_FINISHES}[style](canvas, silhouette, rng)
     return canvas.resize((SIZE, SIZE), Image.Resampling.BOX)

@@ -1,4 +1,4 @@
-"""What a picture of the drawn world shows: a background, a style, and one or two things with their attributes."""
+"""Scenes: what a picture of the drawn world shows. A background, a style, and one or two things with attributes."""
 
 import random
 import zlib
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import product
 
-from promptplus.pocket.world.composed import compose, draw_plan
+from promptplus.pocket.world.composed import compose, random_body_plan
 from promptplus.pocket.world.creatures import CREATURES
-from promptplus.pocket.world.shapes import Figure
+from promptplus.pocket.world.shapes import Shape
 from promptplus.pocket.world.things import THINGS
 from promptplus.pocket.world.words import (
     ADJECTIVES,
@@ -21,10 +21,10 @@ from promptplus.pocket.world.words import (
     made_up_names,
 )
 
-NAMED: dict[str, Figure] = {**THINGS, **CREATURES}
+NAMED: dict[str, Shape] = {**THINGS, **CREATURES}
 OBJECTS = tuple(NAMED)
 MADE_UP_COUNT = 800
-"""Made-up nouns, each for a composed figure: a few hundred span the token space (our choice)."""
+"""How many made-up nouns there are, each with a composed shape (our choice)."""
 MADE_UP = made_up_names(MADE_UP_COUNT, frozenset(OBJECTS))
 
 CLASSES: dict[str, tuple[str, ...]] = {
@@ -35,27 +35,35 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "style": STYLES,
 }
 ATTRIBUTES = tuple(CLASSES)
-"""What the attribute judge tells; objects by name, not by made-up nouns."""
+"""What the attribute judge classifies. Objects: named ones only, no made-up nouns."""
 
-HELD_OUT = frozenset(
+HELD_OUT_COMBINATIONS = frozenset(
     triple for triple in product(OBJECTS, COLOURS, TEXTURES) if zlib.crc32(" ".join(triple).encode()) % 10 == 0
 )
-"""A tenth of all (object, colour, texture) triples: never in a training picture."""
+"""A tenth of all triples (object, colour, texture); no training picture shows one."""
 
 TEXTURE_WEIGHTS = (3, 1.2, 1.2, 1.2, 1.2)
 STYLE_WEIGHTS = (3, 1, 1, 1, 1, 1, 1)
 MADE_UP_SHARE, PAIR_SHARE, ADJECTIVE_SHARE, TRIM_SHARE = 0.4, 0.12, 0.2, 0.35
-"""Shares of the things with a made-up noun, of the scenes with two things, of the things with an adjective, and of the
-things with a trim whose trim has a second colour (our choice)."""
+"""Probabilities: that a thing has a made-up noun; that a scene has two things; that a thing has an adjective; that the
+trim of a thing has a second colour (our choice)."""
 COARSE_STYLE = "pixel art"
-"""Its blocks swallow small figures."""
+"""A style whose large blocks hide small shapes."""
 NOT_LABELLED = -100
-"""In `labels`: what a loss ignores."""
+"""A label that `torch.nn.functional.cross_entropy` ignores."""
 
 
 @dataclass(frozen=True)
 class Thing:
-    """`noun` is a key of `figures()`, `colour` and `trim` of `COLOURS`; without `trim` the trim is a darker body."""
+    """One object of a scene.
+
+    Args:
+        noun: key of `shapes_by_noun()`.
+        colour: key of `COLOURS`.
+        texture: one of `TEXTURES`.
+        trim: key of `COLOURS`; None means that the trim is a darker body colour.
+        adjective: one of `ADJECTIVES`.
+    """
 
     noun: str
     colour: str
@@ -65,12 +73,13 @@ class Thing:
 
     @property
     def held_out(self) -> bool:
-        return (self.noun, self.colour, self.texture) in HELD_OUT
+        """Whether this is one of `HELD_OUT_COMBINATIONS`."""
+        return (self.noun, self.colour, self.texture) in HELD_OUT_COMBINATIONS
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One thing, or two of which the first stands on the left."""
+    """A background, a style and one thing, or two: the first stands on the left."""
 
     things: tuple[Thing, ...]
     background: str
@@ -78,22 +87,26 @@ class Scene:
 
 
 @cache
-def figures() -> dict[str, Figure]:
-    """The figure of every noun, named or made up."""
+def shapes_by_noun() -> dict[str, Shape]:
+    """The shape of every noun, named or made-up."""
     composed = {}
     for number, noun in enumerate(MADE_UP):
         rng = random.Random(f"made-up noun {number}")
-        composed[noun] = compose(draw_plan(rng), rng)
+        composed[noun] = compose(random_body_plan(rng), rng)
     return {**NAMED, **composed}
 
 
 def random_thing(rng: random.Random, made_up: bool, plain: bool = False, alone: bool = True) -> Thing:
-    """A thing with a made-up noun or a named one; `plain`: without an adjective and a second colour.
+    """A random thing with a made-up noun, or with a named one.
 
-    Only things that are `alone` get adjectives: a tiny one of two could not be made out.
+    Args:
+        made_up: use a made-up noun.
+        plain: no adjective and no second colour.
+        alone: the scene has no other thing. Only such things get adjectives: a tiny thing beside another one would be
+            too small to recognise.
     """
     noun, colour = rng.choice(MADE_UP if made_up else OBJECTS), rng.choice(CLASSES["colour"])
-    two_tone = figures()[noun].trim and not plain and rng.random() < TRIM_SHARE
+    two_tone = shapes_by_noun()[noun].trim and not plain and rng.random() < TRIM_SHARE
     return Thing(
         noun,
         colour,
@@ -104,7 +117,7 @@ def random_thing(rng: random.Random, made_up: bool, plain: bool = False, alone: 
 
 
 def random_scene(rng: random.Random) -> Scene:
-    """Draw a scene for training: none of its things is held out, and none too small for its style."""
+    """A random scene for training: no thing is a held-out combination, and none is too small for its style."""
     things: list[Thing] = []
     count = 2 if rng.random() < PAIR_SHARE else 1
     while len(things) < count:
@@ -118,14 +131,17 @@ def random_scene(rng: random.Random) -> Scene:
 
 
 def random_test_scene(rng: random.Random, held_out: bool = False) -> Scene:
-    """One named thing without adjective or second colour, from the trained combinations or from the held-out ones."""
+    """A random scene of one named thing, without adjective and second colour; a held-out combination if `held_out`."""
     while (thing := random_thing(rng, made_up=False, plain=True)).held_out != held_out:
         pass
     return Scene((thing,), rng.choice(BACKGROUNDS), rng.choices(STYLES, STYLE_WEIGHTS)[0])
 
 
 def labels(scene: Scene) -> tuple[int, ...]:
-    """Class indices in the order of `ATTRIBUTES`; `NOT_LABELLED` for made-up nouns and where two things may differ."""
+    """Class indices in the order of `ATTRIBUTES`.
+
+    `NOT_LABELLED` stands for a made-up noun, and for the object, colour and texture of a scene with two things.
+    """
     first = scene.things[0]
     words = {"object": first.noun, "colour": first.colour, "texture": first.texture}
     indices = {

@@ -1,6 +1,6 @@
-"""The ways a picture of the drawn world is finished: those that captions name, and four that only concepts have.
+"""Styles of the drawn world: six that captions name beside "cartoon", and four held-out ones.
 
-A style is a function of the finished canvas, the figures' silhouette and the picture's random numbers.
+A style is a function (painted canvas, silhouette of the shapes, random generator) → canvas.
 """
 
 import random
@@ -16,28 +16,32 @@ from promptplus.pocket.world.words import NO_STYLE, STYLES
 Finish = Callable[[Image.Image, Image.Image, random.Random], Image.Image]
 
 OUTLINE_WIDTH = {"pixel art": 8, "watercolor": 5, "comic": 11, "stained glass": 13}
-"""Canvas pixels, `OUTLINE` in other styles; three of them make one pixel of the picture."""
+"""Width of outlines in canvas pixels, by style (three canvas pixels make one pixel of the picture)."""
 OUTLINE = 6
+"""Width of outlines in the other styles."""
 PIXEL_ART_GRID = 16
+"""Blocks per side."""
 
 
 def edges(silhouette: Image.Image, width: int) -> np.ndarray:
-    """How much of an outline `width` canvas pixels wide covers each pixel, float32 [H, W, 1] in [0, 1]."""
+    """A mask of the silhouette's outline, `width` canvas pixels wide: float32 [H, W, 1] in [0, 1]."""
     outline = silhouette.filter(ImageFilter.FIND_EDGES).filter(ImageFilter.MaxFilter(width | 1))
     return np.asarray(outline, np.float32)[..., None] / 255
 
 
 def to_image(pixels: np.ndarray) -> Image.Image:
+    """Pixels [H, W, 3] in [0, 255], clipped → picture."""
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
 
 def pixel_art(image: Image.Image, silhouette: Image.Image, rng: random.Random) -> Image.Image:
+    """16 x 16 blocks of at most 24 colours."""
     small = image.resize((PIXEL_ART_GRID, PIXEL_ART_GRID), Image.Resampling.BOX)
     return small.quantize(24, kmeans=0).convert("RGB").resize((CANVAS, CANVAS), Image.Resampling.NEAREST)
 
 
 def watercolor(image: Image.Image, silhouette: Image.Image, rng: random.Random) -> Image.Image:
-    """Blurred and pale, with the blots of uneven paper."""
+    """Blurred and pale, with large light and dark spots."""
     pixels = np.asarray(image.filter(ImageFilter.GaussianBlur(3.0)), np.float32)
     noise = (np.random.default_rng(rng.getrandbits(32)).random((5, 5)) * 255).astype(np.uint8)
     blots = np.asarray(Image.fromarray(noise).resize(image.size, Image.Resampling.BICUBIC), np.float32) / 255 - 0.5
@@ -46,12 +50,13 @@ def watercolor(image: Image.Image, silhouette: Image.Image, rng: random.Random) 
 
 @cache
 def hatching() -> np.ndarray:
+    """A mask of diagonal lines, float32 [H, W, 1], 0 or 1."""
     y, x = np.mgrid[0:CANVAS, 0:CANVAS]
     return ((x + y) % 18 < 6)[..., None].astype(np.float32)
 
 
 def sketch(image: Image.Image, silhouette: Image.Image, rng: random.Random) -> Image.Image:
-    """Pale colours, diagonal pencil hatching that is denser where it is dark, a drawn outline."""
+    """Pale colours, diagonal hatching that is stronger in dark places, a dark outline."""
     pixels = np.asarray(image, np.float32)
     grey = pixels.mean(-1, keepdims=True)
     pale = (pixels * 0.6 + grey * 0.4) * 0.5 + 255 * 0.5
@@ -62,7 +67,7 @@ def sketch(image: Image.Image, silhouette: Image.Image, rng: random.Random) -> I
 
 @cache
 def halftone() -> Image.Image:
-    """The comic style's dot screen over the background, as a mask."""
+    """A mask: the dot screen of the comic style."""
     mask, step, r = Image.new("L", (CANVAS, CANVAS), 0), 18, 5
     draw = ImageDraw.Draw(mask)
     for row, y in enumerate(range(0, CANVAS + step, step)):
@@ -73,14 +78,14 @@ def halftone() -> Image.Image:
 
 
 def comic(image: Image.Image, silhouette: Image.Image, rng: random.Random) -> Image.Image:
-    """A pink dot screen behind the figures."""
+    """A pink dot screen behind the shapes."""
     behind = image.copy()
     behind.paste((255, 60, 120), (0, 0), halftone())
     return Image.composite(image, behind, silhouette)
 
 
 def neon(image: Image.Image, silhouette: Image.Image, rng: random.Random) -> Image.Image:
-    """In the dark, with a glowing outline."""
+    """Dark, with a glowing outline."""
     pixels = np.asarray(image, np.float32)
     line = edges(silhouette, 7)
     glow = np.asarray(silhouette.filter(ImageFilter.GaussianBlur(9)), np.float32)[..., None] / 255
@@ -90,7 +95,7 @@ def neon(image: Image.Image, silhouette: Image.Image, rng: random.Random) -> Ima
 
 
 def stained_glass(image: Image.Image, silhouette: Image.Image, rng: random.Random) -> Image.Image:
-    """Strong colours between crossing lines of lead."""
+    """Saturated colours between crossing dark lines."""
     pixels = np.asarray(image, np.float32)
     grey = pixels.mean(-1, keepdims=True)
     y, x = np.mgrid[0:CANVAS, 0:CANVAS]
@@ -108,7 +113,7 @@ def blueprint(image: Image.Image, silhouette: Image.Image, rng: random.Random) -
 
 
 def sepia(image: Image.Image, silhouette: Image.Image, rng: random.Random) -> Image.Image:
-    """Brown, with dark corners, as an old photograph."""
+    """Brown tones with dark corners, like an old photograph."""
     tone = np.asarray(image.convert("L"), np.float32)[..., None] / 255
     y, x = np.mgrid[-1 : 1 : CANVAS * 1j, -1 : 1 : CANVAS * 1j]
     dark = 1 - 0.55 * np.clip(x * x + y * y - 0.3, 0, 1)[..., None]
@@ -124,7 +129,7 @@ def thermal(image: Image.Image, silhouette: Image.Image, rng: random.Random) -> 
 
 
 def chalk(image: Image.Image, silhouette: Image.Image, rng: random.Random) -> Image.Image:
-    """Pale colours rubbed on a dark green board."""
+    """Pale, hatched colours on a dark green board."""
     pixels = np.asarray(image, np.float32)
     inside = np.asarray(silhouette, np.float32)[..., None] / 255
     board = np.array([34.0, 64.0, 52.0], np.float32)
@@ -141,6 +146,6 @@ FINISHES: dict[str, Finish] = {
     "neon": neon,
     "stained glass": stained_glass,
 }
-UNSEEN_FINISHES: dict[str, Finish] = {"blueprint": blueprint, "sepia": sepia, "thermal": thermal, "chalk": chalk}
-"""In no training picture, and no caption names them: style concepts to invert."""
+HELD_OUT_FINISHES: dict[str, Finish] = {"blueprint": blueprint, "sepia": sepia, "thermal": thermal, "chalk": chalk}
+"""Held-out styles: no training picture has one and no caption names one."""
 assert {NO_STYLE, *FINISHES} == {*STYLES}

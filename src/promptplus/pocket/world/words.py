@@ -1,4 +1,4 @@
-"""The words of the drawn world that name colours, textures, places and styles. Colours from the pocket spike."""
+"""The words for colours, textures, backgrounds, styles and adjectives, and the made-up nouns. All are our choice."""
 
 import random
 
@@ -6,7 +6,7 @@ from promptplus.pocket.world.shapes import RGB
 
 PLAIN = "plain"
 NO_STYLE = "cartoon"
-"""The style of a picture that is finished no further; captions name it half of the time."""
+"""The style of a picture that no function of `styles` changes."""
 
 COLOURS: dict[str, RGB] = {
     "red": (220, 30, 35),
@@ -55,7 +55,7 @@ ENDS = ("b", "ck", "d", "f", "g", "lp", "m", "mp", "n", "ng", "p", "rk", "sh", "
 
 
 def made_up_names(count: int, taken: frozenset[str]) -> tuple[str, ...]:
-    """`count` pronounceable words that mean nothing ("blorpeen"), none of them in `taken`; always the same ones."""
+    """The first `count` pronounceable words without a meaning ("blorpeen") that are not in `taken`; always the same."""
     rng = random.Random("made-up names")
     names: dict[str, None] = {}
     while len(names) < count:

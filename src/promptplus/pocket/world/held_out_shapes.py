@@ -1,40 +1,40 @@
-"""The concepts kept for inversion: figures that no training picture shows and no caption names."""
+"""Shapes, colours and textures of the held-out objects that are drawn by hand (see `promptplus.pocket.held_out`)."""
 
 import math
 
 from promptplus.pocket.world.shapes import (
     RGB,
-    Figure,
     Polygon,
+    Shape,
     arc,
     band,
     box,
     corners,
     disc,
-    figure,
     line,
     mirrored,
     part,
+    shape,
     stroke,
 )
 
 
 def umbrella_panel(left: float, right: float) -> Polygon:
-    """The piece of an umbrella's cloth between two ribs, which end at `left` and `right`, with its scalloped hem."""
+    """One panel of an umbrella: the cloth between two ribs that end at x = `left` and x = `right`."""
     x, rx = (left + right) / 2, (right - left) / 2
     near, far = arc(0, 0.15, left, 1.05, 360, 270), arc(0, 0.15, right, 1.05, 270, 360)
     return near + far + arc(x, 0.15, rx, 0.16, 360, 180)
 
 
 def sail(angle: float) -> Polygon:
-    """One of a windmill's sails around (0, -0.22): a board along one side of its arm, `angle` degrees turned."""
+    """One sail of a windmill whose hub is (0, -0.22), turned clockwise by `angle` degrees."""
     cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
     outline = corners(0, -0.06, 0.93, -0.06, 0.93, 0.27, 0.26, 0.27, 0.2, 0.06, 0, 0.06)
     return tuple((x * cos - y * sin, x * sin + y * cos - 0.22) for x, y in outline)
 
 
-UNSEEN: dict[str, Figure] = {
-    "robot": figure(
+HELD_OUT_SHAPES: dict[str, Shape] = {
+    "robot": shape(
         part("dark", line(0, -0.85, 0, -0.6, 0.1)),
         part("trim", disc(0, -0.84, 0.14)),
         part("trim", box(-0.66, -0.52, 0.66, -0.26)),
@@ -47,7 +47,7 @@ UNSEEN: dict[str, Figure] = {
         part("gold", disc(0, 0.3, 0.17)),
         trim="chest",
     ),
-    "teapot": figure(
+    "teapot": shape(
         part("trim", band(0.58, 0.14, 0.4, 0.17, 180, 540)),
         part("trim", corners(-0.4, 0.62, -0.72, 0.28, -0.98, -0.36, -0.68, -0.44, -0.5, -0.06, -0.3, 0.1)),
         part("trim", disc(0, -0.62, 0.16)),
@@ -55,14 +55,14 @@ UNSEEN: dict[str, Figure] = {
         part("trim", arc(0, -0.2, 0.48, 0.32, 180, 360)),
         trim="spout",
     ),
-    "umbrella": figure(
+    "umbrella": shape(
         part("dark", *stroke(0.13, (0, -0.85), (0, 0.74)), band(0.19, 0.7, 0.255, 0.13, 0, 180)),
         part("body", umbrella_panel(-0.22, 0.22)),
         part("trim", umbrella_panel(0.22, 0.62), mirrored(umbrella_panel(0.22, 0.62))),
         part("body", umbrella_panel(0.62, 0.97), mirrored(umbrella_panel(0.62, 0.97))),
         trim="panels",
     ),
-    "snail": figure(
+    "snail": shape(
         part("trim", *stroke(0.13, (-0.6, -0.1), (-0.86, -0.56)), *stroke(0.13, (-0.56, -0.1), (-0.42, -0.6))),
         part("dark", disc(-0.86, -0.58, 0.11), disc(-0.42, -0.62, 0.11)),
         part(
@@ -76,12 +76,12 @@ UNSEEN: dict[str, Figure] = {
         part("trim", disc(0.18, 0.02, 0.13)),
         trim="skin",
     ),
-    "key": figure(
+    "key": shape(
         part("body", box(-0.2, -0.16, 0.97, 0.16), box(0.24, 0, 0.48, 0.52), box(0.7, 0, 0.97, 0.62)),
         part("trim", band(-0.47, 0, 0.5, 0.26, -8, 188), band(-0.47, 0, 0.5, 0.26, 172, 368)),
         trim="bow",
     ),
-    "penguin": figure(
+    "penguin": shape(
         part("body", corners(-0.4, -0.2, -0.9, 0.36, -0.8, 0.5, -0.36, 0.3)),
         part("body", corners(0.4, -0.2, 0.9, 0.36, 0.8, 0.5, 0.36, 0.3)),
         part("fire", arc(-0.28, 0.86, 0.28, 0.13), arc(0.28, 0.86, 0.28, 0.13)),
@@ -93,7 +93,7 @@ UNSEEN: dict[str, Figure] = {
         part("fire", corners(-0.17, -0.37, 0.17, -0.37, 0, -0.14)),
         trim="belly",
     ),
-    "octopus": figure(
+    "octopus": shape(
         part("trim", *stroke(0.2, (-0.3, 0.2), (-0.66, 0.36), (-0.86, 0.14))),
         part("trim", *stroke(0.2, (0.3, 0.2), (0.66, 0.36), (0.86, 0.14))),
         part("trim", *stroke(0.2, (-0.28, 0.2), (-0.5, 0.62), (-0.82, 0.72))),
@@ -105,14 +105,14 @@ UNSEEN: dict[str, Figure] = {
         part("dark", disc(-0.19, -0.12, 0.09), disc(0.19, -0.12, 0.09)),
         trim="tentacles",
     ),
-    "windmill": figure(
+    "windmill": shape(
         part("body", corners(-0.36, -0.3, 0.36, -0.3, 0.6, 0.95, -0.6, 0.95), disc(0, -0.3, 0.36)),
         part("dark", box(-0.17, 0.58, 0.17, 0.95)),
         part("trim", *(sail(angle) for angle in (40, 130, 220, 310))),
         part("gold", disc(0, -0.22, 0.13)),
         trim="sails",
     ),
-    "camera": figure(
+    "camera": shape(
         part("trim", box(-0.8, -0.6, -0.46, -0.3)),
         part("body", corners(-0.34, -0.4, -0.22, -0.72, 0.22, -0.72, 0.34, -0.4), box(-0.96, -0.44, 0.96, 0.66)),
         part("trim", box(-0.96, -0.12, 0.96, 0.4)),
@@ -122,7 +122,7 @@ UNSEEN: dict[str, Figure] = {
         part("light", box(0.56, -0.36, 0.84, -0.18)),
         trim="lens",
     ),
-    "helicopter": figure(
+    "helicopter": shape(
         part("dark", line(-0.4, 0.4, -0.44, 0.8, 0.12), line(0.06, 0.4, 0.1, 0.8, 0.12)),
         part("trim", *stroke(0.16, (-0.88, 0.66), (-0.74, 0.82), (0.4, 0.82))),
         part("trim", corners(0.6, 0, 0.72, -0.5, 0.97, -0.5, 0.97, 0.3, 0.8, 0.3)),
@@ -133,7 +133,7 @@ UNSEEN: dict[str, Figure] = {
         part("trim", box(-0.97, -0.84, 0.57, -0.64)),
         trim="rotor",
     ),
-    "dinosaur": figure(
+    "dinosaur": shape(
         part(
             "trim",
             corners(-0.46, -0.84, 0.1, -0.86, -0.28, -0.3),
@@ -155,7 +155,7 @@ UNSEEN: dict[str, Figure] = {
         part("dark", disc(-0.64, -0.75, 0.06)),
         trim="plates",
     ),
-    "hourglass": figure(
+    "hourglass": shape(
         part(
             "body",
             corners(-0.74, -0.9, 0.74, -0.9, 0.7, -0.4, 0.24, 0, -0.24, 0, -0.7, -0.4),
@@ -168,7 +168,7 @@ UNSEEN: dict[str, Figure] = {
         part("body", box(-0.84, -0.96, 0.84, -0.7), box(-0.84, 0.7, 0.84, 0.96)),
         trim="sand",
     ),
-    "lighthouse": figure(
+    "lighthouse": shape(
         part("gold", corners(0, -0.54, -0.9, -0.78, -0.9, -0.34), corners(0, -0.54, 0.9, -0.78, 0.9, -0.34)),
         part("dark", arc(0, 0.96, 0.86, 0.22, 180, 360)),
         part("body", corners(-0.36, -0.34, 0.36, -0.34, 0.58, 0.9, -0.58, 0.9)),
@@ -179,7 +179,7 @@ UNSEEN: dict[str, Figure] = {
         part("trim", corners(-0.5, -0.64, 0, -0.98, 0.5, -0.64)),
         trim="bands",
     ),
-    "guitar": figure(
+    "guitar": shape(
         part("trim", line(-0.1, 0.1, 0.8, -0.8, 0.22), line(0.58, -0.58, 0.85, -0.85, 0.36)),
         part("body", disc(-0.42, 0.42, 0.52), disc(0.04, -0.04, 0.38)),
         part("trim", line(0, 0, 0.6, -0.6, 0.22), disc(-0.17, 0.17, 0.28)),
@@ -189,7 +189,7 @@ UNSEEN: dict[str, Figure] = {
     ),
 }
 
-LOOKS: dict[str, tuple[RGB, RGB, str]] = {
+TONES_AND_TEXTURES: dict[str, tuple[RGB, RGB, str]] = {
     "robot": ((70, 200, 190), (235, 90, 150), "plain"),
     "teapot": ((90, 60, 170), (250, 200, 40), "dotted"),
     "umbrella": ((110, 20, 60), (140, 230, 190), "plain"),
@@ -205,7 +205,8 @@ LOOKS: dict[str, tuple[RGB, RGB, str]] = {
     "lighthouse": ((240, 235, 220), (220, 50, 50), "plain"),
     "guitar": ((60, 190, 230), (110, 20, 60), "plain"),
 }
-"""Body colour, trim colour and texture of each: together with the shape, the concept.
+"""Body colour, trim colour and texture of each object.
 
-Where tables are made from a concept, no words may come near it (`pocket-report`, novelty), so its tones have no names.
+The colours of a `report` concept have no names in captions: no caption may describe such a concept well (the target
+"novelty" of `make pocket-report`).
 """
