@@ -26,8 +26,8 @@ from promptplus.training.settings import (
     DreamBoothSettings,
     InversionSettings,
     TrainingSettings,
-    checked,
     settings_kind,
+    validated,
 )
 
 WORD = "word"
@@ -78,7 +78,7 @@ class MethodSpec:
         """The options, with defaults for all others; ``steps`` is a placeholder."""
         kind: type[TrainingSettings] = settings_kind(self.options) if self.is_dreambooth else InversionSettings
         given = {name: value for name, value in self.options.items() if name in kind.model_fields}
-        return checked(kind, {"steps": 1, **given})
+        return validated(kind, {"steps": 1, **given})
 
     @property
     def training_key(self) -> dict[str, Any]:
