@@ -15,7 +15,7 @@ import promptplus as pp
 from benchmarks.methods import QUESTIONS
 from promptplus.evaluation import training_cache
 from promptplus.evaluation.grid import ExperimentGrid
-from promptplus.experiments.defaults import scorer_for
+from promptplus.evaluation.scoring import Scorer
 from promptplus.experiments.study import Study
 from promptplus.pocket import CONCEPTS
 from promptplus.pocket.held_out import DEV, REPORT
@@ -41,7 +41,7 @@ def kept(tmp_path: Path) -> Path:
 
 
 def grid_of(pplus: pp.PPlus, folder: Path) -> ExperimentGrid:
-    return ExperimentGrid(pplus, "pocket", scorer_for(pplus.pipe, per_prompt=FULL.per_prompt), folder)
+    return ExperimentGrid(pplus, "pocket", Scorer.for_model(pplus.pipe, per_prompt=FULL.per_prompt), folder)
 
 
 def test_the_full_plan_finds_all_its_results_and_concepts(pplus: pp.PPlus, kept: Path) -> None:

@@ -22,9 +22,10 @@ from promptplus.evaluation.store import RecordStore
 from promptplus.evaluation.training_cache import Task, TrainingCache
 from promptplus.files import write_atomically
 from promptplus.fingerprints import digest, weights_hash
+from promptplus.models import load
 from promptplus.pictures import GAP, load_pictures, read_picture, tile
 from promptplus.pplus import PPlus
-from promptplus.profiles import usual_sampling
+from promptplus.profiles import default_sampling
 from promptplus.training.checkpoint import locked
 
 
@@ -73,7 +74,7 @@ class ExperimentGrid:
         judges = {"clip": weights_hash(scorer.clip.model), "dino": weights_hash(scorer.dino.model)}
         # "says" is the reference noun; the hash key keeps its former name, so that earlier results are reused
         texts = {"prompts": scorer.prompts, "per_prompt": scorer.per_prompt, "says": scorer.reference_noun}
-        self.scoring_key: dict[str, Any] = {**judges, **texts, "sampling": usual_sampling(pplus.pipe)}
+        self.scoring_key: dict[str, Any] = {**judges, **texts, "sampling": default_sampling(pplus.pipe)}
 
     def run(self, tasks: Sequence[Task], *, progress: bool = True) -> list[GridResult]:
         """Do all tasks that have no results yet; returns all results there are, in the order of the tasks.
@@ -160,6 +161,14 @@ class ExperimentGrid:
 
     def _sheet_path(self, task: Task, steps: int) -> Path:
         return self.results.folder / f"{self.id(task, steps)}.png"
+
+
+def open_grid(
+    model: str, device: str | None, dtype: str | None, prompts: Sequence[str], per_prompt: int, folder: Path
+) -> ExperimentGrid:
+    """Load a model and its judges, and open a folder of results with them; workers of their own begin so."""
+    pplus = PPlus(load(model, device=device, dtype=dtype))
+    return ExperimentGrid(pplus, model, Scorer.for_model(pplus.pipe, prompts, per_prompt), folder)
 
 
 def _result(record: Mapping[str, Any], task: Task) -> GridResult:

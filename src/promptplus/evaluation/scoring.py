@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 from jaxtyping import Float
@@ -12,6 +13,7 @@ from promptplus.evaluation.judges import ClipJudge, DinoJudge
 from promptplus.evaluation.metrics import subject_similarity, text_similarity
 from promptplus.generation import generate
 from promptplus.pplus import PPlus
+from promptplus.profiles import profile_of
 
 PER_PROMPT = 4  # pictures per prompt (our choice)
 SEED_STRIDE = 1000  # between the first seeds of two trainings; more than a training has scored pictures
@@ -68,6 +70,14 @@ class Scorer:
     ) -> None:
         self.clip, self.dino, self.prompts, self.per_prompt = clip, dino, tuple(prompts), per_prompt
         self.reference_noun = reference_noun
+
+    @classmethod
+    def for_model(cls, pipe: Any, prompts: Sequence[str] = (), per_prompt: int = PER_PROMPT) -> Self:
+        """The judges of a pipeline's profile, with the given prompts, or else those of the profile."""
+        profile = profile_of(pipe)
+        device = "cpu" if profile.judges_on_cpu else str(pipe.unet.device)
+        clip, dino = ClipJudge.load(profile.clip, device), DinoJudge.load(profile.dino, device)
+        return cls(clip, dino, prompts or profile.prompts, per_prompt, profile.reference_noun)
 
     def score_model(
         self, pplus: PPlus, word: str, class_word: str, real: Sequence[Image.Image], seed: int
