@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.methods compare`` fills the table of docs/inversion.md on `report` concepts;
 ``python -m benchmarks.methods search [PATTERN …]`` tries the variants of the same name on `dev` concepts, which is what
-defaults and the preset `fast` are chosen by. Distributed that run the same call side by side share its tasks.
+defaults and the preset `fast` are chosen by. Processes that run the same call side by side share its tasks.
 Results are kept under ``--out``, packed in one file at the end, and are never computed again.
 """
 

@@ -1,4 +1,4 @@
-"""The grid of tasks: results are made once, survive deaths, and say what was asked of whom."""
+"""Experiment grid: results are made once, survive kills, and depend on all that their ids hash."""
 
 import json
 import shutil
@@ -59,12 +59,12 @@ def test_a_task_is_scored_at_each_step_count(grid: ExperimentGrid, tmp_path: Pat
 
 
 def test_a_gallery_has_a_row_for_each_method(grid: ExperimentGrid) -> None:
-    asked = [Task(CONCEPT, MethodSpec(name, {}, (0,)), seed) for name in (WORD, "other") for seed in (1, 0)]
-    grid.run(asked[:2], progress=False)
-    real, (first, _) = load_pictures(CONCEPT)[0], grid.pictures(asked[0], 0)
+    gallery_tasks = [Task(CONCEPT, MethodSpec(name, {}, (0,)), seed) for name in (WORD, "other") for seed in (1, 0)]
+    grid.run(gallery_tasks[:2], progress=False)
+    real, (first, _) = load_pictures(CONCEPT)[0], grid.pictures(gallery_tasks[0], 0)
     assert first.size == (64, 64)
-    assert grid.pictures(asked[2], 0) == []
-    shown = gallery(grid, asked)
+    assert grid.pictures(gallery_tasks[2], 0) == []
+    shown = gallery(grid, gallery_tasks)
     assert shown is not None
     columns = [real.convert("RGB").resize((CELL, CELL)), first.resize((CELL, CELL))]
     assert shown.height < 2 * CELL, "one method alone has pictures"
@@ -72,7 +72,7 @@ def test_a_gallery_has_a_row_for_each_method(grid: ExperimentGrid) -> None:
     for picture, (x, y) in zip(columns, corner, strict=True):
         cut = shown.crop((x, y, x + CELL, y + CELL))
         assert abs(np.asarray(cut, float) - np.asarray(picture, float)).mean() < 12
-    assert gallery(grid, asked[2:]) is None
+    assert gallery(grid, gallery_tasks[2:]) is None
 
 
 def test_what_exists_is_not_done_again(grid: ExperimentGrid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +87,7 @@ def test_what_exists_is_not_done_again(grid: ExperimentGrid, tmp_path: Path, mon
     assert [r.method for r in again[2:]] == ["another name"] * 2
     assert files(tmp_path) == written
     spelled_out = MethodSpec("xti", {**XTI.options, "method": "xti", "flip": True}, XTI.steps)
-    assert grid.find(Task(CONCEPT, spelled_out, 0)) == grid.find(task), "defaults are what they are, said or not"
+    assert grid.find(Task(CONCEPT, spelled_out, 0)) == grid.find(task), "a default is the same, given or not"
     for other in (
         Task(CONCEPT, XTI, 1),
         Task(CONCEPTS / "teapot", XTI, 0),
@@ -112,7 +112,7 @@ def test_a_death_loses_no_result(grid: ExperimentGrid, tmp_path: Path, monkeypat
         with pytest.raises(KeyboardInterrupt):
             grid.run([task], progress=False)
     assert not grid.pplus.concepts
-    assert [bool(found) for found in grid.find(task)] == [True, False]
+    assert [bool(result) for result in grid.find(task)] == [True, False]
     written = files(tmp_path)
     resumed = grid.run([task], progress=False)
     assert [(r.subject, r.text) for r in resumed] == [(r.subject, r.text) for r in straight]
@@ -120,24 +120,43 @@ def test_a_death_loses_no_result(grid: ExperimentGrid, tmp_path: Path, monkeypat
 
 
 def test_other_prompts_cost_no_training(grid: ExperimentGrid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    task, asked = Task(CONCEPT, XTI, 0), grid.scorer
+    task, scorer = Task(CONCEPT, XTI, 0), grid.scorer
     grid.run([task], progress=False)
     other = ExperimentGrid(
-        grid.pplus, "pocket", Scorer(asked.clip, asked.dino, ("a {} at night",), per_prompt=2), tmp_path
+        grid.pplus, "pocket", Scorer(scorer.clip, scorer.dino, ("a {} at night",), per_prompt=2), tmp_path
     )
     assert other.find(task) == [None, None]
     monkeypatch.setattr(tasks, "run_inversion", lambda *_, **__: pytest.fail("it was trained again"))
     assert [set(result.by_prompt) for result in other.run([task], progress=False)] == [{"a {} at night"}] * 2
 
 
+def test_what_is_packed_is_not_done_again(
+    grid: ExperimentGrid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither results nor concepts: other prompts cost no training either."""
+    task, scorer = Task(CONCEPT, XTI, 0), grid.scorer
+    before, rows = grid.run([task], progress=False), grid.concept(task, 2).rows
+    grid.pack()
+    assert not list((tmp_path / "results").glob("*.json"))
+    assert not list((tmp_path / "learned").glob("*.safetensors"))
+    monkeypatch.setattr(tasks, "run_inversion", lambda *_, **__: pytest.fail("it was trained again"))
+    assert grid.find(task) == grid.run([task], progress=False) == before
+    assert grid.concept(task, 2).rows.equal(rows)
+    other = ExperimentGrid(grid.pplus, "pocket", Scorer(scorer.clip, scorer.dino, ("a {} at night",), 2), tmp_path)
+    assert [result.seconds for result in other.run([task], progress=False)] == [one.seconds for one in before]
+    other.pack()
+    assert grid.find(task) == before
+    assert len(other.results.ids()) == 4
+
+
 def test_a_run_that_was_stopped_is_in_no_other_lists_way(grid: ExperimentGrid, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run of more steps, stopped beyond what is asked for now, must not be what the other goes on from."""
+    """A longer run that was stopped later must not be what a shorter one continues from."""
     longer, shorter = (Task(CONCEPT, MethodSpec("xti", XTI.options, steps), 0) for steps in ((3,), (1, 2)))
     assert grid.cache.run_folder(longer) != grid.cache.run_folder(shorter)
     with monkeypatch.context() as patch:
         patch.setattr(grid.cache, "forget_run", lambda _: None)
         grid.run([longer], progress=False)
-    assert [found.steps for found in grid.run([shorter], progress=False)] == [1, 2]
+    assert [result.steps for result in grid.run([shorter], progress=False)] == [1, 2]
 
 
 def test_a_failed_training_is_left_out(grid: ExperimentGrid, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,8 +170,8 @@ def test_a_failed_training_is_left_out(grid: ExperimentGrid, monkeypatch: pytest
 
     monkeypatch.setattr(tasks, "run_inversion", fails)
     with pytest.warns(UserWarning, match=r"left out: robot, xti, seed 5: the loss is no number"):
-        (found,) = grid.run([bad, good], progress=False)
-    assert found.method == WORD
+        (result,) = grid.run([bad, good], progress=False)
+    assert result.method == WORD
     assert grid.failed == [bad]
 
 
@@ -177,29 +196,29 @@ def test_two_processes_share_the_tasks(grid: ExperimentGrid, tmp_path: Path) -> 
 
 
 def test_the_word_learns_nothing(grid: ExperimentGrid, scorer: Scorer) -> None:
-    (found,) = grid.run([Task(CONCEPT, MethodSpec(WORD, steps=(0,)), 3)], progress=False)
+    (result,) = grid.run([Task(CONCEPT, MethodSpec(WORD, steps=(0,)), 3)], progress=False)
     word = json.loads((CONCEPT / "concept.json").read_text())["class_word"]
     texts = [prompt.format(word) for prompt in scorer.prompts]
     pictures = generate(grid.pplus, texts, [3000, 3001])
     real = load_pictures(CONCEPT)
     expected = scorer.score_pictures(pictures, word, scorer.dino.embed(real))
-    assert (found.subject, found.text, found.seconds) == (expected.subject, expected.text, 0.0)
+    assert (result.subject, result.text, result.seconds) == (expected.subject, expected.text, 0.0)
 
 
 @pytest.mark.parametrize("method", ["dreambooth", "dreambooth-lora"])
 def test_denoisers_are_scored_too(grid: ExperimentGrid, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     options = {"method": method, "class_pictures": str(CONCEPTS / "teapot"), "learning_rate": 1e-3}
-    found: list[GridResult] = grid.run([Task(CONCEPT, MethodSpec(method, options, (1, 2)), 0)], progress=False)
-    assert [r.steps for r in found] == [1, 2]
-    assert found[0].subject != found[1].subject
+    results: list[GridResult] = grid.run([Task(CONCEPT, MethodSpec(method, options, (1, 2)), 0)], progress=False)
+    assert [r.steps for r in results] == [1, 2]
+    assert results[0].subject != results[1].subject
     if method == "dreambooth-lora":  # small enough to be kept: other questions cost no training
         monkeypatch.setattr(tasks, "dreambooth", lambda *_, **__: pytest.fail("it was trained again"))
-        asked = Scorer(grid.scorer.clip, grid.scorer.dino, ["a photo of a {}"], grid.scorer.per_prompt)
-        other = ExperimentGrid(grid.pplus, "pocket", asked, grid.folder)
+        scorer = Scorer(grid.scorer.clip, grid.scorer.dino, ["a photo of a {}"], grid.scorer.per_prompt)
+        other = ExperimentGrid(grid.pplus, "pocket", scorer, grid.folder)
         again = other.run([Task(CONCEPT, MethodSpec(method, options, (1, 2)), 0)], progress=False)
-        expected = [r.by_prompt["a photo of a {}"][0] for r in found]
+        expected = [r.by_prompt["a photo of a {}"][0] for r in results]
         assert [r.subject for r in again] == pytest.approx(expected, abs=1e-5)
-        assert [r.seconds for r in again] == [r.seconds for r in found]
+        assert [r.seconds for r in again] == [r.seconds for r in results]
 
 
 def test_evaluate_compares_methods_and_scores_pictures(
@@ -211,9 +230,9 @@ def test_evaluate_compares_methods_and_scores_pictures(
     out = tmp_path / "out"
     call = ("evaluate", str(tmp_path / "concepts"), "--method", "word", "--method", "xti@1,2", "--device", "cpu")
     call += ("--baseline", "xti@2", "--out", str(out), "--json")
-    code, _, said = run(*call, "--shard", "0/2", capsys=capsys)
+    code, _, stderr = run(*call, "--shard", "0/2", capsys=capsys)
     assert code == 0
-    assert "2 of 4 tasks are left" in said
+    assert "2 of 4 tasks are left" in stderr
     code, printed, _ = run(*call, capsys=capsys)
     assert code == 0
     rows = json.loads(printed)["methods"]
