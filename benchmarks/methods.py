@@ -18,8 +18,8 @@ import torch
 import promptplus as pp
 from promptplus.evaluation.comparison import compare, table
 from promptplus.evaluation.grid import ExperimentGrid
+from promptplus.evaluation.scoring import Scorer
 from promptplus.evaluation.training_cache import Method, Task
-from promptplus.experiments.defaults import scorer_for
 from promptplus.experiments.methods import gallery
 from promptplus.pocket import CONCEPTS
 from promptplus.pocket.held_out import DEV, REPORT
@@ -111,7 +111,9 @@ def measure(tasks: list[Task], options: argparse.Namespace, baseline: tuple[str,
     """Train, judge, print."""
     torch.set_num_threads(options.threads)
     with pp.PPlus(pp.load("pocket")) as pplus:
-        matrix = ExperimentGrid(pplus, "pocket", scorer_for(pplus.pipe, per_prompt=options.per_prompt), options.out)
+        matrix = ExperimentGrid(
+            pplus, "pocket", Scorer.for_model(pplus.pipe, per_prompt=options.per_prompt), options.out
+        )
         print(table(compare(matrix.run(tasks), baseline)))
         if options.picture and (shown := gallery(matrix, tasks)):
             shown.save(options.picture, optimize=True)

@@ -15,7 +15,7 @@ import promptplus as pp
 from promptplus.evaluation.judges import DinoJudge
 from promptplus.evaluation.metrics import recovered, subject_similarity
 from promptplus.evaluation.training_cache import Method, Task, TrainingCache
-from promptplus.experiments.mix_judge import in_words
+from promptplus.experiments.mix_judge import describe
 from promptplus.generation import generate
 from promptplus.pictures import load_pictures, read_note, tile
 from promptplus.pocket import CONCEPTS
@@ -90,7 +90,7 @@ class Scorer:
 
     def best(self, nouns: tuple[str, ...]) -> tuple[float, str]:
         """The best of the nearest nouns, each said with the concept's own colours and texture; and that text."""
-        texts = [in_words(UNSEEN_OBJECTS[self.name], noun) for noun in self.nearest(nouns)[:TRIED]]
+        texts = [describe(UNSEEN_OBJECTS[self.name], noun) for noun in self.nearest(nouns)[:TRIED]]
         return max((self.said(text)[0], text) for text in texts)
 
     def nearest(self, nouns: tuple[str, ...]) -> list[str]:

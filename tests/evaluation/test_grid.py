@@ -19,7 +19,7 @@ from promptplus.experiments.methods import CELL, gallery
 from promptplus.generation import generate
 from promptplus.pictures import load_pictures, read_picture
 from promptplus.pocket import CONCEPTS, PIPELINE
-from promptplus.profiles import POCKET, POCKET_HARD, REAL
+from promptplus.profiles import POCKET_HARD, POCKET_PROMPTS, REAL_PROMPTS
 from promptplus.training.checkpoint import locked
 from tests.cli.test_cli import run
 
@@ -159,7 +159,7 @@ def test_a_falling_rate_has_one_end() -> None:
 
 
 def test_what_has_no_name_is_not_called_by_another_things(scorer: Scorer) -> None:
-    unnamed = Scorer(scorer.clip, scorer.dino, scorer.prompts, per_prompt=1, says="object")
+    unnamed = Scorer(scorer.clip, scorer.dino, scorer.prompts, per_prompt=1, reference_noun="object")
     pictures = load_pictures(CONCEPT)[:2]
     real = scorer.dino.embed(pictures)
     assert unnamed.of_pictures(pictures, "car", real) == scorer.of_pictures(pictures, "object", real)
@@ -202,7 +202,7 @@ def test_denoisers_are_scored_too(matrix: ExperimentGrid, monkeypatch: pytest.Mo
 def test_evaluate_compares_methods_and_scores_pictures(
     scorer: Scorer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("promptplus.experiments.defaults.scorer_for", lambda *_: scorer)
+    monkeypatch.setattr(Scorer, "for_model", lambda *_: scorer)
     for name in ("robot", "teapot"):
         shutil.copytree(CONCEPTS / name, tmp_path / "concepts" / name)
     out = tmp_path / "out"
@@ -229,12 +229,12 @@ def test_evaluate_compares_methods_and_scores_pictures(
 
 
 def test_prompts() -> None:
-    assert len(REAL) == 15
-    assert len(POCKET) >= 15
-    assert 3 * len(POCKET_HARD) >= len(POCKET)
-    assert len(set(POCKET)) == len(POCKET)
-    assert all(prompt.count("{}") == 1 for prompt in (*REAL, *POCKET))
+    assert len(REAL_PROMPTS) == 15
+    assert len(POCKET_PROMPTS) >= 15
+    assert 3 * len(POCKET_HARD) >= len(POCKET_PROMPTS)
+    assert len(set(POCKET_PROMPTS)) == len(POCKET_PROMPTS)
+    assert all(prompt.count("{}") == 1 for prompt in (*REAL_PROMPTS, *POCKET_PROMPTS))
     tokenizer = CLIPTokenizer.from_pretrained(PIPELINE / "tokenizer")
-    words = {word for prompt in POCKET for word in prompt.format("").replace(",", "").split()}
+    words = {word for prompt in POCKET_PROMPTS for word in prompt.format("").replace(",", "").split()}
     split = [word for word in words if len(tokenizer(word, add_special_tokens=False).input_ids) != 1]
     assert not split

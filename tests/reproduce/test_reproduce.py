@@ -24,7 +24,7 @@ from promptplus.evaluation.ray_workers import Worker, run_on_ray
 from promptplus.evaluation.scoring import Scorer
 from promptplus.evaluation.training_cache import Method, Task, TrainingCache
 from promptplus.experiments import mixing
-from promptplus.experiments.methods import alike
+from promptplus.experiments.methods import comparable
 from promptplus.experiments.study import Study
 from promptplus.pictures import read_note
 from promptplus.pocket import CONCEPTS
@@ -64,7 +64,7 @@ def two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def small_judges(random_scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Judges with random weights wherever one is asked for."""
-    monkeypatch.setattr("promptplus.reproduce.run.scorer_for", lambda *_, **__: random_scorer)
+    monkeypatch.setattr(Scorer, "for_model", lambda *_, **__: random_scorer)
 
 
 @pytest.mark.usefixtures("small_judges")
@@ -88,7 +88,7 @@ def test_everything_once_and_then_nothing(pplus: pp.PPlus, tmp_path: Path, monke
     measured = {row["says"]: row["measured"] for row in told["claims"]}
     assert all("see --full" in measured[says] for says, *_ in comparisons(FULL)[1:])
     assert (tmp_path / "report.csv").read_text().count("\n") == len(report.claims) + 1
-    for part in ("attributes", "attention", "two_concepts_study", "mixing"):
+    for part in ("attributes", "attention", "two_concepts", "mixing"):
         monkeypatch.setattr(f"promptplus.experiments.{part}.study", lambda *_, **__: pytest.fail("measured again"))
     monkeypatch.setattr(ExperimentGrid, "do", lambda *_: pytest.fail("trained again"))
     shutil.rmtree(tmp_path / "methods" / "learned")  # what is read again needs no rows
@@ -244,7 +244,7 @@ def test_the_estimate_counts_what_is_done(pplus: pp.PPlus) -> None:
 
 def test_a_study_is_read_as_it_was_written(pplus: pp.PPlus, tmp_path: Path) -> None:
     concepts = {name: make_concept(pplus, f"<{name}>", i) for i, name in enumerate(("a", "b"))}
-    study = mixing.unjudged(pplus, concepts, [mixing.Pair("a", "b")], 1)
+    study = mixing.study_without_judge(pplus, concepts, [mixing.ConceptPair("a", "b")], 1)
     page = study.write(tmp_path).read_text()
     found = Study.read(tmp_path, "mixing")
     assert found is not None
@@ -257,8 +257,8 @@ def test_a_study_is_read_as_it_was_written(pplus: pp.PPlus, tmp_path: Path) -> N
 
 def test_mixing_is_judged_against_renders(pplus: pp.PPlus, tmp_path: Path) -> None:
     concepts = {name: make_concept(pplus, f"<{name}>", i) for i, name in enumerate(("robot", "teapot"))}
-    pair = mixing.Pair("robot", "teapot")
-    study = mixing.study(pplus, {"XTI": concepts}, [pair], 2, mixing.rivals(pplus, concepts))
+    pair = mixing.ConceptPair("robot", "teapot")
+    study = mixing.study(pplus, {"XTI": concepts}, [pair], 2, mixing.other_methods(pplus, concepts))
     assert study.values["chance"] == 1 / 36
     assert study.lead == mixing.LEAD
     assert list(study.values["success"]) == ["XTI mix, coarse layers", "TI, “S1 in the style of S2”", "plain words"]
@@ -332,11 +332,11 @@ def test_curves_are_over_what_all_methods_share() -> None:
     longer = [one for steps in (1, 9) for one in results("ti", steps, 0, 0, concepts=2)]
     shorter = results("ti", 1, 0, 0)[2:]
     other = [replace(one, seed=1) for one in curved]
-    found = alike([*curved, *longer, *shorter, *other, *results("fast", 1, 0, 0)])
+    found = comparable([*curved, *longer, *shorter, *other, *results("fast", 1, 0, 0)])
     assert found == [one for one in (*curved, *longer) if one.concept in ("0", "1")]
-    assert alike(results("fast", 1, 0, 0)) == []
+    assert comparable(results("fast", 1, 0, 0)) == []
     apart = [replace(one, concept="another") for one in longer]
-    assert alike([*curved, *apart]) == []
+    assert comparable([*curved, *apart]) == []
 
 
 def test_claims_of_studies() -> None:

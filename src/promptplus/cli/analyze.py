@@ -47,14 +47,16 @@ def attributes(
     A second prompt replaces the first in some layers, coarse to fine, or from some denoising step on.
     """
     from promptplus.experiments import attributes as experiment
-    from promptplus.experiments.defaults import judges_for, words_for
+    from promptplus.experiments.takeover import judges_for
+    from promptplus.profiles import profile_of
 
     out = _check_out(out, "attributes")
     with spoken_warnings():
         pplus = open_model(ModelOptions(model, device, dtype))
-        words = words_for(pplus.pipe, _given_words(colours, objects, styles))
-        plan = experiment.Plan(words, judges_for(pplus.pipe, judge, words), pairs, seeds)
-        study = experiment.study(pplus, plan, steps=steps, guidance=guidance)
+        words = profile_of(pplus.pipe).words_with(_given_words(colours, objects, styles))
+        judges = judges_for(pplus.pipe, judge, words)
+        settings = experiment.AttributeStudySettings(words, judges, pairs, seeds)
+        study = experiment.study(pplus, settings, steps=steps, guidance=guidance)
     halfway = {judge: values["halfway"] for judge, values in study.values["by_judge"].items()}
     lines = [
         f"halfway, in subsets, judge {judge}: "
@@ -81,13 +83,14 @@ def attention(
 ) -> None:
     """Measure how much attention each layer gives to the words for object, colour and style."""
     from promptplus.experiments import attention as experiment
-    from promptplus.experiments.defaults import asked_prompts, words_for
+    from promptplus.profiles import profile_of
 
     out = _check_out(out, "attention")
     with spoken_warnings():
         pplus = open_model(ModelOptions(model, device, dtype))
-        chosen = asked_prompts(words_for(pplus.pipe, _given_words(colours, objects, styles)), prompts)
-        study = experiment.study(pplus, chosen, range(seeds), steps=steps, guidance=guidance)
+        words = profile_of(pplus.pipe).words_with(_given_words(colours, objects, styles))
+        drawn = experiment.draw_prompts(words, prompts)
+        study = experiment.study(pplus, drawn, range(seeds), steps=steps, guidance=guidance)
     share = study.values["of_words"]["object"]
     _finish(study, out, {"object": share}, f"the object's share of the words' attention: {share}", as_json)
 
@@ -103,7 +106,7 @@ def density(
 ) -> None:
     """Measure where learned rows lie among the vocabulary: log densities, controls, nearest words."""
     from promptplus import Concept
-    from promptplus.experiments import token_density_study as experiment
+    from promptplus.experiments import token_density as experiment
 
     out = _check_out(out, "density")
     with spoken_warnings():
@@ -140,25 +143,23 @@ def mixing(
     """
     from promptplus import Concept
     from promptplus.errors import ConceptError
-    from promptplus.experiments import interpolation
     from promptplus.experiments import mixing as experiment
-    from promptplus.experiments.defaults import is_pocket
-    from promptplus.pocket.world import UNSEEN_OBJECTS
+    from promptplus.profiles import profile_of
 
     out = _check_out(out, "mixing")
     loaded = {one.token.strip("<>"): one for one in map(Concept.load, concept)}
     if len(loaded) < 2:
         raise ConceptError("give two or more concepts with different tokens to mix")
     names = list(loaded)
-    pairs = [experiment.Pair(a, b) for a, b in zip(names, names[1:] + names[:1], strict=True)]
+    pairs = [experiment.ConceptPair(a, b) for a, b in zip(names, names[1:] + names[:1], strict=True)]
     with spoken_warnings():
         pplus = open_model(ModelOptions(model, device, dtype))
-        if is_pocket(pplus.pipe) and all(name in UNSEEN_OBJECTS for name in names):
+        if profile_of(pplus.pipe).can_draw_mixes(names):
             study = experiment.study(pplus, {"XTI": loaded}, pairs, seeds, {})
         else:
-            study = experiment.unjudged(pplus, loaded, pairs, seeds)
+            study = experiment.study_without_judge(pplus, loaded, pairs, seeds)
         if interpolate:
-            study = replace(study, sections=[*study.sections, interpolation.section(pplus, loaded, pairs)])
+            study = replace(study, sections=[*study.sections, experiment.interpolation_section(pplus, loaded, pairs)])
     success = study.values.get("success", {})
     sentence = "; ".join(f"{way}: {sum(shares) / len(shares):.0%}" for way, shares in success.items())
     _finish(study, out, {"success": success}, sentence or "not judged: there is no ground truth for these", as_json)

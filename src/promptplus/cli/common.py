@@ -110,8 +110,8 @@ def run_tasks_on_ray(
     from dataclasses import replace
     from functools import partial
 
+    from promptplus.evaluation.grid import open_grid
     from promptplus.evaluation.ray_workers import run_on_ray
-    from promptplus.experiments.defaults import open_grid
     from promptplus.models import POCKET
 
     model, device = options.model, options.device

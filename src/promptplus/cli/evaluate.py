@@ -114,9 +114,9 @@ class ComparisonRequest:
 def _compare(request: ComparisonRequest, options: ModelOptions, ray: str | None, as_json: bool) -> None:
     """Run this process's tasks, then report on all that are done."""
     from promptplus.evaluation.grid import ExperimentGrid
+    from promptplus.evaluation.scoring import Scorer
     from promptplus.evaluation.training_cache import Task
     from promptplus.experiments import methods as comparison
-    from promptplus.experiments.defaults import scorer_for
     from promptplus.files import check_folder
     from promptplus.pictures import concept_folders
 
@@ -128,7 +128,7 @@ def _compare(request: ComparisonRequest, options: ModelOptions, ray: str | None,
     if ray:
         run_tasks_on_ray(ray, options, request.prompts, request.per_prompt, request.out, tasks[number::count])
     pplus = open_model(options)
-    scorer = scorer_for(pplus.pipe, request.prompts, request.per_prompt)
+    scorer = Scorer.for_model(pplus.pipe, request.prompts, request.per_prompt)
     grid = ExperimentGrid(pplus, options.model, scorer, request.out)
     grid.run(tasks[number::count])
     by_task = [grid.find(task) for task in tasks]
@@ -187,8 +187,7 @@ def _parse_shard(text: str) -> tuple[int, int]:
 
 def _score(images: Path | None, concept: Path | None, options: ModelOptions, as_json: bool) -> None:
     """Score the pictures of a folder against the concept's own, and against their prompts where there are any."""
-    from promptplus.evaluation.scoring import score_images
-    from promptplus.experiments.defaults import scorer_for
+    from promptplus.evaluation.scoring import Scorer, score_images
     from promptplus.pictures import load_pictures, picture_files, read_picture
 
     if not (images and concept):
@@ -200,7 +199,7 @@ def _score(images: Path | None, concept: Path | None, options: ModelOptions, as_
     if prompt_of and (missing := [path.name for path in files if path.name not in prompt_of]):
         raise PictureError(f"{texts} names no prompt of {missing[0]}")
     pictures = [read_picture(path) for path in files]
-    scorer = scorer_for(open_model(options).pipe)
+    scorer = Scorer.for_model(open_model(options).pipe)
     prompts = [prompt_of[path.name] for path in files] if prompt_of else []
     subject, text = score_images(scorer.clip, scorer.dino, pictures, prompts, real)
     values = {"pictures": len(pictures), "subject": subject, "text": text}

@@ -54,7 +54,7 @@ def generate(
     """
     from promptplus.files import check_folder
     from promptplus.png_metadata import GenerationParameters, make_pictures
-    from promptplus.profiles import usual_sampling
+    from promptplus.profiles import default_sampling
     from promptplus.prompts import parse_prompt
 
     parsed = parse_prompt(prompt, layer or ())
@@ -64,7 +64,7 @@ def generate(
         for token in pplus.concepts:
             if not any(token in text for text in parsed):
                 complain(f"note: no part of the prompt uses {token}")
-        steps, guidance = usual_sampling(pplus.pipe, steps, guidance)
+        steps, guidance = default_sampling(pplus.pipe, steps, guidance)
         parameters = GenerationParameters.of(
             pplus,
             lora or (),

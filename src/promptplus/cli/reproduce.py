@@ -69,11 +69,9 @@ def reproduce(
     """
     if quick == full:
         raise SettingsError("give --quick or --full")
-    from promptplus.experiments.defaults import is_pocket
     from promptplus.files import check_folder
     from promptplus.pictures import concept_folders
-    from promptplus.pocket import CONCEPTS
-    from promptplus.pocket.held_out import REPORT
+    from promptplus.profiles import profile_of
     from promptplus.reproduce.claims import table
     from promptplus.reproduce.plan import FULL, QUICK, resized
     from promptplus.reproduce.run import Reproduction
@@ -87,9 +85,9 @@ def reproduce(
     options = ModelOptions(model, device, dtype)
     with spoken_warnings():
         pplus = open_model(options)
-        if given is None and not is_pocket(pplus.pipe):
+        folders = given or profile_of(pplus.pipe).concepts
+        if not folders:
             raise SettingsError(f"name pictures for {model} to learn from: --concepts FOLDER")
-        folders = given or [CONCEPTS / name for name in REPORT]
         reproduction = Reproduction(pplus, model, plan, folders, out, complain, steps=steps, guidance=guidance)
         if full:
             complain(reproduction.estimate())

@@ -21,9 +21,10 @@ from promptplus.evaluation.scoring import Scorer
 from promptplus.evaluation.training_cache import Task, TrainingCache
 from promptplus.files import make_folder, write_atomically
 from promptplus.fingerprints import digest, weights_hash
+from promptplus.models import load
 from promptplus.pictures import GAP, load_pictures, read_picture, tile
 from promptplus.pplus import PPlus
-from promptplus.profiles import usual_sampling
+from promptplus.profiles import default_sampling
 from promptplus.training.checkpoint import locked
 
 
@@ -56,8 +57,9 @@ class ExperimentGrid:
         self.learner, self.results = TrainingCache(pplus, source, folder), make_folder(folder / "results")
         self.failed: list[Task] = []
         judges = {"clip": weights_hash(scorer.clip.model), "dino": weights_hash(scorer.dino.model)}
-        asked = {"prompts": scorer.prompts, "per_prompt": scorer.per_prompt, "says": scorer.says}
-        self.asked = {**judges, **asked, "sampling": usual_sampling(pplus.pipe)}
+        # The names and values of these are hashed into results' file names: another name would forget what is there.
+        asked = {"prompts": scorer.prompts, "per_prompt": scorer.per_prompt, "says": scorer.reference_noun}
+        self.asked = {**judges, **asked, "sampling": default_sampling(pplus.pipe)}
 
     def run(self, tasks: Sequence[Task], *, progress: bool = True) -> list[Result]:
         """Do what is left; returns all results there are, in the tasks' order.
@@ -128,6 +130,14 @@ class ExperimentGrid:
 
     def _path(self, task: Task, steps: int) -> Path:
         return self.results / f"{digest({'learned': self.learner.id(task, steps), **self.asked})}.json"
+
+
+def open_grid(
+    model: str, device: str | None, dtype: str | None, prompts: Sequence[str], per_prompt: int, folder: Path
+) -> ExperimentGrid:
+    """Load a model and its judges, and open a folder of results with them; workers of their own begin so."""
+    pplus = PPlus(load(model, device=device, dtype=dtype))
+    return ExperimentGrid(pplus, model, Scorer.for_model(pplus.pipe, prompts, per_prompt), folder)
 
 
 def _read(path: Path, task: Task) -> Result:

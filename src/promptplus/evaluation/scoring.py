@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 from PIL import Image
@@ -11,6 +12,7 @@ from promptplus.evaluation.judges import ClipJudge, DinoJudge
 from promptplus.evaluation.metrics import subject_similarity, text_similarity
 from promptplus.generation import generate
 from promptplus.pplus import PPlus
+from promptplus.profiles import profile_of
 
 PER_PROMPT = 4  # pictures of each prompt; our choice
 SEEDS_APART = 1000  # between the pictures of two runs; more than any run has
@@ -40,8 +42,8 @@ class Scorer:
     prompt with the class word in the concept's place, CLIP (paper section 4).
 
     Args:
-        says: what stands in the concept's place in every text that pictures are compared with; default: its class
-            word. For things that have no name: another thing's would punish learning what they look like.
+        reference_noun: what stands in the concept's place in every text that pictures are compared with; default: its
+            class word. For things that have no name: another thing's would punish learning what they look like.
     """
 
     def __init__(
@@ -50,10 +52,18 @@ class Scorer:
         dino: DinoJudge,
         prompts: Sequence[str],
         per_prompt: int = PER_PROMPT,
-        says: str | None = None,
+        reference_noun: str | None = None,
     ) -> None:
         self.clip, self.dino, self.prompts, self.per_prompt = clip, dino, tuple(prompts), per_prompt
-        self.says = says
+        self.reference_noun = reference_noun
+
+    @classmethod
+    def for_model(cls, pipe: Any, prompts: Sequence[str] = (), per_prompt: int = PER_PROMPT) -> Self:
+        """The judges of a pipeline's profile, with the given prompts, else those of the profile."""
+        profile = profile_of(pipe)
+        device = "cpu" if profile.judges_on_cpu else str(pipe.unet.device)
+        clip, dino = ClipJudge.load(profile.clip, device), DinoJudge.load(profile.dino, device)
+        return cls(clip, dino, prompts or profile.prompts, per_prompt, profile.reference_noun)
 
     def of_model(
         self, pplus: PPlus, word: str, class_word: str, real: Sequence[Image.Image], seed: int
@@ -65,7 +75,7 @@ class Scorer:
 
     def of_pictures(self, pictures: Sequence[Image.Image], class_word: str, real: Tensor) -> Scores:
         """Of pictures that are there, prompt by prompt; ``real``: the judge's features of the concept's own."""
-        wanted = self.clip.embed_texts([prompt.format(self.says or class_word) for prompt in self.prompts])
+        wanted = self.clip.embed_texts([prompt.format(self.reference_noun or class_word) for prompt in self.prompts])
         likeness, fit = self.dino.embed(pictures), self.clip.embed(pictures)
         by_prompt = {}
         for number, prompt in enumerate(self.prompts):

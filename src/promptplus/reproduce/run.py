@@ -16,31 +16,19 @@ from typing import Any
 
 from promptplus.errors import BusyError, SettingsError
 from promptplus.evaluation.grid import ExperimentGrid, Result
+from promptplus.evaluation.scoring import Scorer
 from promptplus.evaluation.training_cache import Task
-from promptplus.experiments import (
-    attention,
-    attributes,
-    mixing,
-)
-from promptplus.experiments import (
-    methods as evaluation,
-)
-from promptplus.experiments import (
-    token_density_study as tokens,
-)
-from promptplus.experiments import (
-    two_concepts_study as several,
-)
-from promptplus.experiments.defaults import asked_prompts, is_pocket, judges_for, scorer_for, words_for
+from promptplus.experiments import attention, attributes, methods, mixing, token_density, two_concepts
+from promptplus.experiments.attention import draw_prompts
 from promptplus.experiments.study import Study
+from promptplus.experiments.takeover import judges_for
 from promptplus.files import make_folder
 from promptplus.fingerprints import weights_hash
 from promptplus.generation import BATCH, generate
 from promptplus.pictures import load_pictures
 from promptplus.pocket.attribute_judge import AttributeJudge
-from promptplus.pocket.world import UNSEEN_OBJECTS
 from promptplus.pplus import PPlus
-from promptplus.profiles import usual_sampling
+from promptplus.profiles import default_sampling, profile_of
 from promptplus.reproduce import claims
 from promptplus.reproduce.claims import Claim
 from promptplus.reproduce.plan import FULL, Size, call, comparisons, published
@@ -81,20 +69,21 @@ class Reproduction:
             raise SettingsError(f"{size.name} needs {size.concepts} concepts, there are {len(concepts)}; give more")
         for one in concepts[: size.concepts]:
             load_pictures(one)  # a bad folder is found before anything is measured
-        size, self.full = (one if is_pocket(pplus.pipe) else published(one) for one in (size, FULL))
+        self.profile = profile_of(pplus.pipe)
+        size, self.full = (one if self.profile.tuned else published(one) for one in (size, FULL))
         self.pplus, self.source, self.size, self.say, self.sampling = pplus, source, size, say, sampling
         self.concepts, self.folder = concepts[: size.concepts], make_folder(folder)
-        scorer = scorer_for(pplus.pipe, per_prompt=size.per_prompt)
+        scorer = Scorer.for_model(pplus.pipe, per_prompt=size.per_prompt)
         self.matrix = ExperimentGrid(pplus, source, scorer, make_folder(folder / "methods"))
-        self.words = words_for(pplus.pipe, {})
-        self.judged = is_pocket(pplus.pipe) and all(one.name in UNSEEN_OBJECTS for one in self.concepts)
+        self.words = self.profile.words
+        self.judged = self.profile.can_draw_mixes(one.name for one in self.concepts)
 
     def run(self) -> Report:
         """Measure what is not there yet, and judge the claims. Concepts whose training fails are left out."""
         words, size = {"words": self.words, "sampling": self.sampling}, self.size
         of_layers = {"pairs": size.pairs, "seeds": [size.pair_seeds, size.map_seeds], "parts": size.parts, **words}
-        if is_pocket(self.pplus.pipe):
-            of_layers["judge"] = weights_hash(AttributeJudge.load())
+        if self.profile.attribute_judge:
+            of_layers["judge"] = weights_hash(AttributeJudge.load(self.profile.attribute_judge))
         layers = self.study("attributes", of_layers, self._attributes)
         of_looks = {"prompts": size.prompts, "seeds": size.prompt_seeds, **words}
         looks = self.study("attention", of_looks, self._attention)
@@ -149,7 +138,7 @@ class Reproduction:
         """What makes the same question's answer another one."""
         versions = {name: version(name) for name in SPEAKING}
         pipe = self.pplus.pipe
-        steps, guidance = usual_sampling(pipe)
+        steps, guidance = default_sampling(pipe)
         told = {
             "model": self.source,
             "dtype": str(pipe.unet.dtype),
@@ -188,31 +177,33 @@ class Reproduction:
 
     def _attributes(self) -> Study:
         size, judges = self.size, judges_for(self.pplus.pipe, None, self.words)
-        plan = attributes.Plan(self.words, judges, size.pairs, size.pair_seeds, size.map_seeds, parts=size.parts)
-        return attributes.study(self.pplus, plan, **self.sampling)
+        settings = attributes.AttributeStudySettings(
+            self.words, judges, size.pairs, size.pair_seeds, size.map_seeds, parts=size.parts
+        )
+        return attributes.study(self.pplus, settings, **self.sampling)
 
     def _attention(self) -> Study:
-        asked = asked_prompts(self.words, self.size.prompts)
+        asked = draw_prompts(self.words, self.size.prompts)
         return attention.study(self.pplus, asked, range(self.size.prompt_seeds), **self.sampling)
 
     def _evaluation(self, results: Sequence[Result]) -> Study:
-        return evaluation.study(results, self.size.rival, evaluation.gallery(self.matrix, self.tasks))
+        return methods.study(results, self.size.rival, methods.gallery(self.matrix, self.tasks))
 
     def _density(self, learned: TrainedConcepts) -> Study:
         groups = {"XTI rows": learned.of(self.size.ours), "TI rows": learned.of(self.size.rival)}
-        return tokens.study(self.pplus, {name: list(found.values()) for name, found in groups.items() if found})
+        return token_density.study(self.pplus, {name: list(found.values()) for name, found in groups.items() if found})
 
     def _several(self, learned: TrainedConcepts) -> Study:
-        methods = {"XTI": learned.of(self.size.ours), "TI": learned.of(self.size.rival)}
+        by_method = {"XTI": learned.of(self.size.ours), "TI": learned.of(self.size.rival)}
         real = {folder.name: load_pictures(folder) for folder in self.concepts}
         scorer = self.matrix.scorer
-        return several.study(self.pplus, methods, real, learned.plain_pairs, self.size.mix_seeds, scorer)
+        return two_concepts.study(self.pplus, by_method, real, learned.plain_pairs, self.size.mix_seeds, scorer)
 
     def _mixing(self, learned: TrainedConcepts) -> Study:
-        pairs = [mixing.Pair(*pair) for pair in learned.pairs]
-        rivals = mixing.rivals(self.pplus, learned.of(self.size.rival))
+        pairs = [mixing.ConceptPair(*pair) for pair in learned.pairs]
+        rivals = mixing.other_methods(self.pplus, learned.of(self.size.rival))
         if self.size.lora:
-            rivals[mixing.ADDED] = mixing.added(self.matrix.learner, learned.loras)
+            rivals[mixing.ADDED] = mixing.added_loras(self.matrix.learner, learned.loras)
         ways = {way: learned.of(at) for way, at in learned.ways.items()}
         return mixing.study(self.pplus, ways, pairs, self.size.mix_seeds, rivals)
 

@@ -7,7 +7,7 @@ from typing import Any
 from promptplus.concept import Concept
 from promptplus.evaluation.grid import ExperimentGrid, Result
 from promptplus.evaluation.training_cache import Task
-from promptplus.experiments.mix_judge import disjoint
+from promptplus.experiments.mix_judge import disjoint_pairs
 from promptplus.reproduce.claims import At
 from promptplus.reproduce.compared_methods import named_apart
 from promptplus.reproduce.plan import Size
@@ -68,7 +68,7 @@ class TrainedConcepts:
     def _pairs(self, *ways: At) -> list[tuple[str, str]]:
         found = [self._tasks(way) for way in ways]
         complete = [folder.name for folder in self.concepts if all(folder.name in way for way in found)]
-        return disjoint(complete)[: self.size.mixes]
+        return disjoint_pairs(complete)[: self.size.mixes]
 
     @property
     def rows_key(self) -> dict[str, Any]:
