@@ -103,7 +103,7 @@ def test_the_evidence_is_gathered_by_judges_of_real_size(
     size = replace(TINY, methods=TINY.methods[:2], lora=None, parts=("subsets",))
     with pp.PPlus(stable_diffusion) as pplus:
         report = Reproduction(pplus, "random", size, FOLDERS, tmp_path / "out", lambda _: None).run()
-    assert [study.name for study in report.studies] == ["attributes", "attention", "evaluation", "density", "several"]
+    assert [study.name for study in report.studies] == ["attributes", "attention", "methods", "density", "two-concepts"]
     assert set(report.studies[0].values["by_judge"]) == {"clip"}
     assert len(report.studies[2].values["runs"][0]["by_prompt"]) == 3
     assert all(-1 <= run[name] <= 1 for run in report.studies[2].values["runs"] for name in ("subject", "text"))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import promptplus as pp
-from promptplus.evaluation.scoring import SEEDS_APART, Scorer
+from promptplus.evaluation.scoring import SEED_STRIDE, Scorer
 from promptplus.experiments import mixing
 from promptplus.experiments.mix_judge import RENDERS, SEED, MixJudge, disjoint_pairs, enough_objects
 from promptplus.experiments.two_concepts import compare_prompts, score_pair, similarity_to_concepts, thresholds
@@ -50,7 +50,7 @@ def test_few_objects_get_company() -> None:
 def test_no_concept_and_no_noise_is_in_two_pairs() -> None:
     assert disjoint_pairs("abcde") == [("a", "b"), ("c", "d")]
     assert disjoint_pairs("a") == []
-    for count in (3, SEEDS_APART + 1):
+    for count in (3, SEED_STRIDE + 1):
         seeds = [seed for noise in mixing.seeds_by_pair(3, count) for seed in noise]
         assert len(set(seeds)) == len(seeds) == 3 * count
 
@@ -61,7 +61,7 @@ def test_a_study_says_that_its_pairs_share_concepts(pplus: pp.PPlus, monkeypatch
     pairs = [mixing.ConceptPair("robot", "teapot"), mixing.ConceptPair("teapot", "robot")]
     study = mixing.study(pplus, {"XTI": concepts}, pairs, 1, {})
     assert study.lead == mixing.LEAD + mixing.SHARED
-    assert study.values["seeds"] == [[0], [SEEDS_APART]]
+    assert study.values["seeds"] == [[0], [SEED_STRIDE]]
 
 
 def test_both_are_there_above_both_thresholds() -> None:

@@ -23,7 +23,7 @@ from promptplus.cli.common import (
 from promptplus.errors import PictureError, SettingsError
 
 if TYPE_CHECKING:
-    from promptplus.evaluation.training_cache import Method
+    from promptplus.evaluation.training_cache import MethodSpec
     from promptplus.experiments.study import Study
 
 METHODS = "word, xti, ti, a preset, dreambooth or dreambooth-lora"
@@ -102,9 +102,9 @@ class ComparisonRequest:
     """
 
     concepts: Path
-    methods: "list[Method]"
+    methods: "list[MethodSpec]"
     seeds: int
-    baseline: "Method"
+    baseline: "MethodSpec"
     prompts: list[str]
     per_prompt: int
     shard: tuple[int, int]
@@ -139,6 +139,7 @@ def _compare(request: ComparisonRequest, options: ModelOptions, ray: str | None,
     results = [result for several in by_task for result in several if result]
     study = comparison.study(results, request.baseline.end, comparison.gallery(grid, tasks))
     _report(study, request.out, as_json)
+    grid.pack()
 
 
 def _report(study: "Study", out: Path, as_json: bool) -> None:
@@ -160,9 +161,9 @@ def _read_prompts(path: Path) -> list[str]:
     return lines
 
 
-def parse_method(text: str) -> "Method":
+def parse_method(text: str) -> "MethodSpec":
     """A method from its name and steps, as ``xti@50,500``. Raises SettingsError where there is no such method."""
-    from promptplus.evaluation.training_cache import WORD, Method
+    from promptplus.evaluation.training_cache import WORD, MethodSpec
     from promptplus.training.settings import PRESETS, SETTINGS
 
     name, _, numbers = text.partition("@")
@@ -174,7 +175,7 @@ def parse_method(text: str) -> "Method":
     except ValueError as error:
         raise SettingsError(f"{text!r} does not name steps, as xti@50,500") from error
     options = {key: value for key, value in known[name].items() if key != "steps"}
-    return Method(name, options, (0,) if name == WORD else steps)
+    return MethodSpec(name, options, (0,) if name == WORD else steps)
 
 
 def _parse_shard(text: str) -> tuple[int, int]:

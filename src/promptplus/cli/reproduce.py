@@ -92,7 +92,7 @@ def reproduce(
         if full:
             complain(reproduction.estimate())
         if ray:
-            folder = reproduction.matrix.folder
+            folder = reproduction.grid.folder
             run_tasks_on_ray(ray, options, (), plan.per_prompt, folder, reproduction.tasks)
         report = reproduction.run()
     page = report.write(out)

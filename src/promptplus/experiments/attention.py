@@ -70,10 +70,11 @@ def study(
     }
     maps, shown = attention_grid(pplus, prompts[0], seeds[0], **sampling)
     caption = f"“{prompts[0].text}”. A row for each of: {', '.join(shown)}. A column for each layer."
+    word_figure = Figure(drawn["the words' attention"], name="words")
     sections = [
-        Section("Of all tokens", "", [Figure(drawn["all attention"])]),
-        Section("Of the words alone", "", [Figure(drawn["the words' attention"])], _table(layers, of_words)),
-        Section("Maps", caption, [Figure(maps)]),
+        Section("Of all tokens", "", [Figure(drawn["all attention"], name="all-tokens")]),
+        Section("Of the words alone", "", [word_figure], _table(layers, of_words)),
+        Section("Maps", caption, [Figure(maps, name="maps")]),
     ]
     values = {
         "prompts": [prompt.text for prompt in prompts],

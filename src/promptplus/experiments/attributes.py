@@ -119,9 +119,9 @@ def study(
 
 def _subsets(measured: MeasureFunction, layers: LayerMap, grid: Image.Image) -> StudyPart:
     scores, sizes = measured(subset_takeovers(layers)), [str(len(subset)) for subset in layers.subsets()]
-    drawn = _figures(scores, sizes, "number of layers with prompt 2, coarse to fine", PAPER)
+    drawn = _figures("subsets", scores, sizes, "number of layers with prompt 2, coarse to fine", PAPER)
     section, halfway = _halfway("From coarse to fine", READING, drawn, scores)
-    shown = Section("Pictures", "From left to right, more layers get prompt 2.", [Figure(grid)])
+    shown = Section("Pictures", "From left to right, more layers get prompt 2.", [Figure(grid, name="same-pictures")])
     curves = {judge: {name: curve_numbers(table) for name, table in own.items()} for judge, own in scores.items()}
     relatives = {f"{name}, {judge}": c["relative"] for judge, own in curves.items() for name, c in own.items()}
     values = {judge: {"halfway": halfway[judge], "subsets": curves[judge]} for judge in scores}
@@ -163,7 +163,7 @@ def _split(pplus: PPlus, settings: AttributeStudySettings, progress: bool, sampl
 def _steps(measured: MeasureFunction, layers: LayerMap) -> StudyPart:
     takeovers = step_takeovers(layers)
     scores, ticks = measured(takeovers), [f"{1 - takeover.start:.0%}" for takeover in takeovers]
-    drawn = _figures(scores, ticks, "share of the denoising steps with prompt 2, counted from the last", None)
+    drawn = _figures("steps", scores, ticks, "share of the denoising steps with prompt 2, counted from the last", None)
     text = "All layers get prompt 2, but only from a denoising step on."
     section, halfway = _halfway("Layers or steps?", text, drawn, scores)
     curves = {judge: {name: curve_numbers(table) for name, table in own.items()} for judge, own in scores.items()}
@@ -177,7 +177,9 @@ def _single(measured: MeasureFunction, layers: LayerMap) -> StudyPart:
         judge: {name: relative(table)[list(columns.values())].tolist() for name, table in own.items()}
         for judge, own in scores.items()
     }
-    drawn = [Figure(_heat_map(own, list(columns)), f"judge: {judge}") for judge, own in alone.items()]
+    drawn = [
+        Figure(_heat_map(own, list(columns)), f"judge: {judge}", name=f"single-{judge}") for judge, own in alone.items()
+    ]
     values = {
         judge: {"alone": {name: dict(zip(columns, row, strict=True)) for name, row in own.items()}}
         for judge, own in alone.items()
@@ -208,7 +210,7 @@ def _windows(measured: MeasureFunction, layers: LayerMap) -> StudyPart:
         for name, table in tables.items():
             labels = {"xlabel": f"denoising steps with prompt 2 ({name})", "ylabel": "layers"}
             heat = figures.heat_map(table, groups, spans, unit="share of prompt 2", **labels)
-            drawn.append(Figure(heat, f"judge: {judge}"))
+            drawn.append(Figure(heat, f"judge: {judge}", name=f"windows-{name}-{judge}"))
         values[judge] = {"windows": {n: dict(zip(groups, t.tolist(), strict=True)) for n, t in tables.items()}}
     return StudyPart([Section("Groups of layers in parts of the denoising", "", drawn)], values)
 
@@ -232,10 +234,13 @@ def picture_grid(
 
 
 def _figures(
-    scores: Scores, ticks: Sequence[str], xlabel: str, paper: Mapping[str, Sequence[float]] | None
+    name: str, scores: Scores, ticks: Sequence[str], xlabel: str, paper: Mapping[str, Sequence[float]] | None
 ) -> list[Figure]:
     """A figure for each judge."""
-    return [Figure(takeover_figure(own, ticks, xlabel, paper), f"judge: {judge}") for judge, own in scores.items()]
+    return [
+        Figure(takeover_figure(own, ticks, xlabel, paper), f"judge: {judge}", name=f"{name}-{judge}")
+        for judge, own in scores.items()
+    ]
 
 
 def _halfway(

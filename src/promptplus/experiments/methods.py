@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from promptplus.evaluation.comparison import Row, compare
-from promptplus.evaluation.grid import ExperimentGrid, Result
+from promptplus.evaluation.comparison import ComparisonRow, compare
+from promptplus.evaluation.grid import ExperimentGrid, GridResult
 from promptplus.evaluation.training_cache import Task
 from promptplus.experiments.study import Study, Table
 from promptplus.pictures import load_pictures
@@ -45,7 +45,7 @@ def gallery(grid: ExperimentGrid, tasks: Sequence[Task]) -> Image.Image | None:
     return labelled_grid(list(shown.values()), row_labels=list(shown), column_labels=columns, cell=CELL)
 
 
-def study(results: Sequence[Result], baseline: tuple[str, int], shown: Image.Image | None = None) -> Study:
+def study(results: Sequence[GridResult], baseline: tuple[str, int], shown: Image.Image | None = None) -> Study:
     """A table of all methods, their trade-off at the last step count, and both similarities against steps.
 
     Args:
@@ -60,21 +60,21 @@ def study(results: Sequence[Result], baseline: tuple[str, int], shown: Image.Ima
     drawn = figures.trade_off(spots, xlabel="text similarity", ylabel="subject similarity")
     sections = [
         Section("Methods", f"Gains are over {baseline[0]} at {baseline[1]} steps.", table=table),
-        Section("Trade-off", figures=[Figure(drawn)]),
+        Section("Trade-off", figures=[Figure(drawn, name="trade-off")]),
     ]
     if shown:
-        sections.append(Section("Pictures", figures=[Figure(shown)]))
+        sections.append(Section("Pictures", figures=[Figure(shown, name="gallery")]))
     if common := comparable(results):
         concepts = len({result.concept for result in common})
         text = f"All curves are means over the same {concepts} concepts and, at all steps, over the same trainings."
         curves = _convergence(compare(common, baseline))
-        sections.append(Section("Convergence", text, [Figure(curve) for curve in curves]))
+        sections.append(Section("Convergence", text, curves))
     sections.append(Section("Concept by concept", table=_by_concept(results, last)))
     values = {"baseline": list(baseline), "runs": [vars(result) for result in results]}
-    return Study("evaluation", "Methods compared", LEAD, sections, values, {"methods": table})
+    return Study("methods", "Methods compared", LEAD, sections, values, {"methods": table})
 
 
-def _table(rows: Sequence[Row]) -> Table:
+def _table(rows: Sequence[ComparisonRow]) -> Table:
     return {
         "method": [row.method for row in rows],
         "steps": [row.steps for row in rows],
@@ -87,31 +87,32 @@ def _table(rows: Sequence[Row]) -> Table:
     }
 
 
-def _label(row: Row, most: int) -> str:
+def _label(row: ComparisonRow, most: int) -> str:
     fewer = f", {row.concepts} concepts" if row.concepts < most else ""
     return f"{row.method} ({row.steps}{fewer})"
 
 
-def _spot(row: Row) -> Spot:
+def _spot(row: ComparisonRow) -> Spot:
     text, subject = row.text, row.subject
     return Spot(text.value, subject.value, (text.low, text.high), (subject.low, subject.high))
 
 
-def _convergence(rows: Sequence[Row]) -> list[Image.Image]:
-    methods: dict[str, list[Row]] = defaultdict(list)
+def _convergence(rows: Sequence[ComparisonRow]) -> list[Figure]:
+    methods: dict[str, list[ComparisonRow]] = defaultdict(list)
     for row in rows:
         methods[row.method].append(row)
-    pictures = []
+    curves = []
     for name in ("subject", "text"):
         points = {
             method: [(row.steps, i.value, i.low, i.high) for row in found if (i := getattr(row, name))]
             for method, found in methods.items()
         }
-        pictures.append(figures.convergence(points, ylabel=f"{name} similarity"))
-    return pictures
+        curve = figures.convergence(points, ylabel=f"{name} similarity")
+        curves.append(Figure(curve, name=f"{name}-by-steps"))
+    return curves
 
 
-def comparable(results: Sequence[Result]) -> list[Result]:
+def comparable(results: Sequence[GridResult]) -> list[GridResult]:
     """The results that curves against steps may compare, because they are of the same concepts and seeds everywhere.
 
     These are the results of methods with several step counts. A concept and seed is kept if every such method was
@@ -131,7 +132,7 @@ def comparable(results: Sequence[Result]) -> list[Result]:
     return [one for one in results if one.method in curved and (one.concept, one.seed) in shared]
 
 
-def _by_concept(results: Sequence[Result], last: dict[str, Row]) -> Table:
+def _by_concept(results: Sequence[GridResult], last: dict[str, ComparisonRow]) -> Table:
     """Subject and text similarity of each concept at each method's last step count; means over seeds."""
     concepts = list(dict.fromkeys(result.concept for result in results))
     table: dict[str, list[str]] = {"concept": concepts}

@@ -9,7 +9,7 @@ from PIL import Image
 
 from promptplus.concept import Concept
 from promptplus.evaluation.metrics import mean_interval
-from promptplus.evaluation.scoring import SEEDS_APART
+from promptplus.evaluation.scoring import SEED_STRIDE
 from promptplus.evaluation.training_cache import TrainingCache
 from promptplus.experiments.mix_judge import Combination, MixJudge, describe, mix_at, splits
 from promptplus.experiments.study import Study, Table
@@ -60,7 +60,7 @@ SeedsByPair = Mapping[ConceptPair, range]
 
 def seeds_by_pair(pairs: int, count: int) -> list[range]:
     """``count`` seeds for each pair, so that no two pairs share one."""
-    distance = max(SEEDS_APART, count)
+    distance = max(SEED_STRIDE, count)
     return [range(distance * number, distance * number + count) for number in range(pairs)]
 
 
@@ -107,10 +107,12 @@ def study(
     }
     chance = f"By chance: {judge.chance:.3f} (1 of {len(judge.combinations)} combinations)."
     sections = [
-        Section("Shape and appearance by split", figures=[Figure(drawn)]),
+        Section("Shape and appearance by split", figures=[Figure(drawn, name="shape-by-split")]),
         Section("Success", chance, table=table),
         Section(
-            "Mixes", "From left to right, more layers have the first concept.", [Figure(grid(pplus, pairs, shown))]
+            "Mixes",
+            "From left to right, more layers have the first concept.",
+            [Figure(grid(pplus, pairs, shown), name="grid")],
         ),
     ]
     values = {
@@ -132,7 +134,9 @@ def study_without_judge(pplus: PPlus, concepts: Concepts, pairs: Sequence[Concep
         sweep_pictures(pplus, concepts[pair.shape], concepts[pair.looks], own)
         for pair, own in zip(pairs, seeds, strict=True)
     ]
-    shown = [Figure(grid(pplus, pairs, [[images[i] for images in row] for row in drawn])) for i in range(count)]
+    shown = [
+        Figure(grid(pplus, pairs, [[images[i] for images in row] for row in drawn]), name="grid") for i in range(count)
+    ]
     values = {"pairs": [vars(pair) for pair in pairs], "seeds": [list(own) for own in seeds]}
     lead = "Not judged: true mixes of these concepts cannot be drawn."
     return Study("mixing", TITLE, lead, [Section("Mixes", f"{ORDER} A grid for each seed.", shown)], values)

@@ -42,7 +42,7 @@ def study(pplus: PPlus, groups: Mapping[str, Sequence[Concept]]) -> Study:
     )
     table = _density_table(densities)
     sections = [
-        Section("Log density", "", [Figure(drawn)], table),
+        Section("Log density", "", [Figure(drawn, name="log-density")], table),
         *(Section(f"Nearest words of {name}", table=_words_table(rows)) for name, rows in near.items()),
     ]
     density = TokenDensity.over_words(pplus.pipe)

@@ -90,12 +90,15 @@ def study(
         table |= {f"{title} [95 %]": [str(mean_interval([getattr(t, name) for t in own])) for own in scores.values()]}
     table |= {"pairs × seeds": [f"{len(pairs)} × {count}"] * len(scores)}
     grid = labelled_grid(list(shown.values()), row_labels=list(shown), cell=96)
-    sections = [Section("Both in one prompt", table=table), Section("Pictures", figures=[Figure(grid)])]
+    sections = [
+        Section("Both in one prompt", table=table),
+        Section("Pictures", figures=[Figure(grid, name="pictures")]),
+    ]
     values = {
         "pairs": [list(pair) for pair in pairs],
         "by_method": {method: [vars(one) for one in own] for method, own in scores.items()},
     }
-    return Study("several", "Two concepts in one prompt", LEAD, sections, values, {"both": table})
+    return Study("two-concepts", "Two concepts in one prompt", LEAD, sections, values, {"both": table})
 
 
 def score_pair(

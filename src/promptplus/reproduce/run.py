@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from promptplus.errors import BusyError, SettingsError
-from promptplus.evaluation.grid import ExperimentGrid, Result
+from promptplus.evaluation.grid import ExperimentGrid, GridResult
 from promptplus.evaluation.scoring import Scorer
 from promptplus.evaluation.training_cache import Task
 from promptplus.experiments import attention, attributes, methods, mixing, token_density, two_concepts
@@ -39,7 +39,7 @@ from promptplus.training.invert import run_inversion
 NO_PAIR = "two concepts that every method has learned"
 TRIED = 5  # training steps that an estimate is made from
 SPEAKING = ("torch", "diffusers", "transformers", "promptplus")
-JUDGES = ("clip", "dino", "says")  # what studies share with the matrix's own question
+JUDGES = ("clip", "dino", "says")  # what studies share with the grid's own question
 
 MIXED = "A mix has one concept's shape and another's looks"
 REGULARISED = "The density regulariser makes more mixes succeed"
@@ -74,7 +74,7 @@ class Reproduction:
         self.pplus, self.source, self.size, self.say, self.sampling = pplus, source, size, say, sampling
         self.concepts, self.folder = concepts[: size.concepts], make_folder(folder)
         scorer = Scorer.for_model(pplus.pipe, per_prompt=size.per_prompt)
-        self.matrix = ExperimentGrid(pplus, source, scorer, make_folder(folder / "methods"))
+        self.grid = ExperimentGrid(pplus, source, scorer, make_folder(folder / "methods"))
         self.words = self.profile.words
         self.judged = self.profile.can_draw_mixes(one.name for one in self.concepts)
 
@@ -87,12 +87,12 @@ class Reproduction:
         layers = self.study("attributes", of_layers, self._attributes)
         of_looks = {"prompts": size.prompts, "seeds": size.prompt_seeds, **words}
         looks = self.study("attention", of_looks, self._attention)
-        results = self.matrix.run(self.tasks)
-        if left := sum(None in self.matrix.find(t) for t in self.tasks if t not in self.matrix.failed):
+        results = self.grid.run(self.tasks)
+        if left := sum(None in self.grid.find(t) for t in self.tasks if t not in self.grid.failed):
             raise BusyError(f"{left} tasks are being done by other processes; run this again when they are done")
-        learned = TrainedConcepts(self.matrix, size, self.concepts, results)
+        learned = TrainedConcepts(self.grid, size, self.concepts, results)
         of_methods = {"runs": [vars(result) for result in results], "left_out": learned.left_out}
-        compared = self.study("evaluation", of_methods, lambda: _noted(self._evaluation(results), learned))
+        compared = self.study("methods", of_methods, lambda: _noted(self._evaluation(results), learned))
         rows = self.study("density", learned.rows_key, lambda: _noted(self._density(learned), learned))
         better = [claims.better(*told, results) for told in comparisons(size, self.full)]
         found = [*claims.layers(layers), *claims.attention(looks), *better, *claims.density(rows)]
@@ -101,12 +101,13 @@ class Reproduction:
             studies += [study] if study else []
             found += told
         found.append(claims.not_measured("People prefer XTI's pictures", "yes", "people (promptplus study)"))
+        self.grid.pack()
         return Report(studies, found, self.made_by)
 
     def _two_in_one(self, learned: TrainedConcepts) -> tuple[Study | None, list[Claim]]:
         if not learned.plain_pairs:
             return None, [claims.not_measured(TWO, "not in the paper", NO_PAIR)]
-        found = self.study("several", learned.key, lambda: _noted(self._several(learned), learned))
+        found = self.study("two-concepts", learned.key, lambda: _noted(self._several(learned), learned))
         return found, claims.several(found, "XTI", "TI")
 
     def _mixes(self, learned: TrainedConcepts) -> tuple[Study | None, list[Claim]]:
@@ -128,7 +129,7 @@ class Reproduction:
     @property
     def made_by(self) -> dict[str, Any]:
         """What made the numbers."""
-        failed = "; ".join(map(str, self.matrix.failed))
+        failed = "; ".join(map(str, self.grid.failed))
         told = {"command": call(self.size), "training seeds": ", ".join(map(str, range(self.size.runs)))}
         told |= {"concepts": ", ".join(one.name for one in self.concepts)}
         return {**told, **({"left out, training failed": failed} if failed else {}), **self._machine}
@@ -149,8 +150,8 @@ class Reproduction:
 
     def study(self, name: str, asked: dict[str, Any], make: Callable[[], Study]) -> Study:
         """The one in the folder if it was asked the same, else a new one."""
-        judges = {name: self.matrix.asked[name] for name in JUDGES}
-        told = {"asked": asked, "made_by": self._machine, **self.matrix.learner.same, **judges}
+        judges = {name: self.grid.scoring_key[name] for name in JUDGES}
+        told = {"asked": asked, "made_by": self._machine, **self.grid.cache.model_key, **judges}
         key = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:24]
         found = Study.read(self.folder, name)
         if found and found.key == key:
@@ -186,8 +187,8 @@ class Reproduction:
         asked = draw_prompts(self.words, self.size.prompts)
         return attention.study(self.pplus, asked, range(self.size.prompt_seeds), **self.sampling)
 
-    def _evaluation(self, results: Sequence[Result]) -> Study:
-        return methods.study(results, self.size.rival, methods.gallery(self.matrix, self.tasks))
+    def _evaluation(self, results: Sequence[GridResult]) -> Study:
+        return methods.study(results, self.size.rival, methods.gallery(self.grid, self.tasks))
 
     def _density(self, learned: TrainedConcepts) -> Study:
         groups = {"XTI rows": learned.of(self.size.ours), "TI rows": learned.of(self.size.rival)}
@@ -196,14 +197,14 @@ class Reproduction:
     def _several(self, learned: TrainedConcepts) -> Study:
         by_method = {"XTI": learned.of(self.size.ours), "TI": learned.of(self.size.rival)}
         real = {folder.name: load_pictures(folder) for folder in self.concepts}
-        scorer = self.matrix.scorer
+        scorer = self.grid.scorer
         return two_concepts.study(self.pplus, by_method, real, learned.plain_pairs, self.size.mix_seeds, scorer)
 
     def _mixing(self, learned: TrainedConcepts) -> Study:
         pairs = [mixing.ConceptPair(*pair) for pair in learned.pairs]
         rivals = mixing.other_methods(self.pplus, learned.of(self.size.rival))
         if self.size.lora:
-            rivals[mixing.ADDED] = mixing.added_loras(self.matrix.learner, learned.loras)
+            rivals[mixing.ADDED] = mixing.added_loras(self.grid.cache, learned.loras)
         ways = {way: learned.of(at) for way, at in learned.ways.items()}
         return mixing.study(self.pplus, ways, pairs, self.size.mix_seeds, rivals)
 
