@@ -124,7 +124,7 @@ def test_dreambooth_and_generate_go_together(tmp_path: Path, capsys: pytest.Capt
 def test_each_folders_concept_is_learned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("robot", "teapot"):
         shutil.copytree(CONCEPTS / name, tmp_path / "all" / name)
-    words = ("invert", str(tmp_path / "all"), "--each", "--out", str(tmp_path / "out"), "--batch-size", "1")
+    words = ("invert", str(tmp_path / "all"), "--each", "--out", str(tmp_path / "out"), "--set", "batch-size=1")
     options = ("--preset", "paper-single", "--set", "tying=block", "--preview-every", "0", "--json")
     code, printed, _ = run(*words, *options, *FAST, capsys=capsys)
     assert code == 0
@@ -188,7 +188,8 @@ def bad_calls(tmp: Path) -> dict[str, tuple[tuple[str, ...], str]]:
             "warmup: input should be a valid integer",
         ),
         "a setting twice": ((*invert, *named, *("--set", "flip=no") * 2), "--set gives flip twice"),
-        "a setting with its own option": ((*invert, *named, "--set", "batch-size=2"), "use the option --batch-size"),
+        "a setting that is no setting": ((*invert, *named, "--set", "seed=2"), "use the option --seed instead"),
+        "an option twice": ((*invert, *named, "--steps", "2", "--set", "steps=3"), "steps is given twice"),
         "another method's setting": ((*invert, *named, "--set", "class_count=4"), "it belongs to dreambooth and"),
         "dreambooth with a token": ((*invert, *booth, *named), "token is no option of the method dreambooth"),
         "dreambooth with a preset": ((*invert, *booth, "--preset", "paper-xti"), "preset is no option"),

@@ -54,8 +54,9 @@ def attributes(
     with spoken_warnings():
         pplus = open_model(ModelOptions(model, device, dtype))
         words = profile_of(pplus.pipe).words_with(_given_words(colours, objects, styles))
-        plan = experiment.AttributeStudySettings(words, judges_for(pplus.pipe, judge, words), pairs, seeds)
-        study = experiment.study(pplus, plan, steps=steps, guidance=guidance)
+        judges = judges_for(pplus.pipe, judge, words)
+        settings = experiment.AttributeStudySettings(words, judges, pairs, seeds)
+        study = experiment.study(pplus, settings, steps=steps, guidance=guidance)
     halfway = {judge: values["halfway"] for judge, values in study.values["by_judge"].items()}
     lines = [
         f"halfway, in subsets, judge {judge}: "
@@ -88,8 +89,8 @@ def attention(
     with spoken_warnings():
         pplus = open_model(ModelOptions(model, device, dtype))
         words = profile_of(pplus.pipe).words_with(_given_words(colours, objects, styles))
-        chosen = experiment.draw_prompts(words, prompts)
-        study = experiment.study(pplus, chosen, range(seeds), steps=steps, guidance=guidance)
+        drawn = experiment.draw_prompts(words, prompts)
+        study = experiment.study(pplus, drawn, range(seeds), steps=steps, guidance=guidance)
     share = study.values["of_words"]["object"]
     _finish(study, out, {"object": share}, f"the object's share of the words' attention: {share}", as_json)
 

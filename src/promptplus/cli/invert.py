@@ -24,7 +24,9 @@ from promptplus.training.settings_help import setting_help
 
 CONCEPT, TRAINING, RUN = "Concept", "Training", "Run"  # panels of the help text
 OWN_OPTION = ("method", "steps", "learning_rate", "batch_size", "vectors", "micro_batch", "seed")
-"""Settings with an option of their own; ``--set`` takes the others."""
+"""Settings with an option of their own."""
+NOT_SET = ("method", "seed")
+"""Settings that ``--set`` does not take."""
 KINDS = (InversionSettings, DreamBoothSettings, LoraSettings)
 
 
@@ -40,15 +42,18 @@ def _method_help() -> str:
 
 
 def _set_help() -> str:
-    """What ``--set`` takes: the settings without an option of their own, by method."""
+    """The help text of ``--set``, with the settings that have no option of their own, by method."""
     groups = (
-        ("all methods", set(TrainingSettings.model_fields)),
-        ("xti and ti", InversionSettings.model_fields.keys() - TrainingSettings.model_fields.keys()),
-        ("dreambooth", DreamBoothSettings.model_fields.keys() - TrainingSettings.model_fields.keys()),
-        ("dreambooth-lora", LoraSettings.model_fields.keys() - DreamBoothSettings.model_fields.keys()),
+        ("for all methods", set(TrainingSettings.model_fields)),
+        ("for xti and ti", InversionSettings.model_fields.keys() - TrainingSettings.model_fields.keys()),
+        ("for dreambooth", DreamBoothSettings.model_fields.keys() - TrainingSettings.model_fields.keys()),
+        ("for dreambooth-lora", LoraSettings.model_fields.keys() - DreamBoothSettings.model_fields.keys()),
     )
-    lists = [f"{method}: {', '.join(sorted(names - {*OWN_OPTION}))}" for method, names in groups]
-    return f"Any other setting, as --set warmup=20; repeatable. For {'; '.join(lists)}. See docs/settings.md."
+    lists = [f"{', '.join(sorted(names - {*OWN_OPTION}))} {method}" for method, names in groups]
+    return (
+        "Any setting but method and seed, as --set warmup=20; repeatable. "
+        f"Settings without an option of their own: {'; '.join(lists)}. See docs/settings.md."
+    )
 
 
 def invert(
@@ -127,7 +132,10 @@ def invert(
     given |= {"vectors": vectors, "micro_batch": micro_batch, "seed": seed}
     options = {name: value for name, value in given.items() if value is not None}
     chosen: TrainingMethod = method or "xti"
-    options |= parse_assignments(chosen, assignments or ())
+    assigned = parse_assignments(chosen, assignments or ())
+    if twice := options.keys() & assigned.keys():
+        raise SettingsError(f"{min(twice)} is given twice, as an option and with --set; leave one out")
+    options |= assigned
     request = TrainingRequest(
         pictures=pictures,
         token=token,
@@ -161,21 +169,21 @@ def invert(
 def parse_assignments(method: TrainingMethod, assignments: Sequence[str]) -> dict[str, Any]:
     """The values of ``--set name=value``, by name. Raises SettingsError where one is no setting of the method."""
     kind = SETTINGS[method]
-    free = [name for name in kind.model_fields if name not in OWN_OPTION]
+    names = [name for name in kind.model_fields if name not in NOT_SET]
     options: dict[str, Any] = {}
     for text in assignments:
         name, equals, value = text.partition("=")
         name = name.strip().replace("-", "_")
         if not equals:
             raise SettingsError(f"--set {text!r} is not name=value, as warmup=20")
-        if name in OWN_OPTION:
+        if name in NOT_SET:
             raise SettingsError(f"--set {text!r}: use the option --{name.replace('_', '-')} instead")
         if name in options:
             raise SettingsError(f"--set gives {name} twice; leave one out")
         if name not in kind.model_fields:
             others = [other for other, its in SETTINGS.items() if name in its.model_fields]
             belongs = f"; it belongs to {' and '.join(others)}" if others else ""
-            raise SettingsError(f"{name} is no option of the method {method}{belongs}; there are {', '.join(free)}")
+            raise SettingsError(f"{name} is no option of the method {method}{belongs}; there are {', '.join(names)}")
         options[name] = value_of_text(kind, name, value.strip())
     return options
 

@@ -28,7 +28,8 @@ _HEAD = """\
 
 `make docs` writes this page from `promptplus.training.settings`; a test compares them. Each setting is a keyword of
 `promptplus.invert` or of `promptplus.training.dreambooth.dreambooth`. On the command line it is `--set name=value`; the
-settings that people change most have an option of their own (`promptplus invert --help`).
+settings that people change most also have an option of their own (`promptplus invert --help`); `method` and `seed` have
+only that.
 
 Defaults of `xti` and `ti` are the paper's (section 4), except the seed. Defaults of `dreambooth` and `dreambooth-lora`
 are those of diffusers' examples for Stable Diffusion 1. A dash: the method does not have the setting.
