@@ -128,4 +128,5 @@ def test_the_settings_that_the_readme_sets_exist() -> None:
 
     fields = set(settings.InversionSettings.model_fields) | set(settings.LoraSettings.model_fields)
     named = [name for line in command_lines() for name in re.findall(r"--set (\w+)=", line)]
-    assert named and set(named) <= fields
+    assert named
+    assert set(named) <= fields
