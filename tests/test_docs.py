@@ -103,6 +103,18 @@ def test_python_modules_and_files_that_are_named_exist(page: Path) -> None:
     assert not [name for name in files - planned if not any((folder / name).is_file() for folder in folders)]
 
 
+def test_the_log_lists_all_its_entries() -> None:
+    log = ROOT / "docs" / "log.md"
+    linked = set(re.findall(r"\| \[entry\]\(#([^)]+)\)", log.read_text("utf-8")))
+    assert linked == {anchor for anchor in anchors(log) if anchor.startswith("20")}
+
+
+def test_every_page_is_linked_from_the_readme_or_the_index() -> None:
+    readme, index = (ROOT / "README.md").read_text("utf-8"), (ROOT / "docs" / "index.md").read_text("utf-8")
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"index.md"}
+    assert not [name for name in pages if f"(docs/{name}" not in readme and f"({name}" not in index]
+
+
 def command_lines() -> list[str]:
     """Every line of the README's shell blocks that calls promptplus."""
     blocks = fenced((ROOT / "README.md").read_text("utf-8"), "sh")
