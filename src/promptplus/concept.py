@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from promptplus.choices import Kind, Tying
 from promptplus.errors import ConceptError
 from promptplus.files import write_atomically
 from promptplus.fingerprints import tensor_hash
@@ -26,9 +27,6 @@ from promptplus.text_encoding import Placeholder, check_form
 FORMAT_VERSION = 1
 MAX_BYTES = 64 * 2**20  # SDXL's 70 layers with 64 rows of 2048 numbers each take 37 MB
 _RECORD = "promptplus"
-
-Kind = Literal["object", "style"]
-Tying = Literal["layer", "block", "resolution", "all"]
 
 
 class ConceptRecord(BaseModel):

@@ -1,4 +1,10 @@
-"""The exception tree. Every error a user can cause is a ``PromptPlusError`` with one clear sentence."""
+"""The exception tree, and warnings. Every error a user can cause is a ``PromptPlusError`` with one clear sentence."""
+
+import inspect
+import warnings
+from pathlib import Path
+
+_PACKAGE = str(Path(__file__).parent)
 
 
 class PromptPlusError(Exception):
@@ -52,3 +58,11 @@ class Interrupted(PromptPlusError):
 def first_line(error: Exception) -> str:
     """What an error says, in one line."""
     return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def warn(message: str) -> None:
+    """Warn at the line that called this library: the first frame outside of it."""
+    level, frame = 1, inspect.currentframe()
+    while frame and frame.f_code.co_filename.startswith(_PACKAGE):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, stacklevel=level)

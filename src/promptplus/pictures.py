@@ -4,6 +4,7 @@ import json
 import os
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
-from promptplus.errors import PictureError
+from promptplus.errors import PictureError, warn
 
 CONCEPT_JSON = "concept.json"
 EXAMPLE = '{"token": "<cat>", "initializer": "cat"}'
@@ -103,8 +104,39 @@ def load_pictures(source: str | os.PathLike[str] | Sequence[Any]) -> list[Image.
     if not pictures:
         raise PictureError(f"{source} holds no picture that can be read: {'; '.join(bad)}")
     if bad:
-        warnings.warn(f"left out {len(bad)} of {len(bad) + len(pictures)} files: {'; '.join(bad)}", stacklevel=3)
+        warn(f"left out {len(bad)} of {len(bad) + len(pictures)} files: {'; '.join(bad)}")
     return pictures
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Pictures to learn from, and what is known of them.
+
+    Attributes:
+        pictures: RGB pictures of any size.
+        note: token, initializer, class word and kind, as far as they are known.
+        folder: where the pictures were read; None for pictures given as a list.
+    """
+
+    pictures: Sequence[Image.Image]
+    note: FolderNote
+    folder: Path | None = None
+
+
+def read_dataset(source: str | os.PathLike[str] | Sequence[Any] | Dataset, names: FolderNote | None = None) -> Dataset:
+    """A folder's pictures and note, read once; or a list of paths and PIL pictures, which have no note.
+
+    Args:
+        names: what is known beside the folder; its values win over the folder's ``concept.json``.
+    """
+    if isinstance(source, Dataset):
+        dataset = source
+    elif isinstance(source, str | os.PathLike):
+        dataset = Dataset(load_pictures(source), read_note(source), Path(source))
+    else:
+        dataset = Dataset(load_pictures(source), FolderNote())
+    given = {name: value for name, value in (names or FolderNote()).model_dump().items() if value}
+    return replace(dataset, note=dataset.note.model_copy(update=given))
 
 
 @cache
