@@ -129,8 +129,9 @@ def test_the_readmes_commands_have_these_options(line: str) -> None:
 
     command: Any = get_command(app)
     words = shlex.split(line, comments=True)[1:]
-    while words and words[0] in getattr(command, "commands", {}):
-        command = command.commands[words.pop(0)]
+    context: Any = None
+    while words and hasattr(command, "get_command") and (inner := command.get_command(context, words[0])):
+        command, words = inner, words[1:]
     known = {name for parameter in command.params for name in parameter.opts}
     assert not [word for word in words if word.startswith("--") and word not in known]
 

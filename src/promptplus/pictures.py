@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
+from promptplus.choices import Kind
 from promptplus.errors import PictureError, warn
 
 CONCEPT_JSON = "concept.json"
@@ -34,7 +35,7 @@ class FolderNote(BaseModel):
     token: str | None = None
     initializer: str | None = None
     class_word: str | None = None
-    kind: Literal["object", "style"] | None = None
+    kind: Kind | None = None
 
 
 def read_note(folder: str | os.PathLike[str]) -> FolderNote:

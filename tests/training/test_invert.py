@@ -101,7 +101,7 @@ class PlainTextualInversion:
                 captions("object", token, drawn.template), padding="max_length", return_tensors="pt"
             ).input_ids
             states = self.pipe.text_encoder(ids)[0]
-            latents = cache.sample(batch)
+            latents = cache.sample(drawn)
             noisy = scheduler.add_noise(latents, drawn.noise, drawn.timestep).double()
             predicted = self.pipe.unet(noisy, drawn.timestep, encoder_hidden_states=states).sample
             optimiser.zero_grad()

@@ -12,11 +12,12 @@ from PIL import Image
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture with a caption; drawn ``width`` pixels wide."""
+    """A picture with a caption; drawn ``width`` pixels wide. ``name``: of its file, as ``trade-off``."""
 
     picture: Image.Image = field(repr=False)
     caption: str = ""
     width: int | None = None
+    name: str = ""
 
 
 @dataclass(frozen=True)
