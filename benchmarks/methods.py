@@ -23,6 +23,7 @@ from promptplus.experiments.defaults import scorer_for
 from promptplus.experiments.methods import gallery
 from promptplus.pocket import CONCEPTS
 from promptplus.pocket.held_out import DEV, REPORT
+from promptplus.report.tables import to_markdown
 from promptplus.reproduce.compared_methods import BOOTH, LORA, NOTHING
 from promptplus.reproduce.plan import FULL
 
@@ -112,7 +113,7 @@ def measure(tasks: list[Task], options: argparse.Namespace, baseline: tuple[str,
     torch.set_num_threads(options.threads)
     with pp.PPlus(pp.load("pocket")) as pplus:
         matrix = ExperimentGrid(pplus, "pocket", scorer_for(pplus.pipe, per_prompt=options.per_prompt), options.out)
-        print(table(compare(matrix.run(tasks), baseline)))
+        print(to_markdown(table(compare(matrix.run(tasks), baseline))))
         if options.picture and (shown := gallery(matrix, tasks)):
             shown.save(options.picture, optimize=True)
 

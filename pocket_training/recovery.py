@@ -17,7 +17,7 @@ from promptplus.evaluation.metrics import recovered, subject_similarity
 from promptplus.evaluation.training_cache import Method, Task, TrainingCache
 from promptplus.experiments.mix_judge import in_words
 from promptplus.generation import generate
-from promptplus.pictures import load_pictures, read_note, tile
+from promptplus.pictures import load_pictures, read_note
 from promptplus.pocket import CONCEPTS
 from promptplus.pocket.attribute_judge import AttributeJudge
 from promptplus.pocket.world import (
@@ -32,6 +32,7 @@ from promptplus.pocket.world import (
 from promptplus.pocket.world.captions import with_article
 from promptplus.pocket.world.painting import paint
 from promptplus.pocket.world.scenes import figures
+from promptplus.report.picture_grid import tile
 from promptplus.training.settings import InversionSettings
 
 from .export import CONCEPT_BACKGROUNDS

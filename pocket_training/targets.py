@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from promptplus.evaluation.metrics import mean_interval, recovered
 from promptplus.pocket.held_out import REPORT
 from promptplus.pocket.world import ATTRIBUTES
+from promptplus.report.tables import from_rows, to_markdown
 
 CAPTIONS = {"object": 0.95, "colour": 0.94, "texture": 0.88, "background": 0.98, "style": 0.94}
 """What captions have to reach, or within `NEAR` of the same classifier on renders."""
@@ -112,8 +113,7 @@ def markdown(results: Mapping[str, Any]) -> str:
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
-    lines = [head, ("---",) * len(head), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+    return to_markdown(from_rows(head, rows))
 
 
 def _counted(count: int, what: str) -> str:

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from promptplus.errors import ConceptError
+from promptplus.errors import ConceptError, first_line
 from promptplus.files import write_atomically
 from promptplus.fingerprints import tensor_hash
 from promptplus.layers import LayerMap
@@ -194,11 +194,4 @@ def _read(path: Path) -> tuple[ConceptRecord, dict[str, Tensor]]:
     except (SafetensorError, struct.error, OSError) as error:
         raise ConceptError(f"{path} is not a safetensors file: {error}") from error
     except (ValidationError, json.JSONDecodeError) as error:
-        raise ConceptError(f"{path} has a record this version cannot read: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    return str(error).splitlines()[0]
+        raise ConceptError(f"{path} has a record this version cannot read: {first_line(error)}") from error

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
-from promptplus.errors import PictureError
+from promptplus.errors import PictureError, first_line
 
 CONCEPT_JSON = "concept.json"
 EXAMPLE = '{"token": "<cat>", "initializer": "cat"}'
@@ -22,7 +22,6 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # no EPS: Pillow hands 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif"}
 MAX_PIXELS = 100_000_000  # a 100-megapixel camera; above it a file is taken for a decompression bomb
 WHITE = (255, 255, 255)
-GAP = 2  # pixels between the pictures of a sheet
 
 
 class FolderNote(BaseModel):
@@ -44,8 +43,9 @@ def read_note(folder: str | os.PathLike[str]) -> FolderNote:
     try:
         return FolderNote.model_validate(json.loads(path.read_text("utf-8")))
     except (ValidationError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        detail = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
-        raise PictureError(f"{path} is no note of {{token, initializer, class_word, kind}}: {detail}") from error
+        raise PictureError(
+            f"{path} is no note of {{token, initializer, class_word, kind}}: {first_line(error)}"
+        ) from error
 
 
 def picture_files(folder: str | os.PathLike[str]) -> list[Path]:
@@ -152,13 +152,3 @@ def to_pixels(pictures: Sequence[Image.Image], size: int) -> Tensor:
     squares = [ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS) for picture in pictures]
     array = np.stack([np.asarray(square, np.float32) for square in squares])
     return torch.from_numpy(array).permute(0, 3, 1, 2) / 127.5 - 1
-
-
-def tile(pictures: Sequence[Image.Image], columns: int, gap: int = GAP) -> Image.Image:
-    """Pictures of one size in rows of ``columns``, on white."""
-    width, height = pictures[0].size
-    rows = -(-len(pictures) // columns)
-    sheet = Image.new("RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), WHITE)
-    for i, picture in enumerate(pictures):
-        sheet.paste(picture, (i % columns * (width + gap), i // columns * (height + gap)))
-    return sheet

@@ -13,7 +13,6 @@ from promptplus.experiments import token_density_study as tokens
 from promptplus.experiments.attention_maps import AskedPrompt
 from promptplus.experiments.defaults import judges_for
 from promptplus.experiments.split import measure_split
-from promptplus.experiments.study import to_csv, to_markdown
 from promptplus.reproduce import claims
 from tests.cli.test_cli import run
 from tests.conftest import make_concept
@@ -112,12 +111,6 @@ def test_density(pplus: pp.PPlus, tmp_path: Path) -> None:
     values = json.loads((tmp_path / "density.json").read_text())["values"]
     assert list(values["nearest"]) == ["<a>, TI", "<b>, XTI"]
     assert (tmp_path / "density-log-density.csv").read_text().startswith(",rows,median,")
-
-
-def test_tables() -> None:
-    table = {"a": [1, 2], "b": ["x", "y,z"]}
-    assert to_csv(table) == 'a,b\n1,x\n2,"y,z"\n'
-    assert to_markdown(table) == "| a | b |\n|---|---|\n| 1 | x |\n| 2 | y,z |"
 
 
 def test_the_command_line_writes_each_study(

@@ -7,6 +7,7 @@ from statistics import mean, median
 
 from promptplus.evaluation.grid import Result
 from promptplus.evaluation.metrics import Interval, mean_interval
+from promptplus.report.tables import Table, from_rows
 
 
 @dataclass(frozen=True)
@@ -60,15 +61,16 @@ def compare(results: Sequence[Result], baseline: tuple[str, int]) -> list[Row]:
     return rows
 
 
-def table(rows: Sequence[Row]) -> str:
-    """Markdown."""
-    head = "| method | steps | subject similarity | text similarity | subject gain | text gain | seconds | runs |"
-    lines = [head, "|---|---|---|---|---|---|---|---|"]
-    for row in rows:
-        gains = [str(gain) if gain else "" for gain in (row.subject_gain, row.text_gain)]
-        numbers = [row.subject, row.text, *gains, f"{row.seconds:.0f}", f"{row.concepts} × {row.runs // row.concepts}"]
-        lines.append(f"| {row.method} | {row.steps} | " + " | ".join(map(str, numbers)) + " |")
-    return "\n".join(lines)
+def table(rows: Sequence[Row]) -> Table:
+    """The rows as a table for people."""
+    names = ("method", "steps", "subject similarity", "text similarity", "subject gain", "text gain", "seconds", "runs")
+    return from_rows(names, [_cells(row) for row in rows])
+
+
+def _cells(row: Row) -> tuple[object, ...]:
+    gains = [gain or "" for gain in (row.subject_gain, row.text_gain)]
+    runs = f"{row.concepts} × {row.runs // row.concepts}"
+    return (row.method, row.steps, row.subject, row.text, *gains, f"{row.seconds:.0f}", runs)
 
 
 def _by_concept(results: Sequence[Result], name: str) -> dict[str, float]:

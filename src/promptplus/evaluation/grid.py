@@ -20,10 +20,11 @@ from promptplus.errors import BusyError, LossError
 from promptplus.evaluation.scoring import Scorer
 from promptplus.evaluation.training_cache import Task, TrainingCache
 from promptplus.files import make_folder, write_atomically
-from promptplus.fingerprints import digest, weights_hash
-from promptplus.pictures import GAP, load_pictures, read_picture, tile
+from promptplus.fingerprints import settings_hash, weights_hash
+from promptplus.pictures import load_pictures, read_picture
 from promptplus.pplus import PPlus
 from promptplus.profiles import usual_sampling
+from promptplus.report.picture_grid import GAP, tile
 from promptplus.training.checkpoint import locked
 
 
@@ -127,7 +128,7 @@ class ExperimentGrid:
         write_atomically(path, (json.dumps(record, indent=2) + "\n").encode())
 
     def _path(self, task: Task, steps: int) -> Path:
-        return self.results / f"{digest({'learned': self.learner.id(task, steps), **self.asked})}.json"
+        return self.results / f"{settings_hash({'learned': self.learner.id(task, steps), **self.asked})}.json"
 
 
 def _read(path: Path, task: Task) -> Result:

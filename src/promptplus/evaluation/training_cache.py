@@ -13,10 +13,10 @@ from safetensors.torch import load_file, save
 from promptplus.concept import Concept
 from promptplus.errors import ConceptError, SettingsError
 from promptplus.files import make_folder, write_atomically
-from promptplus.fingerprints import digest, pixels_hash, weights_hash
+from promptplus.fingerprints import settings_hash, tensor_hash, weights_hash
 from promptplus.models import add_loras, base_model, load, picture_size
 from promptplus.pictures import FolderNote, load_pictures, read_note, to_pixels
-from promptplus.pplus import PPlus, added_concepts
+from promptplus.pplus import PPlus
 from promptplus.training.dreambooth import DreamBoothResult, dreambooth
 from promptplus.training.invert import run_inversion
 from promptplus.training.settings import (
@@ -135,8 +135,8 @@ class TrainingCache:
     def id(self, task: Task, steps: int | Sequence[int]) -> str:
         """Names what a task has learned after so many steps; with all of its step counts, its run."""
         pixels = to_pixels(load_pictures(task.concept), picture_size(self.pplus.pipe))
-        told = {"pictures": pixels_hash(pixels), "note": task.note.model_dump(), "seed": task.seed, **self.same}
-        return digest({**told, **task.method.learns, "steps": steps})
+        told = {"pictures": tensor_hash(pixels), "note": task.note.model_dump(), "seed": task.seed, **self.same}
+        return settings_hash({**told, **task.method.learns, "steps": steps})
 
     def folder(self, task: Task) -> Path:
         """Where a task's run lies while it is under way."""
@@ -186,7 +186,7 @@ class TrainingCache:
                 yield tuned, task.subject, run.seconds
         else:
             concept = self.concept(task, steps)
-            with added_concepts(self.pplus, [concept]):
+            with self.pplus.added([concept]):
                 yield self.pplus, concept.token, concept.provenance[_SECONDS]
 
     @contextmanager

@@ -18,12 +18,13 @@ from promptplus.experiments.attention_maps import (
     of_words,
     positions,
 )
-from promptplus.experiments.study import Study, Table
+from promptplus.experiments.study import Study
 from promptplus.pplus import PPlus
 from promptplus.report import figures
 from promptplus.report.figures import Curve
 from promptplus.report.html import Figure, Section
 from promptplus.report.picture_grid import labelled_grid
+from promptplus.report.tables import Table
 
 LEAD = (
     "Cross-attention mass, recomputed from queries and keys: the mean over heads, pixels, denoising steps and seeds. "

@@ -9,7 +9,7 @@ from PIL import Image
 
 from promptplus.experiments.curves import bands, crossing, intervals, relative
 from promptplus.experiments.split import measure_split
-from promptplus.experiments.study import Study, Table
+from promptplus.experiments.study import Study
 from promptplus.experiments.takeover import (
     FORM,
     Judge,
@@ -31,6 +31,7 @@ from promptplus.report import figures
 from promptplus.report.figures import Curve
 from promptplus.report.html import Figure, Section
 from promptplus.report.picture_grid import labelled_grid
+from promptplus.report.tables import Table
 
 PAPER = {
     "object": (0.00, 0.33, 0.79, 0.92, 0.93, 0.98, 0.99, 1.00),

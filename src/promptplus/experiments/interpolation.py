@@ -9,7 +9,7 @@ from promptplus.concept import Concept
 from promptplus.experiments.mixing import PROMPT, Concepts, Pair, noises_of
 from promptplus.generation import generate
 from promptplus.mixing import InterpolationPath, interpolate
-from promptplus.pplus import PPlus, added_concepts
+from promptplus.pplus import PPlus
 from promptplus.report.html import Figure, Section
 from promptplus.report.picture_grid import labelled_grid
 
@@ -46,5 +46,5 @@ def grid(pplus: PPlus, first: Concept, second: Concept, seed: int) -> Image.Imag
 
 def _pictures(pplus: PPlus, concepts: Sequence[Concept], seed: int) -> list[Image.Image]:
     """One of each concept, all from one noise."""
-    with added_concepts(pplus, concepts):
+    with pplus.added(concepts):
         return generate(pplus, [PROMPT.format(concept.token) for concept in concepts], [seed] * len(concepts))

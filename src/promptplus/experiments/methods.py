@@ -8,12 +8,13 @@ from PIL import Image
 from promptplus.evaluation.comparison import Row, compare
 from promptplus.evaluation.grid import ExperimentGrid, Result
 from promptplus.evaluation.training_cache import Task
-from promptplus.experiments.study import Study, Table
+from promptplus.experiments.study import Study
 from promptplus.pictures import load_pictures
 from promptplus.report import figures
 from promptplus.report.figures import Spot
 from promptplus.report.html import Figure, Section
 from promptplus.report.picture_grid import labelled_grid
+from promptplus.report.tables import Table
 
 LEAD = (
     "Subject similarity: mean pairwise cosine of the judge DINO's features, generated against real. Text similarity: "

@@ -11,15 +11,16 @@ from promptplus.evaluation.metrics import mean_interval
 from promptplus.evaluation.scoring import SEEDS_APART
 from promptplus.evaluation.training_cache import TrainingCache
 from promptplus.experiments.mix_judge import MixJudge, in_words, mixed, splits
-from promptplus.experiments.study import Study, Table
+from promptplus.experiments.study import Study
 from promptplus.generation import generate
 from promptplus.pocket.attribute_judge import AttributeJudge
 from promptplus.pocket.world import UNSEEN_OBJECTS
-from promptplus.pplus import PPlus, added_concepts
+from promptplus.pplus import PPlus
 from promptplus.report import figures
 from promptplus.report.figures import Curve
 from promptplus.report.html import Figure, Section
 from promptplus.report.picture_grid import labelled_grid
+from promptplus.report.tables import Table
 
 LEAD = (
     "Whose shape, whose looks: every concept's shape is rendered in every concept's looks, and a picture counts for "
@@ -166,7 +167,7 @@ def rivals(pplus: PPlus, tied: Concepts) -> dict[str, Drawer]:
 
     def inversions(shape: str, looks: str, seeds: Sequence[int]) -> list[Image.Image]:
         both = [tied[shape], tied[looks]]
-        with added_concepts(pplus, both):
+        with pplus.added(both):
             return generate(pplus, [STYLED.format(both[0].token, both[1].token)] * len(seeds), seeds)
 
     def words(shape: str, looks: str, seeds: Sequence[int]) -> list[Image.Image]:
@@ -191,7 +192,7 @@ def mix_pictures(
     pplus: PPlus, shape: Concept, looks: Concept, split: Sequence[int], seeds: Sequence[int]
 ) -> list[Image.Image]:
     """Pictures of a mix that gives ``split`` to the shape."""
-    with added_concepts(pplus, [mixed(shape, looks, TOKEN, split)]):
+    with pplus.added([mixed(shape, looks, TOKEN, split)]):
         return generate(pplus, [PROMPT.format(TOKEN)] * len(seeds), seeds)
 
 

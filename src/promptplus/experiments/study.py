@@ -1,6 +1,5 @@
 """What a study returns, and how it is kept: a page, JSON, CSV and PNG files, from which it can be read again."""
 
-import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -13,9 +12,7 @@ from PIL import Image
 from promptplus.errors import OutputError
 from promptplus.files import make_folder, write_atomically
 from promptplus.report.html import Figure, Section, page
-
-Table = Mapping[str, Sequence[Any]]
-"""Columns by name, all of one length."""
+from promptplus.report.tables import Table, to_csv
 
 
 @dataclass(frozen=True)
@@ -78,19 +75,3 @@ def _read_section(folder: Path, told: dict[str, Any]) -> Section:
         with Image.open(folder / Path(one["file"]).name, formats=["PNG"]) as picture:
             figures.append(Figure(picture.convert("RGB"), one["caption"], one["width"]))
     return Section(told["title"], told["text"], figures, told["table"])
-
-
-def to_csv(table: Table) -> str:
-    """A table's rows, with a head."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(table)
-    writer.writerows(zip(*table.values(), strict=True))
-    return buffer.getvalue()
-
-
-def to_markdown(table: Table) -> str:
-    """The same for documents."""
-    lines = ["| " + " | ".join(table) + " |", "|" + "---|" * len(table)]
-    lines += ["| " + " | ".join(map(str, row)) + " |" for row in zip(*table.values(), strict=True)]
-    return "\n".join(lines)

@@ -148,7 +148,9 @@ def pictures(
         taken = pplus.encode(mixed)
     later = {step: kwargs["prompt_embeds"] for step, kwargs in ((begin, taken), (end, plain)) if 0 < step < steps}
     with quiet(pplus.pipe):
-        return denoise(pplus.pipe, plain if begin else taken, seeds, steps=steps, guidance=guidance, later=later)
+        return denoise(
+            pplus.pipe, plain if begin else taken, seeds, steps=steps, guidance=guidance, prompt_schedule=later
+        )
 
 
 def by_classifier(judge: AttributeJudge) -> Score:

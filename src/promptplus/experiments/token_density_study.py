@@ -6,11 +6,12 @@ from torch import Tensor
 
 from promptplus.concept import Concept
 from promptplus.density import TokenDensity
-from promptplus.experiments.study import Study, Table
+from promptplus.experiments.study import Study
 from promptplus.experiments.token_density import Nearest, log_densities, nearest_words, rows_of
 from promptplus.pplus import PPlus
 from promptplus.report import figures
 from promptplus.report.html import Figure, Section
+from promptplus.report.tables import Table
 
 LEAD = (
     "Log density of token space, a Gaussian kernel over the vocabulary's common words with the likeliest bandwidth. "

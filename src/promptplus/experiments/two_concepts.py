@@ -11,7 +11,7 @@ from promptplus.concept import Concept
 from promptplus.evaluation.metrics import text_similarity
 from promptplus.evaluation.scoring import Scorer
 from promptplus.generation import generate
-from promptplus.pplus import PPlus, added_concepts
+from promptplus.pplus import PPlus
 
 TOGETHER, ALONE = "a {} and a {}", "a {}"
 TOKENS = ("<one>", "<other>")  # while they are judged: two concepts may have learned the same token
@@ -49,9 +49,7 @@ def two_in_one(
 ) -> tuple[TwoConceptScores, list[Image.Image]]:
     """Two concepts in one prompt and each by itself; also the pictures of the former. ``real``: each one's own."""
     texts = [TOGETHER.format(*TOKENS), *(ALONE.format(token) for token in TOKENS)]
-    with added_concepts(
-        pplus, [replace(concept, token=token) for concept, token in zip(concepts, TOKENS, strict=True)]
-    ):
+    with pplus.added([replace(concept, token=token) for concept, token in zip(concepts, TOKENS, strict=True)]):
         drawn = [generate(pplus, [text] * len(seeds), seeds) for text in texts]
     features = [scorer.dino.embed(own) for own in real]
     likeness = likeness_of([scorer.dino.embed(one) for one in drawn], features)

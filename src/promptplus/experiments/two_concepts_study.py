@@ -7,11 +7,12 @@ from PIL import Image
 from promptplus.evaluation.metrics import mean_interval
 from promptplus.evaluation.scoring import Scorer
 from promptplus.experiments.mixing import Concepts, noises_of
-from promptplus.experiments.study import Study, Table
+from promptplus.experiments.study import Study
 from promptplus.experiments.two_concepts import TOGETHER, TwoConceptScores, two_in_one
 from promptplus.pplus import PPlus
 from promptplus.report.html import Figure, Section
 from promptplus.report.picture_grid import labelled_grid
+from promptplus.report.tables import Table
 
 LEAD = (
     f"“{TOGETHER.format('A', 'B')}”. Likeness: mean pairwise cosine of the judge DINO's features, generated against "

@@ -11,7 +11,8 @@ from promptplus.evaluation.grid import Result
 from promptplus.evaluation.metrics import Interval, mean_interval
 from promptplus.experiments.attributes import PAPER
 from promptplus.experiments.curves import crossing
-from promptplus.experiments.study import Study, Table
+from promptplus.experiments.study import Study
+from promptplus.report.tables import Table
 
 LEAST = 6  # units that an interval may decide by: six of one sign come by chance once in 32 (two-sided)
 Verdict = Literal["yes", "no", "undecided", "not measured"]

@@ -16,7 +16,7 @@ from torch import Tensor
 from promptplus.concept import Kind
 from promptplus.errors import ConceptError, ModelError, SettingsError
 from promptplus.files import write_atomically
-from promptplus.fingerprints import pixels_hash
+from promptplus.fingerprints import tensor_hash
 from promptplus.models import base_model, picture_size
 from promptplus.pictures import load_pictures, read_note, to_pixels
 from promptplus.pplus import PPlus
@@ -152,7 +152,7 @@ class DreamBoothSeat(Seat[DenoiserTrainable, DreamBoothResult]):
         self.pplus, self.class_word, self.prompts, self.pixels, self.others = pplus, class_word, prompts, pixels, others
         self.product = out / (LORA_FILE if isinstance(settings, LoraSettings) else PIPELINE)
         told: dict[str, Any] = {"class_word": class_word, "prompt": prompts[0], "base_model": base_model(pplus.pipe)}
-        told["class_pictures"] = pixels_hash(others) if others is not None else None
+        told["class_pictures"] = tensor_hash(others) if others is not None else None
         record = {**told, **record_of(pixels, settings, pplus.pipe)}
         room = ROWS_BYTES + BYTES_PER_WEIGHT * sum(weight.numel() for weight in pplus.pipe.unet.parameters())
         super().__init__(settings.subject(class_word), settings, record, folder, room)

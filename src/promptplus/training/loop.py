@@ -7,7 +7,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from promptplus.errors import Interrupted, TrainingError, first_line
-from promptplus.memory import out_of_memory
+from promptplus.memory import is_out_of_memory
 from promptplus.training.checkpoint import StopSignal, stop_signals
 from promptplus.training.distributed import Distributed
 from promptplus.training.log import open_trackers
@@ -59,7 +59,7 @@ class TrainingLoop(Generic[T, R]):
                 without = [seat.look_without() if preview_every else [] for seat in self.seats]
                 done = [seat.finish(pictures) for seat, pictures in zip(self.seats, without, strict=True)]
         except RuntimeError as error:
-            if not out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             raise TrainingError(f"out of memory: {first_line(error)}; use half precision, or less") from error
         finally:

@@ -8,8 +8,8 @@ from PIL import Image
 from torch import Tensor
 
 from promptplus.concept import Kind
-from promptplus.generation import denoise, pack_kwargs, quiet
-from promptplus.memory import as_many_as_fit
+from promptplus.generation import denoise, quiet, to_prompt_embeds
+from promptplus.memory import map_in_chunks
 from promptplus.pplus import PPlus
 from promptplus.text_encoding import Placeholder
 
@@ -34,7 +34,7 @@ def sample(pipe: Any, states: Tensor, negative: Tensor) -> list[Image.Image]:
     """Text states ``[1, n, S, D]`` at fixed seeds; one picture after the other where memory has no room for all."""
 
     def pictures(seeds: Sequence[int]) -> list[Image.Image]:
-        return denoise(pipe, pack_kwargs(states.expand(len(seeds), -1, -1, -1), negative), seeds)
+        return denoise(pipe, to_prompt_embeds(states.expand(len(seeds), -1, -1, -1), negative), seeds)
 
     with quiet(pipe):
-        return [picture for _, made in as_many_as_fit(pictures, SEEDS, len(SEEDS)) for picture in made]
+        return [picture for _, made in map_in_chunks(pictures, SEEDS, len(SEEDS)) for picture in made]

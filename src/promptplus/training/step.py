@@ -12,7 +12,7 @@ from torch import Tensor
 from promptplus.concept import Concept
 from promptplus.density import TokenDensity
 from promptplus.errors import TrainingError
-from promptplus.memory import out_of_memory
+from promptplus.memory import is_out_of_memory
 from promptplus.pplus import PPlus
 from promptplus.templates import captions
 from promptplus.text_encoding import send
@@ -110,7 +110,7 @@ class Trainer(ABC, Generic[T]):
         try:
             return self.gradients(active, draws)
         except RuntimeError as error:
-            if not out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             return None
 
