@@ -1,7 +1,8 @@
-"""A learned concept: one row per layer, where it came from, and its file.
+"""A learned concept: its embedding rows for each layer, where they come from, and the concept file.
 
-The file is safetensors: kohya's sixteen names where the model has exactly those layers, else our layer names, all
-read by name; everything else is one JSON record in the metadata, beside ``modelspec.*`` for model browsers.
+The file is in safetensors format. It holds one tensor for each layer, under kohya's name where the model has exactly
+their sixteen layers, else under ours. Everything else is one JSON record in the metadata, beside ``modelspec.*`` for
+model browsers.
 """
 
 import json
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
+from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -21,10 +23,10 @@ from promptplus.errors import ConceptError, first_line
 from promptplus.files import write_atomically
 from promptplus.fingerprints import tensor_hash
 from promptplus.layers import LayerMap
-from promptplus.text_encoding import Placeholder, check_form
+from promptplus.placeholders import Placeholder, check_form
 
 FORMAT_VERSION = 1
-MAX_BYTES = 64 * 2**20  # SDXL's 70 layers with 64 rows of 2048 numbers each take 37 MB
+MAX_BYTES = 64 * 2**20  # the largest plausible file, SDXL's 70 layers with 64 vectors each, has 37 MB
 _RECORD = "promptplus"
 
 Kind = Literal["object", "style"]
@@ -32,7 +34,7 @@ Tying = Literal["layer", "block", "resolution", "all"]
 
 
 class ConceptRecord(BaseModel):
-    """What a concept file says of itself besides its rows."""
+    """The JSON record in a concept file: all fields of a concept except its rows."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -51,23 +53,28 @@ class ConceptRecord(BaseModel):
 
 @dataclass(frozen=True)
 class Concept:
-    """A placeholder token and its rows.
+    """A placeholder token and the token embeddings it stands for, on each layer.
+
+    ``PPlus.add`` makes the token usable in prompts.
 
     Attributes:
-        token: the placeholder token, as ``<cat>``.
-        rows: ``[layer, vector, width]``, float32, on the CPU.
+        token: the placeholder token, such as ``<cat>``.
+        rows: ``[layers, vectors, width]``, float32, on the CPU.
         layers: the layers of the model it was learned on, in forward order.
-        tying: which layers share a row: none (``layer``: XTI), those of one ``block``, those of one ``resolution``, or
-            ``all`` (TI).
-        initializer: the text whose token embedding the rows began as.
-        class_word: the plain word for its class, used by evaluation (default: the initializer).
-        kind: ``object`` or ``style``; decides the caption templates.
-        base_model: what it was learned on, in words; ``token_table``: hash of that model's token embeddings.
+        tying: which layers share their rows: ``layer`` (none do: XTI), ``block``, ``resolution`` or ``all`` (TI).
+        initializer: the text whose token embedding training started from.
+        class_word: the plain word for the concept's class. Evaluation uses it in place of the token.
+        kind: ``object`` or ``style``. It selects the caption templates.
+        base_model: name of the model it was learned on.
+        token_table: hash of that model's token embeddings; "" where it is unknown.
         provenance: how it was made: training settings, or the concepts it was mixed from.
+
+    Raises:
+        ConceptError: the token's form, the rows' shape, values or tying are wrong.
     """
 
     token: str
-    rows: Tensor = field(repr=False)
+    rows: Float[Tensor, "layers vectors width"] = field(repr=False)
     layers: LayerMap = field(repr=False)
     tying: Tying = "layer"
     initializer: str = ""
@@ -91,21 +98,21 @@ class Concept:
 
     @property
     def width(self) -> int:
-        """Numbers per row."""
+        """The width of a token embedding (D)."""
         return self.rows.shape[2]
 
     @property
     def sha256(self) -> str:
-        """Names the rows, bit for bit."""
+        """Hash of the rows, bit for bit: 64 hex digits."""
         return tensor_hash(self.rows)
 
     @property
     def placeholder(self) -> Placeholder:
-        """What stands for the token in a text."""
+        """The rows in the form that text encoding takes."""
         return Placeholder(self.rows, tie(self.tying, self.layers))
 
     def describe(self) -> dict[str, Any]:
-        """What ``promptplus info`` prints: plain values only."""
+        """The concept in plain values, as ``promptplus info`` prints it."""
         return {
             "token": self.token,
             "kind": self.kind,
@@ -124,7 +131,10 @@ class Concept:
         }
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the concept file, whole or not at all; returns its path. Raises OutputError if it cannot be written."""
+        """Write the concept file, completely or not at all. ``Concept.load`` reads it again, bit for bit.
+
+        Returns the path. Raises OutputError where the file cannot be written.
+        """
         keys = [layer.kohya or layer.name for layer in self.layers]
         tensors = {key: rows.contiguous() for key, rows in zip(keys, self.rows, strict=True)}
         record = ConceptRecord(
@@ -144,12 +154,15 @@ class Concept:
         return write_atomically(Path(path), save(tensors, metadata))
 
     def save_approximation(self, path: str | os.PathLike[str]) -> Path:
-        """Write the mean row as a stock textual inversion (``learned_embeds.safetensors``), for tools without P+."""
+        """Write the mean over all layers as a plain textual inversion file, for tools that have no per-layer prompts.
+
+        Returns the path. Raises OutputError where the file cannot be written.
+        """
         return write_atomically(Path(path), save({self.token: self.rows.mean(dim=0)}, {"format": "pt"}))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a concept file. Raises ConceptError on a missing, foreign, damaged or oversized one."""
+        """Read a concept file. Raises ConceptError where it is missing, damaged, too large or of another format."""
         path = Path(path)
         record, tensors = _read(path)
         layers = LayerMap.from_names(record.layers)
@@ -167,7 +180,10 @@ _PLAIN_FIELDS = ("token", "tying", "initializer", "class_word", "kind", "base_mo
 
 
 def tie(tying: Tying, layers: LayerMap) -> tuple[int, ...]:
-    """For each layer, the number of its row, in order of first use."""
+    """The group of each layer under a tying: layers with equal numbers share their rows.
+
+    Groups are numbered from 0 in the order of their first layers.
+    """
     keys = {
         "layer": [layer.name for layer in layers],
         "block": [layer.block for layer in layers],

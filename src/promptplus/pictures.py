@@ -1,4 +1,7 @@
-"""Pictures from outside: a folder → squares in [-1, 1], read by content and never trusted in size."""
+"""Reading pictures: files and folders → RGB pictures → square tensors.
+
+Files are recognised by their contents. Their size is checked before they are decoded.
+"""
 
 import json
 import os
@@ -10,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from PIL import Image, ImageOps, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
@@ -18,14 +22,21 @@ from promptplus.errors import PictureError, first_line
 
 CONCEPT_JSON = "concept.json"
 EXAMPLE = '{"token": "<cat>", "initializer": "cat"}'
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # no EPS: Pillow hands it to Ghostscript
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # not EPS, for which Pillow runs Ghostscript
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif"}
-MAX_PIXELS = 100_000_000  # a 100-megapixel camera; above it a file is taken for a decompression bomb
+MAX_PIXELS = 100_000_000  # as of the largest cameras; a larger file may be a decompression bomb
 WHITE = (255, 255, 255)
 
 
 class FolderNote(BaseModel):
-    """A picture folder's ``concept.json``: what its pictures show. Every field is optional for ``invert``."""
+    """The contents of ``concept.json`` in a folder of pictures: the concept that they show. All fields are optional.
+
+    Attributes:
+        token: the placeholder token, such as ``<cat>``.
+        initializer: the word whose embedding training starts from.
+        class_word: the plain word for the concept's class.
+        kind: ``object`` or ``style``.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -36,7 +47,7 @@ class FolderNote(BaseModel):
 
 
 def read_note(folder: str | os.PathLike[str]) -> FolderNote:
-    """The folder's ``concept.json``, or an empty note. Raises PictureError on one that cannot be read."""
+    """Read a folder's ``concept.json``; an empty note without one. Raises PictureError where it cannot be read."""
     path = Path(folder) / CONCEPT_JSON
     if not path.is_file():
         return FolderNote()
@@ -49,9 +60,9 @@ def read_note(folder: str | os.PathLike[str]) -> FolderNote:
 
 
 def picture_files(folder: str | os.PathLike[str]) -> list[Path]:
-    """The picture files of one concept's folder, by name; ``concept.json`` and hidden files are passed over.
+    """The files in a folder of pictures, sorted by name, without ``concept.json`` and hidden files.
 
-    Raises PictureError on a missing or empty folder, and on one that mixes in anything else.
+    Raises PictureError where the folder is missing or empty, or contains folders.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -59,34 +70,42 @@ def picture_files(folder: str | os.PathLike[str]) -> list[Path]:
     entries = sorted(p for p in folder.iterdir() if not p.name.startswith(".") and p.name != CONCEPT_JSON)
     if not entries:
         raise PictureError(f"{folder} is empty; put one to about ten pictures of the concept into it")
-    inner = [p.name for p in entries if p.is_dir()]
-    if inner:
-        raise PictureError(f"{folder} holds folders ({', '.join(inner[:3])}); give one concept's folder of pictures")
+    folders = [p.name for p in entries if p.is_dir()]
+    if folders:
+        raise PictureError(f"{folder} holds folders ({', '.join(folders[:3])}); give one concept's folder of pictures")
     return entries
 
 
 def concept_folders(folder: str | os.PathLike[str]) -> list[Path]:
-    """The sub-folders of a folder, each one concept's; each has a ``concept.json`` with a token and an initializer.
+    """The folders of several concepts inside one folder, sorted by name.
 
-    Raises PictureError where there are none, or where one's note lacks these.
+    Each has a ``concept.json`` with a token and an initializer. Raises PictureError where it has not, or where there
+    are no folders.
     """
-    folder = Path(folder)
-    inner = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")) if folder.is_dir() else []
-    if not inner:
-        raise PictureError(f"{folder} holds no folders; give a folder with one folder of pictures for each concept")
-    for one in inner:
-        note = read_note(one)
+    parent = Path(folder)
+    folders = (
+        sorted(p for p in parent.iterdir() if p.is_dir() and not p.name.startswith(".")) if parent.is_dir() else []
+    )
+    if not folders:
+        raise PictureError(f"{parent} holds no folders; give a folder with one folder of pictures for each concept")
+    for concept in folders:
+        note = read_note(concept)
         missing = [name for name in ("token", "initializer") if not getattr(note, name)]
         if missing:
-            raise PictureError(f"{one / CONCEPT_JSON} names no {missing[0]}; write it there, as {EXAMPLE}")
-    return inner
+            raise PictureError(f"{concept / CONCEPT_JSON} names no {missing[0]}; write it there, as {EXAMPLE}")
+    return folders
 
 
 def load_pictures(source: str | os.PathLike[str] | Sequence[Any]) -> list[Image.Image]:
-    """RGB pictures from a folder, or from a list of paths and PIL pictures.
+    """Read RGB pictures.
 
-    A folder's broken pictures are left out with a warning that names them. Raises PictureError where none is left, and
-    on a file that does not even claim to be a picture.
+    Args:
+        source: a folder, or a list of paths and PIL pictures. Damaged pictures in a folder are left out, with a
+            warning that names them.
+
+    Raises:
+        PictureError: there are no pictures that can be read, a listed picture cannot be read, or a folder contains a
+            file whose name is not that of a picture.
     """
     if not isinstance(source, str | os.PathLike):
         if not source:
@@ -109,7 +128,7 @@ def load_pictures(source: str | os.PathLike[str] | Sequence[Any]) -> list[Image.
 
 @cache
 def readable_formats() -> tuple[str, ...]:
-    """FORMATS, and HEIC where the extra ``promptplus[heic]`` is installed."""
+    """The formats that can be read: FORMATS, and HEIC where ``promptplus[heic]`` is installed."""
     try:
         from pillow_heif import register_heif_opener
     except ImportError:
@@ -119,10 +138,10 @@ def readable_formats() -> tuple[str, ...]:
 
 
 def read_picture(path: str | os.PathLike[str]) -> Image.Image:
-    """One picture, upright and in RGB. Raises PictureError naming a file that is none."""
+    """Read one picture: RGB, turned upright by its EXIF orientation. Raises PictureError where that fails."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own cap follows
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows
             with Image.open(path, formats=readable_formats()) as picture:
                 if picture.width * picture.height > MAX_PIXELS:
                     raise PictureError(
@@ -136,19 +155,19 @@ def read_picture(path: str | os.PathLike[str]) -> Image.Image:
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:
-    """RGB on white; sixteen-bit grey is scaled down (Pillow's own conversion would clip it to white)."""
+    """Convert to RGB: transparency becomes white, 16-bit grey is scaled to 8 bits (Pillow would clip it)."""
     if picture.mode.startswith("I"):
         grey = np.asarray(picture, np.float32) / (257.0 if np.asarray(picture).max() > 255 else 1.0)
         picture = Image.fromarray(grey.round().astype(np.uint8))
     if picture.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
-        seen = picture.convert("RGBA")
-        picture = Image.new("RGB", seen.size, WHITE)
-        picture.paste(seen, mask=seen.getchannel("A"))
+        transparent = picture.convert("RGBA")
+        picture = Image.new("RGB", transparent.size, WHITE)
+        picture.paste(transparent, mask=transparent.getchannel("A"))
     return picture.convert("RGB")
 
 
-def to_pixels(pictures: Sequence[Image.Image], size: int) -> Tensor:
-    """Centre squares ``[N, 3, size, size]`` in [-1, 1]."""
+def to_pixels(pictures: Sequence[Image.Image], size: int) -> Float[Tensor, "pictures 3 size size"]:
+    """The centre squares of pictures, resized to ``size`` pixels, with values in [-1, 1]."""
     squares = [ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS) for picture in pictures]
     array = np.stack([np.asarray(square, np.float32) for square in squares])
     return torch.from_numpy(array).permute(0, 3, 1, 2) / 127.5 - 1

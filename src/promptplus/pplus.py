@@ -18,15 +18,9 @@ from promptplus.concept import Concept
 from promptplus.errors import ConceptError, ModelError, PromptError, PromptPlusError
 from promptplus.fingerprints import token_table_hash
 from promptplus.hooks import pack, per_layer
+from promptplus.placeholders import Placeholder, PlaceholderTokenizer, TokenizedText, check_token
 from promptplus.prompts import PPlusPrompt
-from promptplus.text_encoding import (
-    EncodingPlan,
-    Placeholder,
-    PlaceholderTokenizer,
-    TokenizedText,
-    check_token,
-    encode_texts,
-)
+from promptplus.text_encoding import EncodingPlan, encode_texts
 
 Prompt = str | Mapping[str, str] | PPlusPrompt
 

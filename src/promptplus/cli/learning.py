@@ -65,7 +65,7 @@ def one_concept(
     from promptplus.errors import ConceptError
     from promptplus.files import free_folder
     from promptplus.pictures import load_pictures, read_note
-    from promptplus.text_encoding import check_form
+    from promptplus.placeholders import check_form
     from promptplus.training.distributed import Distributed
     from promptplus.training.invert import run_inversion
     from promptplus.training.run_folder import check_run_folder

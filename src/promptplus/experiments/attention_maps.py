@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from promptplus.errors import PromptError
 from promptplus.generation import BATCH, denoise, quiet
 from promptplus.layers import LayerMap
+from promptplus.placeholders import TokenizedText
 from promptplus.pplus import PPlus
 from promptplus.profiles import usual_sampling
-from promptplus.text_encoding import TokenizedText
 
 KINDS = ("object", "after the object", "appearance", "other words", "start", "end and padding")
 """“After the object”: the one token that follows, for a causal text encoder tells it what it follows (docs/log.md)."""

@@ -11,7 +11,7 @@ from promptplus.evaluation.training_cache import Task
 from promptplus.experiments.study import Study
 from promptplus.pictures import load_pictures
 from promptplus.report import figures
-from promptplus.report.figures import Spot
+from promptplus.report.figures import TradeOffPoint
 from promptplus.report.html import Figure, Section
 from promptplus.report.picture_grid import labelled_grid
 from promptplus.report.tables import Table
@@ -93,9 +93,9 @@ def _called(row: Row, most: int) -> str:
     return f"{row.method} ({row.steps}{fewer})"
 
 
-def _spot(row: Row) -> Spot:
+def _spot(row: Row) -> TradeOffPoint:
     text, subject = row.text, row.subject
-    return Spot(text.value, subject.value, (text.low, text.high), (subject.low, subject.high))
+    return TradeOffPoint(text.value, subject.value, (text.low, text.high), (subject.low, subject.high))
 
 
 def _convergence(rows: Sequence[Row]) -> list[Image.Image]:

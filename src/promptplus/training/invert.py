@@ -13,9 +13,9 @@ from promptplus.errors import ConceptError, PictureError, SettingsError
 from promptplus.fingerprints import token_table_hash
 from promptplus.models import base_model, picture_size
 from promptplus.pictures import FolderNote, load_pictures, read_note, to_pixels
+from promptplus.placeholders import check_token
 from promptplus.pplus import PPlus
 from promptplus.templates import TEMPLATES
-from promptplus.text_encoding import check_token
 from promptplus.training.checkpoint import locked
 from promptplus.training.compilation import Speed
 from promptplus.training.distributed import Distributed

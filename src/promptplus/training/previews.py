@@ -10,8 +10,8 @@ from torch import Tensor
 from promptplus.concept import Kind
 from promptplus.generation import denoise, quiet, to_prompt_embeds
 from promptplus.memory import map_in_chunks
+from promptplus.placeholders import Placeholder
 from promptplus.pplus import PPlus
-from promptplus.text_encoding import Placeholder
 
 SEEDS = (0, 1, 2, 3)
 PROMPTS: dict[Kind, str] = {"object": "a photo of a {}", "style": "a painting in the style of {}"}

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from promptplus.concept import Concept, tie
 from promptplus.errors import ConceptError
+from promptplus.placeholders import Placeholder
 from promptplus.pplus import PPlus
 from promptplus.templates import TEMPLATES
-from promptplus.text_encoding import Placeholder, send
+from promptplus.text_encoding import send
 from promptplus.training.batches import Batch, BatchRule, LatentCache
 from promptplus.training.norm_constraint import NormConstraint
 from promptplus.training.previews import preview, preview_prompt
