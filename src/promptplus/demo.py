@@ -137,8 +137,8 @@ def _learned(pplus: PPlus, run: InversionResult, seed: int) -> tuple[Section, tu
     )
     text = (
         f"{concept.token} was learned from the first row: one token embedding per layer, "
-        f"{run.settings.steps} steps, everything else frozen. "
-        f"Subject similarity to the five pictures, by the judge DINO: {similarity[0]:.2f} before (the word “{concept.initializer}”), {similarity[1]:.2f} after."
+        f"{run.settings.steps} steps, everything else frozen. Subject similarity to the five pictures, by DINO: "
+        f"{similarity[0]:.2f} before (the word “{concept.initializer}”), {similarity[1]:.2f} after."
     )
     return Section("A concept learned from five pictures", text, [Figure(grid)]), similarity
 
