@@ -10,7 +10,7 @@ import os
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import torch
 from jaxtyping import Float
@@ -28,6 +28,7 @@ from promptplus.placeholders import Placeholder, check_form
 FORMAT_VERSION = 1
 MAX_BYTES = 64 * 2**20  # the largest plausible file, SDXL's 70 layers with 64 vectors each, has 37 MB
 _RECORD = "promptplus"
+_safe_open: Any = safe_open  # it has no types
 
 Kind = Literal["object", "style"]
 Tying = Literal["layer", "block", "resolution", "all"]
@@ -82,7 +83,7 @@ class Concept:
     kind: Kind = "object"
     base_model: str = ""
     token_table: str = field(default="", repr=False)
-    provenance: dict[str, Any] = field(default_factory=dict, repr=False)
+    provenance: dict[str, Any] = field(default_factory=dict[str, Any], repr=False)
 
     def __post_init__(self) -> None:
         check_form(self.token)
@@ -113,6 +114,7 @@ class Concept:
 
     def describe(self) -> dict[str, Any]:
         """The concept in plain values, as ``promptplus info`` prints it."""
+        norms: list[float] = cast(Any, self.rows).norm(dim=-1).mean(dim=1).tolist()  # torch has no type for norm
         return {
             "token": self.token,
             "kind": self.kind,
@@ -123,10 +125,7 @@ class Concept:
             "initializer": self.initializer,
             "class_word": self.class_word,
             "base_model": self.base_model,
-            "row_norms": {
-                layer.name: round(norm, 4)
-                for layer, norm in zip(self.layers, self.rows.norm(dim=-1).mean(dim=1).tolist(), strict=True)
-            },
+            "row_norms": {name: round(norm, 4) for name, norm in zip(self.layers.names, norms, strict=True)},
             "provenance": self.provenance,
         }
 
@@ -199,11 +198,11 @@ def _read(path: Path) -> tuple[ConceptRecord, dict[str, Tensor]]:
     if path.stat().st_size > MAX_BYTES:
         raise ConceptError(f"{path} has {path.stat().st_size} bytes; a concept file has at most {MAX_BYTES}")
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+        with _safe_open(path, framework="pt") as file:
+            metadata: dict[str, str] = file.metadata() or {}
             if _RECORD not in metadata:
                 raise ConceptError(f"{path} is a safetensors file but holds no promptplus concept")
-            tensors = {key: file.get_tensor(key) for key in file.keys()}
+            tensors: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}
         if any(t.dtype != torch.float32 or t.ndim != 2 for t in tensors.values()):
             raise ConceptError(f"{path} is damaged: its rows are not [vectors, width] float32")
         return ConceptRecord.model_validate_json(metadata[_RECORD]), tensors

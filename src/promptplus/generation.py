@@ -1,6 +1,6 @@
 """Prompts and seeds → pictures, in batches, through the stock pipeline. One seed makes one picture."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -111,7 +111,7 @@ def to_prompt_embeds(
 
 
 @contextmanager
-def quiet(pipe: Any) -> Iterator[None]:
+def quiet(pipe: Any) -> Generator[None]:
     """Switch the pipeline's own progress bar off for the length of a ``with`` block."""
     before = getattr(pipe, "_progress_bar_config", None)
     pipe.set_progress_bar_config(disable=True)

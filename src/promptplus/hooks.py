@@ -81,7 +81,7 @@ def per_layer(unet: nn.Module) -> PerLayerHooks:
 
 
 def _is_compiled(module: nn.Module) -> bool:
-    compiled = (m._compiled_call_impl is not None for m in module.modules())
+    compiled = (getattr(m, "_compiled_call_impl", None) is not None for m in module.modules())
     return hasattr(module, "_orig_mod") or any(compiled)
 
 

@@ -6,7 +6,7 @@ A layer is identified by its name, which is read once from the module's path. No
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, cast
 
 from torch import nn
 
@@ -206,7 +206,7 @@ class LayerMap:
 def _paths(unet: nn.Module) -> list[re.Match[str]]:
     """The parsed module paths of the layers, in forward order; ``named_modules`` lists the mid block last."""
     matches: list[re.Match[str]] = []
-    for path, module in unet.named_modules():
+    for path, module in cast(Iterator[tuple[str, nn.Module]], unet.named_modules()):
         if path.endswith("attn2"):
             match = _PATH.fullmatch(path)
             if match is None or not getattr(module, "is_cross_attention", True):

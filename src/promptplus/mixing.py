@@ -1,7 +1,7 @@
 """Two concepts → one: a mix of their layers, or an interpolation between their rows."""
 
 from dataclasses import replace
-from typing import Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from jaxtyping import Float
@@ -105,12 +105,17 @@ def _slerp(
     a: Float[Tensor, "*rows width"], b: Float[Tensor, "*rows width"], share: float
 ) -> Float[Tensor, "*rows width"]:
     """Spherical interpolation of rows; linear where their directions are the same or opposite."""
-    norms = torch.lerp(a.norm(dim=-1, keepdim=True), b.norm(dim=-1, keepdim=True), share)
+    start, end = (_norms(rows) for rows in (a, b))
+    norms = torch.lerp(start, end, share)
     u, v = (torch.nn.functional.normalize(rows, dim=-1) for rows in (a, b))
     angle = (u * v).sum(-1, keepdim=True).clamp(-1, 1).acos()
     sine = angle.sin()
     direction = (((1 - share) * angle).sin() * u + (share * angle).sin() * v) / sine.clamp(min=SMALL_SINE)
     return norms * torch.where(sine < SMALL_SINE, torch.lerp(u, v, share), direction)
+
+
+def _norms(rows: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows 1"]:
+    return cast(Any, rows).norm(dim=-1, keepdim=True)  # torch has no type for norm
 
 
 def _check_same_model(first: Concept, second: Concept) -> None:

@@ -111,7 +111,8 @@ def load_pictures(source: str | os.PathLike[str] | Sequence[Any]) -> list[Image.
         if not source:
             raise PictureError("no pictures were given")
         return [to_rgb(item) if isinstance(item, Image.Image) else read_picture(item) for item in source]
-    pictures, bad = [], []
+    pictures: list[Image.Image] = []
+    bad: list[str] = []
     for path in picture_files(source):
         try:
             pictures.append(read_picture(path))
@@ -130,7 +131,7 @@ def load_pictures(source: str | os.PathLike[str] | Sequence[Any]) -> list[Image.
 def readable_formats() -> tuple[str, ...]:
     """The formats that can be read: FORMATS, and HEIC where ``promptplus[heic]`` is installed."""
     try:
-        from pillow_heif import register_heif_opener
+        from pillow_heif import register_heif_opener  # pyright: ignore[reportUnknownVariableType]
     except ImportError:
         return FORMATS
     register_heif_opener()
@@ -170,4 +171,4 @@ def to_pixels(pictures: Sequence[Image.Image], size: int) -> Float[Tensor, "pict
     """The centre squares of pictures, resized to ``size`` pixels, with values in [-1, 1]."""
     squares = [ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS) for picture in pictures]
     array = np.stack([np.asarray(square, np.float32) for square in squares])
-    return torch.from_numpy(array).permute(0, 3, 1, 2) / 127.5 - 1
+    return torch.from_numpy(array).permute(0, 3, 1, 2) / 127.5 - 1  # pyright: ignore[reportUnknownMemberType]

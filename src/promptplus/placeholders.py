@@ -72,7 +72,8 @@ def check_form(token: str) -> str:
 
     Returns the token. Raises ConceptError where it has another form.
     """
-    if not isinstance(token, str) or not _PLACEHOLDER.fullmatch(token) or re.search(r"[/\\]", token):
+    is_text = isinstance(token, str)  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not is_text or not _PLACEHOLDER.fullmatch(token) or re.search(r"[/\\]", token):
         raise ConceptError(f"a placeholder token looks like <cat>: brackets, no spaces, no slashes; not {token!r}")
     if token != _normal(token):
         raise ConceptError(f"the tokenizer reads {token!r} as {_normal(token)!r}; name the placeholder token so")

@@ -114,7 +114,7 @@ def make_pictures(
     )
     folder = make_folder(out)
     first = _next_number(folder)
-    paths = []
+    paths: list[Path] = []
     for number, (picture, seed) in enumerate(zip(pictures, seeds, strict=True), first):
         paths.append(
             _save(picture, folder / f"{number:04d}-seed{seed}.png", parameters.model_copy(update={"seed": seed}))

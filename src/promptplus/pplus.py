@@ -5,7 +5,7 @@ unmodified pipeline. A forward hook on each layer takes that layer's ``[batch, t
 """
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any, Self, TypedDict
@@ -126,7 +126,7 @@ class PPlus:
             raise ConceptError(f"no concept {token!r} was added; added: {', '.join(self._concepts) or 'none'}")
 
     @contextmanager
-    def added(self, concepts: Sequence[Concept]) -> Iterator[None]:
+    def added(self, concepts: Sequence[Concept]) -> Generator[None]:
         """Add concepts for the length of a ``with`` block, and forget them at its end. Raises as ``add`` does."""
         tokens: list[str] = []
         try:
@@ -242,6 +242,6 @@ def _execution_device(pipe: Any) -> torch.device | None:
 def _as_list(value: Prompt | Sequence[Prompt]) -> list[PPlusPrompt]:
     if isinstance(value, str | Mapping | PPlusPrompt):
         return [PPlusPrompt.of(value)]
-    if not isinstance(value, Sequence) or not value:
+    if not isinstance(value, Sequence) or not value:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise PromptError(f"a prompt is a text, a dict, a PPlusPrompt or a list of these, not {value!r}")
     return [PPlusPrompt.of(item) for item in value]

@@ -4,7 +4,7 @@ The pipeline's token embeddings are never changed. While the text encoder runs, 
 concepts' rows at the positions of their placeholders.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
@@ -92,7 +92,7 @@ class EncodingPlan:
 @contextmanager
 def swapped(
     embedding: nn.Module, positions: Int[Tensor, "slots 2"], rows: Float[Tensor, "slots width"]
-) -> Iterator[None]:
+) -> Generator[None]:
     """Replace the output of a token embedding at (row, position) pairs, for the length of a ``with`` block.
 
     Gradients flow to ``rows``.
