@@ -17,36 +17,26 @@ from promptplus.pictures import load_pictures, to_pixels
 from promptplus.pocket import CONCEPTS
 from promptplus.training.batches import LatentCache
 from promptplus.training.settings import InversionSettings, Templates
-from promptplus.training.step import RowTrainer
-from promptplus.training.token_rows import RowsTrainable, initial_rows
-from promptplus.training.trainable import frozen, training_scheduler
+from promptplus.training.step import TrainingStep
+from promptplus.training.token_rows import RowsTrainable, initial_rows, rows_step
+from promptplus.training.trainable import frozen
 
 
-def trainer_of(pplus: pp.PPlus, count: int, templates: Templates, micro: int) -> RowTrainer:
+def step_of(pplus: pp.PPlus, count: int, templates: Templates, micro: int) -> TrainingStep[RowsTrainable]:
     """``count`` concepts that learn side by side; the bundled ones take turns."""
     settings = InversionSettings(templates=templates, micro_batch=micro)
-    schedule = training_scheduler(pplus.pipe)
     folders = sorted(path for path in CONCEPTS.iterdir() if path.is_dir())
     size = picture_size(pplus.pipe)
     caches = [LatentCache.encode(pplus.pipe.vae, to_pixels(load_pictures(f), size)) for f in folders[:count]]
     rows = initial_rows(pplus, WORD, settings).expand(len(pplus.layers), -1, -1)
     blank = Concept(token="<x>", rows=rows, layers=pplus.layers)
-    trainees = [
-        RowsTrainable(
-            pplus,
-            replace(blank, token=f"<x{number}>"),
-            caches[number % len(caches)],
-            settings,
-            schedule.config.num_train_timesteps,
-        )
-        for number in range(count)
-    ]
-    return RowTrainer(pplus, trainees, schedule, settings)
+    concepts = [(replace(blank, token=f"<x{number}>"), caches[number % len(caches)]) for number in range(count)]
+    return rows_step(pplus, concepts, settings)
 
 
 def print_per_concept(pplus: pp.PPlus, counts: Sequence[int], templates: Templates, micro: int, rounds: int) -> None:
     """Seconds per concept and step for each number of concepts, and their ratio to the first."""
-    calls = {n: trainer_of(pplus, n, templates, micro).advance for n in counts}
+    calls = {n: step_of(pplus, n, templates, micro).advance for n in counts}
     medians = {n: seconds / n for n, seconds in in_turns(calls, rounds).items()}
     for count, seconds in medians.items():
         ratio = seconds / medians[counts[0]]

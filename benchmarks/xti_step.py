@@ -4,12 +4,12 @@
 
 - *floor*: the bare U-Net forward and backward to its sixteen contexts, and one bare text-encoder pass, forward and
   backward to its token embeddings, over as many unique rows as ours. No loss, optimiser, hooks, drawing or tokenising.
-- *ours*: ``RowTrainer.advance``, one template per step (``batch``) and one per picture (``picture``).
+- *ours*: ``TrainingStep.advance``, one template per step (``batch``) and one per picture (``picture``).
 - *published*: the recipe of the public implementations: the VAE encodes in every step, the text encoder is called once
   per layer on a row per picture, AdamW runs over the whole vocabulary and the frozen rows are put back. It has a copy
-  of the text encoder to itself. That it learns is checked: its loss on fixed draws must fall.
+  of the text encoder to itself. That it learns is checked: its loss on fixed batch must fall.
 
-Equal precision, pictures, draws and steps; the order changes from round to round. Peak memory is that of a process of
+Equal precision, pictures, batch and steps; the order changes from round to round. Peak memory is that of a process of
 its own for each contestant (``--peak``).
 """
 
@@ -39,8 +39,7 @@ from promptplus.training.batches import Batch, BatchRule, LatentCache
 from promptplus.training.compilation import Speed
 from promptplus.training.loss import denoising_loss
 from promptplus.training.settings import InversionSettings, Templates
-from promptplus.training.step import RowTrainer
-from promptplus.training.token_rows import initial_rows
+from promptplus.training.token_rows import initial_rows, rows_step
 from promptplus.training.trainable import frozen, training_scheduler
 
 WORD, TOKEN = "house", "<x>"
@@ -92,7 +91,7 @@ class Bench:
         make = self.floor if kind == "floor" else self.ours
         return make("batch" if templates == "batch" else "picture")
 
-    def draws(self, step: int, templates: Templates = "picture") -> Batch:
+    def batch(self, step: int, templates: Templates = "picture") -> Batch:
         rule = BatchRule(self.case.batch, timesteps=1000, templates=27, one_template=templates == "batch")
         return Batch.of(f"0/{TOKEN}", step, self.cache, rule).to(self.pipe.unet.device)
 
@@ -100,7 +99,7 @@ class Bench:
         settings = InversionSettings(
             batch_size=self.case.batch, micro_batch=self.case.micro, templates=templates, speed=speed
         )
-        return RowTrainer.alone(self.pplus, self.concept, self.cache, settings).advance
+        return rows_step(self.pplus, [(self.concept, self.cache)], settings).advance
 
     def floor(self, templates: Templates) -> Callable[[], None]:
         """The work no method can spare, on random inputs, without the hooks."""
@@ -117,7 +116,7 @@ class Bench:
             return lambda _module, args, kwargs: (args, {**kwargs, "encoder_hidden_states": leaf[:, index]})
 
         def step() -> None:
-            unique = len(set(self.draws(next(counter), templates).template))
+            unique = len(set(self.batch(next(counter), templates).template))
             ids = torch.randint(5, 300, (unique * layers, length), device=device)
             embedded = torch.randn(unique * layers, length, width, device=device, dtype=dtype, requires_grad=True)
             handle = encoder.get_input_embeddings().register_forward_hook(lambda *_: embedded)
@@ -163,25 +162,25 @@ class Published:
         ids = ids.to(self.table.device)
         return torch.stack([self.encoder(torch.where(ids == self.word, row, ids))[0] for row in self.new], 1)
 
-    def encode(self, draws: Batch) -> Tensor:
+    def encode(self, batch: Batch) -> Tensor:
         """Latents of the drawn pictures, from the VAE itself."""
         vae = self.bench.pipe.vae
-        pixels = self.bench.pixels.to(vae.device, vae.dtype)[draws.picture]
-        pixels = torch.where(draws.flip[:, None, None, None].bool(), pixels.flip(-1), pixels)
+        pixels = self.bench.pixels.to(vae.device, vae.dtype)[batch.picture]
+        pixels = torch.where(batch.flip[:, None, None, None].bool(), pixels.flip(-1), pixels)
         with torch.no_grad():
             return vae.encode(pixels).latent_dist.sample().float() * vae.config.scaling_factor
 
-    def loss(self, draws: Batch) -> Tensor:
+    def loss(self, batch: Batch) -> Tensor:
         unet = self.bench.pipe.unet
-        return denoising_loss(unet, self.scheduler, self.encode(draws), draws, self.states(draws.template))
+        return denoising_loss(unet, self.scheduler, self.encode(batch), batch, self.states(batch.template))
 
     def step(self) -> Tensor:
-        case, draws = self.bench.case, self.bench.draws(self.count)
+        case, batch = self.bench.case, self.bench.batch(self.count)
         self.count += 1
         self.optimiser.zero_grad()
         total = torch.zeros((), device=self.table.device)
         for start in range(0, case.batch, case.micro):
-            loss = self.loss(draws.part(slice(start, start + case.micro))) * (case.micro / case.batch)
+            loss = self.loss(batch.part(slice(start, start + case.micro))) * (case.micro / case.batch)
             loss.backward()
             total += loss.detach()
         self.optimiser.step()
@@ -191,8 +190,8 @@ class Published:
 
     @torch.no_grad()
     def fixed_loss(self) -> float:
-        """The loss on draws that training does not see."""
-        return statistics.mean(float(self.loss(self.bench.draws(10**6 + i))) for i in range(8))
+        """The loss on batch that training does not see."""
+        return statistics.mean(float(self.loss(self.bench.batch(10**6 + i))) for i in range(8))
 
 
 def timed(call: Callable[[], Any]) -> float:
@@ -221,7 +220,7 @@ def in_turns(calls: Mapping[L, Callable[[], Any]], rounds: int) -> dict[L, float
 
 
 def check(bench: Bench) -> tuple[float, float]:
-    """The published recipe's loss on fixed draws, before and after ``CHECKED`` steps; raises where it did not fall."""
+    """The published recipe's loss on fixed batch, before and after ``CHECKED`` steps; raises where it did not fall."""
     recipe = Published(bench)
     before = recipe.fixed_loss()
     for _ in range(CHECKED):
@@ -267,7 +266,7 @@ def main(arguments: list[str] | None = None) -> None:
                 continue
             if name == "pocket":
                 before, after = check(bench)
-                print(f"the published recipe learns: {before:.4f} → {after:.4f} on fixed draws, {CHECKED} steps")
+                print(f"the published recipe learns: {before:.4f} → {after:.4f} on fixed batch, {CHECKED} steps")
             medians = measure(bench, options.rounds)
         case = bench.case
         del bench

@@ -17,7 +17,7 @@ SOURCE = ROOT / "src" / "promptplus"
 
 # From the bottom of the house to the top. A file imports only from rows above its own, or from its own row.
 ORDER = (
-    ("errors", "templates"),
+    ("choices", "errors", "templates"),
     ("files", "fingerprints", "layers", "memory", "pictures", "pocket", "report"),
     ("placeholders", "prompts", "text_encoding", "models", "profiles", "density"),
     ("concept", "hooks"),

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from promptplus.choices import Kind, Tying
 from promptplus.errors import ConceptError, first_line
 from promptplus.files import write_atomically
 from promptplus.fingerprints import tensor_hash
@@ -29,9 +30,6 @@ FORMAT_VERSION = 1
 MAX_BYTES = 64 * 2**20  # the largest plausible file, SDXL's 70 layers with 64 vectors each, has 37 MB
 _RECORD = "promptplus"
 _safe_open: Any = safe_open  # it has no types
-
-Kind = Literal["object", "style"]
-Tying = Literal["layer", "block", "resolution", "all"]
 
 
 class ConceptRecord(BaseModel):

@@ -1,8 +1,14 @@
-"""The exceptions of promptplus. Every error that a user can cause is a ``PromptPlusError`` with a one-sentence message.
+"""Exceptions and warnings. Every error that a user can cause is a ``PromptPlusError`` with a one-sentence message.
 
 The message states the value, what was expected and the remedy. Where the caller's value is wrong, the exception is
 also a ``ValueError``.
 """
+
+import inspect
+import os
+import warnings
+
+_PACKAGE = os.path.dirname(__file__) + os.sep
 
 
 class PromptPlusError(Exception):
@@ -61,3 +67,11 @@ def first_line(error: Exception) -> str:
         first = error.errors()[0]
         return ": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]]))
     return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def warn(message: str) -> None:
+    """Issue a warning that points to the line of the caller's code that called this library."""
+    level, frame = 1, inspect.currentframe()
+    while frame and frame.f_code.co_filename.startswith(_PACKAGE):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, stacklevel=level)

@@ -7,9 +7,10 @@ import json
 import os
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
-from promptplus.errors import PictureError, first_line
+from promptplus.choices import Kind
+from promptplus.errors import PictureError, first_line, warn
 
 CONCEPT_JSON = "concept.json"
 EXAMPLE = '{"token": "<cat>", "initializer": "cat"}'
@@ -43,7 +45,7 @@ class FolderNote(BaseModel):
     token: str | None = None
     initializer: str | None = None
     class_word: str | None = None
-    kind: Literal["object", "style"] | None = None
+    kind: Kind | None = None
 
 
 def read_note(folder: str | os.PathLike[str]) -> FolderNote:
@@ -123,8 +125,43 @@ def load_pictures(source: str | os.PathLike[str] | Sequence[Any]) -> list[Image.
     if not pictures:
         raise PictureError(f"{source} holds no picture that can be read: {'; '.join(bad)}")
     if bad:
-        warnings.warn(f"left out {len(bad)} of {len(bad) + len(pictures)} files: {'; '.join(bad)}", stacklevel=3)
+        warn(f"left out {len(bad)} of {len(bad) + len(pictures)} files: {'; '.join(bad)}")
     return pictures
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The pictures of a concept, with what is known about them.
+
+    Attributes:
+        pictures: RGB pictures of any size.
+        note: token, initializer, class word and kind, as far as they are known.
+        folder: the folder they were read from; None for pictures given as a list.
+    """
+
+    pictures: Sequence[Image.Image]
+    note: FolderNote
+    folder: Path | None = None
+
+
+def read_dataset(source: str | os.PathLike[str] | Sequence[Any] | Dataset, names: FolderNote | None = None) -> Dataset:
+    """Read pictures together with the folder's note.
+
+    Args:
+        source: a folder, a list of paths and PIL pictures (which has no note), or a Dataset.
+        names: values that replace those of the note.
+
+    Raises:
+        PictureError: the pictures or the note cannot be read.
+    """
+    if isinstance(source, Dataset):
+        dataset = source
+    elif isinstance(source, str | os.PathLike):
+        dataset = Dataset(load_pictures(source), read_note(source), Path(source))
+    else:
+        dataset = Dataset(load_pictures(source), FolderNote())
+    given = {name: value for name, value in (names or FolderNote()).model_dump().items() if value}
+    return replace(dataset, note=dataset.note.model_copy(update=given))
 
 
 @cache

@@ -4,7 +4,6 @@ The text states of n layers are passed as ordinary ``prompt_embeds`` ``[batch, t
 unmodified pipeline. A forward hook on each layer takes that layer's ``[batch, tokens, width]`` (see ``hooks.py``).
 """
 
-import warnings
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
@@ -15,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptplus.concept import Concept
-from promptplus.errors import ConceptError, ModelError, PromptError, PromptPlusError
+from promptplus.errors import ConceptError, ModelError, PromptError, PromptPlusError, warn
 from promptplus.fingerprints import token_table_hash
 from promptplus.hooks import pack, per_layer
 from promptplus.placeholders import Placeholder, PlaceholderTokenizer, TokenizedText, check_token
@@ -114,9 +113,8 @@ class PPlus:
                 f"{len(self.layers)} of width {self.width}: use the model it was learned on ({concept.base_model})"
             )
         if concept.token_table not in ("", token_table_hash(self.pipe.text_encoder, self.pipe.tokenizer)):
-            warnings.warn(
-                f"{concept.token} was learned on another text encoder ({concept.base_model}); it may mean nothing here",
-                stacklevel=2,
+            warn(
+                f"{concept.token} was learned on another text encoder ({concept.base_model}); it may mean nothing here"
             )
         self._concepts[concept.token] = concept
 
@@ -224,9 +222,7 @@ class PPlus:
                 cuts.setdefault(text.cut, []).append(index)
         for cut, indices in cuts.items():
             where = self.layers.describe(tuple(indices))
-            warnings.warn(
-                f"the text of {where} was cut to {self._tokenize.length} tokens; left out: {cut!r}", stacklevel=5
-            )
+            warn(f"the text of {where} was cut to {self._tokenize.length} tokens; left out: {cut!r}")
 
 
 def _execution_device(pipe: Any) -> torch.device | None:

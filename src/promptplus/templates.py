@@ -1,7 +1,8 @@
 """Caption templates for training: the neutral ones of Textual Inversion (Gal et al., 2022)."""
 
 from collections.abc import Sequence
-from typing import Literal
+
+from promptplus.choices import Kind
 
 OBJECT_TEMPLATES = (
     "a photo of a {}",
@@ -55,7 +56,7 @@ STYLE_TEMPLATES = (
 TEMPLATES = {"object": OBJECT_TEMPLATES, "style": STYLE_TEMPLATES}
 
 
-def captions(kind: Literal["object", "style"], token: str, numbers: Sequence[int]) -> list[str]:
+def captions(kind: Kind, token: str, numbers: Sequence[int]) -> list[str]:
     """Captions with a token.
 
     Args:

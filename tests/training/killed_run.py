@@ -21,7 +21,7 @@ from promptplus import files
 from promptplus.pocket import CONCEPTS
 from promptplus.training import checkpoint
 from promptplus.training.invert import run_inversion
-from promptplus.training.step import RowTrainer
+from promptplus.training.step import TrainingStep
 from promptplus.training.trainable import Trainable
 
 STEPS, SAVE_EVERY = 9, 2
@@ -32,14 +32,14 @@ def die() -> None:
 
 
 def kill_before_step(step: int) -> None:
-    advance = RowTrainer.advance
+    advance = TrainingStep.advance
 
-    def wrapped(self: RowTrainer) -> Any:
-        if self.trainees[0].step == step:
+    def wrapped(self: TrainingStep) -> Any:
+        if self.trainables[0].step == step:
             die()
         return advance(self)
 
-    RowTrainer.advance = wrapped
+    TrainingStep.advance = wrapped
 
 
 def kill_inside_save(number: int) -> None:

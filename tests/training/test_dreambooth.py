@@ -24,7 +24,7 @@ from promptplus.training import (
     denoiser as subject,
 )
 from promptplus.training import (
-    denoiser_files as denoisers,
+    denoiser_copies as denoisers,
 )
 from promptplus.training import (
     previews,
@@ -37,9 +37,9 @@ from promptplus.training import (
 )
 from promptplus.training.batches import Batch, BatchRule, LatentCache
 from promptplus.training.denoiser import MAX_NORM, WEIGHT_DECAY
-from promptplus.training.denoiser_files import duplicate, save_pipeline
+from promptplus.training.denoiser_copies import duplicate, save_pipeline
 from promptplus.training.dreambooth import DreamBoothResult, dreambooth
-from promptplus.training.prior_images import draw_class
+from promptplus.training.prior_images import prior_images
 from promptplus.training.settings import DreamBoothMethod
 from promptplus.training.trainable import frozen, training_scheduler
 from tests.conftest import latents
@@ -157,11 +157,11 @@ def test_two_steps_are_the_plain_recipe_in_float64(
     for step in range(2):
         loss = torch.zeros((), dtype=torch.float64)
         for cache, key, text, share in ((caches[0], "", 0, 1.0), (caches[1], "/class", 1, 0.5)):
-            draws = Batch.of(f"3/sks house{key}", step, cache, BatchRule(2, 1000, 1))
-            clean, noise = cache.sample(draws), draws.noise
-            noisy = scheduler.add_noise(clean, noise, draws.timestep)
-            predicted = unet(noisy.double(), draws.timestep, states[[text, text]]).sample
-            target = scheduler.get_velocity(clean, noise, draws.timestep).double()
+            batch = Batch.of(f"3/sks house{key}", step, cache, BatchRule(2, 1000, 1))
+            clean, noise = cache.sample(batch), batch.noise
+            noisy = scheduler.add_noise(clean, noise, batch.timestep)
+            predicted = unet(noisy.double(), batch.timestep, states[[text, text]]).sample
+            target = scheduler.get_velocity(clean, noise, batch.timestep).double()
             loss = loss + share * F.mse_loss(predicted, target)
         optimiser.zero_grad()
         loss.backward()
@@ -192,7 +192,7 @@ def test_a_finished_run_does_nothing(
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
     again = learn(pplus, pictures, others, tmp_path / "x", preview_every=2)
     assert (again.resumed, again.losses, again.moved) == (2, first.losses, first.moved)
-    assert len(again.without) == 1
+    assert len(again.class_word_previews) == 1
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == before
 
 
@@ -333,20 +333,20 @@ def test_the_class_is_drawn_once(pplus: pp.PPlus, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(class_pictures, "generate", generate)
     with pytest.raises(KeyboardInterrupt):
-        draw_class(pplus, "a photo of a house", 6, 9, False)
-    paths = draw_class(pplus, "a photo of a house", 6, 9, False)
+        prior_images(pplus, "a photo of a house", 6, 9, False)
+    paths = prior_images(pplus, "a photo of a house", 6, 9, False)
     assert [Image.open(path).getpixel((0, 0)) for path in paths] == [(seed, 0, 0) for seed in range(9, 15)]
     drawn.clear()
-    assert draw_class(pplus, "a photo of a house", 6, 9, False) == paths
+    assert prior_images(pplus, "a photo of a house", 6, 9, False) == paths
     assert not drawn
     roomless = True
     calls = (("a house", 6, 9), ("a photo of a house", 6, 8), ("a photo of a house", 5, 9))
-    assert len({draw_class(pplus, *call, False)[0].parent for call in calls} | {paths[0].parent}) == 4
+    assert len({prior_images(pplus, *call, False)[0].parent for call in calls} | {paths[0].parent}) == 4
 
 
 @pytest.mark.usefixtures("cached")
 def test_the_class_is_what_the_model_draws(pplus: pp.PPlus) -> None:
-    (path,) = draw_class(pplus, "a photo of a house", 1, 4, False)
+    (path,) = prior_images(pplus, "a photo of a house", 1, 4, False)
     (picture,) = generate(pplus, ["a photo of a house"], [4])
     assert list(Image.open(path).get_flattened_data()) == list(picture.get_flattened_data())
 

@@ -16,8 +16,7 @@ from promptplus.training.batches import Batch, BatchRule, LatentCache
 from promptplus.training.invert import run_inversion
 from promptplus.training.loss import denoising_loss, denoising_losses
 from promptplus.training.settings import InversionSettings
-from promptplus.training.step import RowTrainer
-from promptplus.training.token_rows import TrainedRows, initial_rows
+from promptplus.training.token_rows import TokenRows, initial_rows, rows_step
 from promptplus.training.trainable import frozen, training_scheduler
 
 Pictures = list[Image.Image]
@@ -97,17 +96,17 @@ class PlainTextualInversion:
         scheduler = DDPMScheduler.from_config(self.pipe.scheduler.config)
         optimiser = torch.optim.AdamW([self.table], lr=0.005, betas=betas, weight_decay=0.0)
         for step in range(steps):
-            draws = draw(cache, f"0/{token}", step, batch)
+            drawn = draw(cache, f"0/{token}", step, batch)
             ids = self.pipe.tokenizer(
-                captions("object", token, draws.template), padding="max_length", return_tensors="pt"
+                captions("object", token, drawn.template), padding="max_length", return_tensors="pt"
             ).input_ids
             states = self.pipe.text_encoder(ids)[0]
-            latents = cache.sample(draws)
-            noisy = scheduler.add_noise(latents, draws.noise, draws.timestep).double()
-            predicted = self.pipe.unet(noisy, draws.timestep, encoder_hidden_states=states).sample
+            latents = cache.sample(drawn)
+            noisy = scheduler.add_noise(latents, drawn.noise, drawn.timestep).double()
+            predicted = self.pipe.unet(noisy, drawn.timestep, encoder_hidden_states=states).sample
             optimiser.zero_grad()
             velocity = scheduler.config.prediction_type == "v_prediction"
-            target = scheduler.get_velocity(latents, draws.noise, draws.timestep) if velocity else draws.noise
+            target = scheduler.get_velocity(latents, drawn.noise, drawn.timestep) if velocity else drawn.noise
             (predicted - target).square().mean().backward()
             assert self.table.grad is not None
             others = torch.arange(len(self.table)) != self.row
@@ -127,26 +126,26 @@ def test_ti_equals_plain_stock_textual_inversion_in_float64(cache: LatentCache, 
     with pp.PPlus(ours) as pplus, frozen(ours.unet, ours.text_encoder):
         start = initial_rows(pplus, "house", settings)
         blank = pp.Concept("<x>", start.expand(16, -1, -1), pplus.layers, tying="all")
-        trainer = RowTrainer.alone(pplus, blank, cache, settings)
+        trainer = rows_step(pplus, [(blank, cache)], settings)
         for _step in range(settings.steps):
             trainer.advance()
-    row = trainer.trainees[0].rows.unique.detach()
+    row = trainer.trainables[0].rows.unique.detach()
     assert (row - start).norm() > 0.1
     torch.testing.assert_close(row[0, 0], oracle, rtol=1e-9, atol=1e-11)
 
 
 def test_xti_with_tied_gradients_is_ti(pplus: pp.PPlus, cache: LatentCache) -> None:
     """The sum of XTI's gradients over the layers is TI's gradient, when all rows are equal."""
-    draws = draw(cache, batch=2)
+    batch = draw(cache, batch=2)
     scheduler = training_scheduler(pplus.pipe)
     start = initial_rows(pplus, "house", InversionSettings())
     gradients = []
     with frozen(pplus.pipe.unet, pplus.pipe.text_encoder):
         for groups in ((0,) * 16, tuple(range(16))):
-            rows = TrainedRows(nn.Parameter(start.repeat(max(groups) + 1, 1, 1)), groups)
-            texts = [[caption] * 16 for caption in captions("object", "<x>", draws.template)]
+            rows = TokenRows(nn.Parameter(start.repeat(max(groups) + 1, 1, 1)), groups)
+            texts = [[caption] * 16 for caption in captions("object", "<x>", batch.template)]
             states = pplus.states(texts, {"<x>": rows.placeholder})
-            denoising_loss(pplus.pipe.unet, scheduler, cache.sample(draws), draws, states).backward()
+            denoising_loss(pplus.pipe.unet, scheduler, cache.sample(batch), batch, states).backward()
             assert rows.unique.grad is not None
             gradients.append(rows.unique.grad.sum(dim=0))
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-7)
@@ -155,11 +154,11 @@ def test_xti_with_tied_gradients_is_ti(pplus: pp.PPlus, cache: LatentCache) -> N
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
 def test_the_loss_is_the_error_against_what_the_model_predicts(pplus: pp.PPlus, cache: LatentCache, kind: str) -> None:
     """A denoiser that answers with the exact target has no loss."""
-    draws, latents = draw(cache), cache.sample(draw(cache))
+    batch, latents = draw(cache), cache.sample(draw(cache))
     scheduler = type(training_scheduler(pplus.pipe)).from_config(pplus.pipe.scheduler.config, prediction_type=kind)
-    alpha = scheduler.alphas_cumprod[draws.timestep].view(-1, 1, 1, 1)
-    velocity = alpha.sqrt() * draws.noise - (1 - alpha).sqrt() * latents
-    target = draws.noise if kind == "epsilon" else velocity
+    alpha = scheduler.alphas_cumprod[batch.timestep].view(-1, 1, 1, 1)
+    velocity = alpha.sqrt() * batch.noise - (1 - alpha).sqrt() * latents
+    target = batch.noise if kind == "epsilon" else velocity
 
     class Perfect:
         dtype = torch.float32
@@ -168,12 +167,12 @@ def test_the_loss_is_the_error_against_what_the_model_predicts(pplus: pp.PPlus, 
             return (target,)
 
     states = torch.zeros(8, 16, 4, 8)
-    assert denoising_loss(Perfect(), scheduler, latents, draws, states) < 1e-10
+    assert denoising_loss(Perfect(), scheduler, latents, batch, states) < 1e-10
     target = target + 1
-    assert denoising_loss(Perfect(), scheduler, latents, draws, states).item() == pytest.approx(1, abs=1e-5)
+    assert denoising_loss(Perfect(), scheduler, latents, batch, states).item() == pytest.approx(1, abs=1e-5)
 
 
-# ---- draws and latents
+# ---- batch and latents
 
 
 def test_draws_are_a_function_of_seed_concept_step_and_sample(cache: LatentCache) -> None:
@@ -201,14 +200,14 @@ def test_draws_cover_what_they_should(cache: LatentCache) -> None:
 
 def test_cached_latents_are_what_encoding_would_give(pipe: Any, pictures: Pictures, cache: LatentCache) -> None:
     pixels = to_pixels(pictures, 64)
-    draws = draw(cache)
-    latents = cache.sample(draws)
+    batch = draw(cache)
+    latents = cache.sample(batch)
     for i in range(8):
-        picture = pixels[draws.picture[i]]
-        seen = picture.flip(-1) if draws.flip[i] else picture
+        picture = pixels[batch.picture[i]]
+        seen = picture.flip(-1) if batch.flip[i] else picture
         with torch.no_grad():
             posterior = pipe.vae.encode(seen[None]).latent_dist
-        expected = (posterior.mean + posterior.std * draws.posterior[i]) * pipe.vae.config.scaling_factor
+        expected = (posterior.mean + posterior.std * batch.posterior[i]) * pipe.vae.config.scaling_factor
         torch.testing.assert_close(latents[i], expected[0], rtol=1e-4, atol=1e-4)
 
 
@@ -238,7 +237,7 @@ def test_a_run_folder_holds_all_of_the_run(
     assert [entry["step"] for entry in log] == [0, 1, 2]
     assert all(0 < entry["loss"] < 10 for entry in log)
     strips = sorted(p.name for p in (out / "previews").iterdir())
-    assert strips == [*(f"step-{step:05d}.png" for step in (0, 2, 3)), "without.png"]
+    assert strips == ["class-word.png", *(f"step-{step:05d}.png" for step in (0, 2, 3))]
     assert [step for step, _ in run.previews] == [0, 2, 3]
     assert run.losses == tuple(entry["loss"] for entry in log)
     assert (out / "learned_embeds.safetensors").is_file()
@@ -294,9 +293,9 @@ def test_half_precision_gives_the_same_direction(pipe: Any, cache: LatentCache) 
         with pp.PPlus(half) as pplus, frozen(half.unet, half.text_encoder):
             start = initial_rows(pplus, "house", InversionSettings())
             blank = pp.Concept("<x>", start.expand(16, -1, -1), pplus.layers)
-            trainer = RowTrainer.alone(pplus, blank, cache, InversionSettings(steps=1, batch_size=2))
+            trainer = rows_step(pplus, [(blank, cache)], InversionSettings(steps=1, batch_size=2))
             trainer.advance()
-            rows = trainer.trainees[0].rows
+            rows = trainer.trainables[0].rows
             assert rows.unique.grad is not None
             assert rows.unique.dtype == torch.float32
             gradients.append(rows.unique.grad.flatten())

@@ -32,8 +32,8 @@ from promptplus.training.loss import denoising_loss, denoising_losses
 from promptplus.training.result import InversionResult
 from promptplus.training.run_folder import RunFolder
 from promptplus.training.settings import InversionSettings, Templates
-from promptplus.training.step import RowTrainer
-from promptplus.training.token_rows import initial_rows
+from promptplus.training.step import TrainingStep
+from promptplus.training.token_rows import initial_rows, rows_step
 from promptplus.training.trainable import Trainable, frozen
 
 Pictures = list[Image.Image]
@@ -73,7 +73,7 @@ def test_a_finished_run_does_nothing(pplus: pp.PPlus, pictures: Pictures, tmp_pa
     assert (again.resumed, again.losses, again.seconds) == (4, first.losses, first.seconds)
     assert torch.equal(again.concept.rows, first.concept.rows)
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == before
-    assert len(again.without) == len(first.without) == 1
+    assert len(again.class_word_previews) == len(first.class_word_previews) == 1
     assert [step for step, _ in again.previews] == [0, 2, 4]
     assert [list(strip[0].get_flattened_data()) for _, strip in again.previews] == [
         list(strip[0].get_flattened_data()) for _, strip in first.previews
@@ -117,7 +117,7 @@ def test_a_kill_between_the_last_step_and_the_concept_file_loses_nothing(
     """The folder then holds the concept of an earlier, shorter run."""
     learn(pplus, pictures, out=tmp_path / "x", steps=2)
     with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "keep_without", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(RunFolder, "save_class_word_previews", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             learn(pplus, pictures, out=tmp_path / "x", steps=4)
     learn(pplus, pictures, out=tmp_path / "x", steps=4)
@@ -229,17 +229,17 @@ def test_a_signal_saves_first(
     pplus: pp.PPlus, pictures: Pictures, tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     straight = learn(pplus, pictures).concept.rows
-    advance = RowTrainer.advance
+    advance = TrainingStep.advance
 
-    def interrupted(self: RowTrainer) -> Any:
+    def interrupted(self: TrainingStep) -> Any:
         moved = advance(self)
-        if self.trainees[0].step == 3:
+        if self.trainables[0].step == 3:
             os.kill(os.getpid(), number)
         return moved
 
     handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
     with monkeypatch.context() as patch:
-        patch.setattr(RowTrainer, "advance", interrupted)
+        patch.setattr(TrainingStep, "advance", interrupted)
         with pytest.raises(Interrupted, match="after step 3, which is saved"):
             learn(pplus, pictures, out=tmp_path / "x")
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
@@ -267,12 +267,12 @@ def test_the_command_line_says_how_to_go_on(tmp_path: Path) -> None:
 def test_without_a_folder_an_interrupt_is_an_interrupt(
     pplus: pp.PPlus, pictures: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(self: RowTrainer) -> Any:
-        self.trainees[0].step += 1
+    def interrupted(self: TrainingStep) -> Any:
+        self.trainables[0].step += 1
         os.kill(os.getpid(), signal.SIGINT)
-        return [(self.trainees[0], torch.zeros(()))]
+        return [(self.trainables[0], torch.zeros(()))]
 
-    monkeypatch.setattr(RowTrainer, "advance", interrupted)
+    monkeypatch.setattr(TrainingStep, "advance", interrupted)
     with pytest.raises(KeyboardInterrupt):
         learn(pplus, pictures)
 
@@ -427,16 +427,16 @@ def test_the_gradient_through_gathered_states_is_the_plain_one(
     blank = pp.Concept("<x>", initial_rows(exact, "house", settings).expand(16, -1, -1), exact.layers)
     with frozen(exact.pipe.unet, exact.pipe.text_encoder, exact.pipe.vae):
         cache = LatentCache.encode(exact.pipe.vae, to_pixels(pictures, 64))
-        draws = Batch.of("0/<x>", 0, cache, BatchRule(4, 1000, 2, one_template=templates == "batch"))
-        assert len(set(draws.template)) == (1 if templates == "batch" else 2)
-        gathered, plain = (RowTrainer.alone(exact, blank, cache, settings) for _ in range(2))
-        loss = gathered.gradients(gathered.trainees, [draws])[0]
-        texts = [[caption] * 16 for caption in captions("object", "<x>", draws.template)]
-        states = exact.states(texts, {"<x>": plain.trainees[0].rows.placeholder})
-        whole = denoising_loss(exact.pipe.unet, plain.scheduler, cache.sample(draws), draws, states)
+        batch = Batch.of("0/<x>", 0, cache, BatchRule(4, 1000, 2, one_template=templates == "batch"))
+        assert len(set(batch.template)) == (1 if templates == "batch" else 2)
+        gathered, plain = (rows_step(exact, [(blank, cache)], settings) for _ in range(2))
+        loss = gathered.gradients(gathered.trainables, [batch])[0]
+        texts = [[caption] * 16 for caption in captions("object", "<x>", batch.template)]
+        states = exact.states(texts, {"<x>": plain.trainables[0].rows.placeholder})
+        whole = denoising_loss(exact.pipe.unet, plain.scheduler, cache.sample(batch), batch, states)
         whole.backward()
     torch.testing.assert_close(loss, whole.detach(), rtol=1e-10, atol=0)
-    ours, theirs = (trainer.trainees[0].rows.unique.grad for trainer in (gathered, plain))
+    ours, theirs = (trainer.trainables[0].rows.unique.grad for trainer in (gathered, plain))
     torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-14)
 
 
@@ -471,7 +471,7 @@ def test_a_step_waits_for_nothing(pictures: Pictures) -> None:
         blank = pp.Concept("<x>", initial_rows(pplus, "house", settings).expand(16, -1, -1), pplus.layers)
         with frozen(pplus.pipe.unet, pplus.pipe.text_encoder, pplus.pipe.vae):
             cache = LatentCache.encode(pplus.pipe.vae, to_pixels(pictures, 64))
-            trainer = RowTrainer.alone(pplus, blank, cache, settings)
+            trainer = rows_step(pplus, [(blank, cache)], settings)
             trainer.advance()  # the first step sets things up
             torch.cuda.set_sync_debug_mode("error")
             try:

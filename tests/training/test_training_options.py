@@ -23,11 +23,9 @@ from promptplus.training.compilation import faster
 from promptplus.training.distributed import Distributed
 from promptplus.training.invert import run_inversion, run_inversions
 from promptplus.training.loss import denoising_losses
-from promptplus.training.presets import PRESETS
 from promptplus.training.result import InversionResult
-from promptplus.training.settings import InversionSettings
-from promptplus.training.step import RowTrainer
-from promptplus.training.token_rows import initial_rows
+from promptplus.training.settings import PRESETS, InversionSettings
+from promptplus.training.token_rows import initial_rows, rows_step
 from promptplus.training.trainable import frozen, training_scheduler
 
 Pictures = list[Image.Image]
@@ -159,21 +157,21 @@ def test_stratified_timesteps_are_one_of_each_part(cache: LatentCache, antitheti
     rule = BatchRule(8, 1000, 27, stratified=True, antithetic=antithetic)
     parts = 4 if antithetic else 8
     steps = [Batch.of("k", step, cache, rule) for step in range(40)]
-    for draws in steps:
-        own = draws.timestep[::2] if antithetic else draws.timestep
+    for batch in steps:
+        own = batch.timestep[::2] if antithetic else batch.timestep
         assert sorted((own // (1000 // parts)).tolist()) == list(range(parts))
-    seen = torch.stack([draws.timestep for draws in steps]).float()
+    seen = torch.stack([batch.timestep for batch in steps]).float()
     assert (seen.mean(0) - 499.5).abs().max() < 4 * 289 / 40**0.5, "no sample may keep to one part"
 
 
 def test_antithetic_pairs_differ_in_the_sign_of_their_noise(cache: LatentCache) -> None:
-    draws = Batch.of("k", 0, cache, BatchRule(5, 1000, 27, antithetic=True))
+    batch = Batch.of("k", 0, cache, BatchRule(5, 1000, 27, antithetic=True))
     plain = Batch.of("k", 0, cache, BatchRule(3, 1000, 27))
     for first, second in ((0, 1), (2, 3)):
-        assert torch.equal(draws.noise[second], -draws.noise[first])
+        assert torch.equal(batch.noise[second], -batch.noise[first])
         for name in ("picture", "flip", "timestep", "posterior"):
-            assert torch.equal(getattr(draws, name)[second], getattr(draws, name)[first])
-    assert torch.equal(draws.noise[::2], plain.noise)
+            assert torch.equal(getattr(batch, name)[second], getattr(batch, name)[first])
+    assert torch.equal(batch.noise[::2], plain.noise)
 
 
 @pytest.mark.parametrize("count", [2, 4, 5])
@@ -203,13 +201,13 @@ def test_a_bias_draws_late_timesteps_more_often(cache: LatentCache) -> None:
 def test_min_snr_weighs_early_timesteps_down(pplus: pp.PPlus, pictures: Pictures) -> None:
     pipe = pplus.pipe
     cache = LatentCache.encode(pipe.vae, to_pixels(pictures, 64))
-    draws = Batch.of("0/<x>", 0, cache, BatchRule(4, 1000, 27))
+    batch = Batch.of("0/<x>", 0, cache, BatchRule(4, 1000, 27))
     scheduler, states = training_scheduler(pipe), pplus.states([["a house"] * 16] * 4)
     with torch.no_grad():
         plain, weighed = (
-            denoising_losses(pipe.unet, scheduler, cache.sample(draws), draws, states, m) for m in (None, 5.0)
+            denoising_losses(pipe.unet, scheduler, cache.sample(batch), batch, states, m) for m in (None, 5.0)
         )
-    clean = scheduler.alphas_cumprod[draws.timestep]
+    clean = scheduler.alphas_cumprod[batch.timestep]
     snr = clean / (1 - clean)
     torch.testing.assert_close(weighed / plain, snr.clamp(max=5.0) / (snr + 1), rtol=1e-5, atol=1e-6)
 
@@ -291,12 +289,12 @@ def test_a_process_without_samples_has_gradients_of_zero(pplus: pp.PPlus, pictur
     cache = LatentCache.encode(pplus.pipe.vae, to_pixels(pictures, 64))
     settings = InversionSettings(batch_size=1, steps=1)
     blank = pp.Concept("<x>", initial_rows(pplus, "house", settings).expand(16, -1, -1), pplus.layers)
-    trainer = RowTrainer.alone(pplus, blank, cache, settings)
+    trainer = rows_step(pplus, [(blank, cache)], settings)
     summed: list[torch.Tensor] = []
-    trainer.processes.share = lambda _samples: range(0)
-    trainer.processes.add = lambda *tensors: summed.extend(tensors)
+    trainer.distributed.share = lambda _samples: range(0)
+    trainer.distributed.add = lambda *tensors: summed.extend(tensors)
     with frozen(pplus.pipe.unet, pplus.pipe.text_encoder):
-        trainer.gradients(trainer.trainees, [trainer.trainees[0].draws()])
+        trainer.gradients(trainer.trainables, [trainer.trainables[0].next_batch()])
     assert [tuple(tensor.shape) for tensor in summed] == [(1,), (16, 1, pplus.width)]
     assert all((tensor == 0).all() for tensor in summed)
 
@@ -360,7 +358,7 @@ def test_the_speed_may_change_when_a_run_goes_on(
     straight = learn(pplus, pictures)
     learn(pplus, pictures, steps=2, out=tmp_path / "x")
     asked: list[str] = []
-    monkeypatch.setattr("promptplus.training.step.faster", lambda unet, speed: asked.append(speed) or unet)
+    monkeypatch.setattr("promptplus.training.token_rows.faster", lambda unet, speed: asked.append(speed) or unet)
     again = learn(pplus, pictures, speed="compiled", out=tmp_path / "x")
     assert asked == ["compiled"]
     assert torch.equal(again.concept.rows, straight.concept.rows)

@@ -113,7 +113,7 @@ def _lines(path: Path) -> list[str]:
 def _method(text: str) -> Any:
     """``xti@50,500`` → a Method."""
     from promptplus.evaluation.training_cache import WORD, Method
-    from promptplus.training.presets import PRESETS
+    from promptplus.training.settings import PRESETS
 
     name, _, said = text.partition("@")
     known: dict[str, dict[str, Any]] = {WORD: {}, **{n: {"method": n} for n in ("xti", "ti")}, **PRESETS}

@@ -5,14 +5,14 @@ from typing import Annotated, Any
 
 import typer
 
+from promptplus.choices import TrainingMethod as AnyMethod
 from promptplus.cli.common import Device, Dtype, Json, Model, Seed, spoken_warnings
 from promptplus.cli.learning import check_alone, dreambooth, each_concept, one_concept
 from promptplus.concept import Kind, Tying
 from promptplus.errors import SettingsError
 from promptplus.training.compilation import Speed
 from promptplus.training.norm_constraint import Constraint
-from promptplus.training.presets import Preset
-from promptplus.training.settings import AnyMethod, Schedule, Templates
+from promptplus.training.settings import Preset, Schedule, Templates
 
 WHAT, HOW, BOOTH = "What is learned", "How", "DreamBooth"  # panels of the help
 

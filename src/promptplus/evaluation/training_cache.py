@@ -24,8 +24,8 @@ from promptplus.training.settings import (
     DreamBoothSettings,
     InversionSettings,
     TrainingSettings,
-    checked,
     settings_kind,
+    validated,
 )
 
 WORD = "word"
@@ -75,7 +75,7 @@ class Method:
         """Its options, and the defaults of the others; their steps mean nothing."""
         kind: type[TrainingSettings] = settings_kind(self.options) if self.is_dreambooth else InversionSettings
         given = {name: value for name, value in self.options.items() if name in kind.model_fields}
-        return checked(kind, {"steps": 1, **given})
+        return validated(kind, {"steps": 1, **given})
 
     @property
     def learns(self) -> dict[str, Any]:

@@ -14,8 +14,8 @@ def run_page(run: InversionResult | DreamBoothResult) -> str:
     if run.previews:
         grid = labelled_grid([p for _, p in run.previews], row_labels=[f"step {step}" for step, _ in run.previews])
         sections.append(Section("Previews", "The same seeds after more and more steps.", [Figure(grid)]))
-    if run.without and run.previews:
-        pair = [run.previews[-1][1], list(run.without)]
+    if run.class_word_previews and run.previews:
+        pair = [run.previews[-1][1], list(run.class_word_previews)]
         names = [f"with {run.name}", f"without: {run.class_word}"]
         figure = Figure(labelled_grid(pair, row_labels=names))
         sections.append(Section("With and without", "The same seeds.", [figure]))

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from promptplus.evaluation.training_cache import WORD, Method
-from promptplus.training.presets import PRESETS
+from promptplus.training.settings import PRESETS
 
 IDENTIFIERS = ("sks", "ohwx")  # customary for DreamBooth, as no caption uses them
 DENSITIES = (0.0002, 0.002)  # the weight of the preset `fast`, and a peer's

@@ -1,6 +1,6 @@
-"""What a step sees: which picture, timestep, template and noise each sample gets, and the latents that makes.
+"""What a training step sees: for each sample a picture, a timestep, a caption template and noise.
 
-Every random draw is a function of (seed, concept, step, sample), so a run repeats bit for bit and needs no saved state.
+Every random number is a function of (seed, concept, step, sample). So a run repeats bit for bit and saves no state.
 """
 
 import hashlib
@@ -9,7 +9,10 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
+
+from promptplus.training.settings import TrainingSettings
 
 JITTER = (0.8, 1.2)  # range of the factors on brightness, contrast and saturation (our choice)
 
@@ -18,21 +21,24 @@ JITTER = (0.8, 1.2)  # range of the factors on brightness, contrast and saturati
 class LatentCache:
     """The VAE's posterior of every picture and of its mirror image, encoded once.
 
-    ``mean`` and ``std`` are ``[flip (2), picture, C, h, w]``; sampling them anew each step gives the distribution that
-    encoding each step would give. ``scale`` and ``shift`` are the VAE's own. ``variants``: how often each picture is
-    there; picture p's are p, p + N, p + 2 N ….
+    Sampling the posterior anew in each step gives the distribution that encoding in each step would give.
+
+    Attributes:
+        mean, std: of the posterior; the first axis is 0 for the picture and 1 for its mirror image.
+        scale, shift: the VAE's scaling and shift factors.
+        variants: how often each of N pictures is there; picture p is at p, p + N, p + 2 N, ….
     """
 
-    mean: Tensor
-    std: Tensor
+    mean: Float[Tensor, "flip pictures channels height width"]
+    std: Float[Tensor, "flip pictures channels height width"]
     scale: float
     shift: float
     variants: int = 1
 
     @classmethod
     @torch.no_grad()
-    def encode(cls, vae: Any, pixels: Tensor, variants: int = 1) -> "LatentCache":
-        """Encode ``[N, 3, H, W]`` in [-1, 1], one picture at a time (a VAE takes the most memory of all)."""
+    def encode(cls, vae: Any, pixels: Float[Tensor, "pictures 3 rows columns"], variants: int = 1) -> "LatentCache":
+        """Encode pixels in [-1, 1], one picture at a time: of all parts, a VAE takes the most memory."""
         both = (picture for side in (pixels, pixels.flip(-1)) for picture in side)
         posteriors = [vae.encode(picture[None].to(vae.device, vae.dtype)).latent_dist for picture in both]
         mean, std = (torch.cat([getattr(p, name) for p in posteriors]).float() for name in ("mean", "std"))
@@ -40,23 +46,33 @@ class LatentCache:
         scale, shift = vae.config.scaling_factor, vae.config.shift_factor or 0.0
         return cls(mean.view(shape), std.view(shape), scale, shift, variants)
 
-    def sample(self, draws: "Batch") -> Tensor:
-        """Latents ``[B, C, h, w]`` for one step's draws, in float32."""
-        mean, std = self.mean[draws.flip, draws.picture], self.std[draws.flip, draws.picture]
-        return (mean + std * draws.posterior.to(mean) - self.shift) * self.scale
+    def sample(self, batch: "Batch") -> Float[Tensor, "batch channels height width"]:
+        """Latents for the samples of a batch, in float32."""
+        mean, std = self.mean[batch.flip, batch.picture], self.std[batch.flip, batch.picture]
+        return (mean + std * batch.posterior.to(mean) - self.shift) * self.scale
+
+
+def encode_pictures(
+    vae: Any, pixels: Float[Tensor, "pictures 3 rows columns"], settings: TrainingSettings, name: str
+) -> LatentCache:
+    """Encode pictures and their copies in other colours; ``name``: the concept's, which the colours depend on."""
+    variants = jittered(pixels, settings.jitter, f"{settings.seed}/{name}")
+    return LatentCache.encode(vae, variants, variants=1 + settings.jitter)
 
 
 @dataclass(frozen=True)
 class BatchRule:
-    """How a step's samples are drawn.
+    """How the samples of a batch are drawn.
 
     Attributes:
-        batch: samples; ``timesteps``: how many the noise schedule has; ``templates``: captions to choose from.
+        batch: samples in a batch.
+        timesteps: timesteps of the noise schedule.
+        templates: caption templates to choose from.
         flip: mirror half of the pictures.
         one_template: the first sample's template serves the whole batch.
-        stratified: one timestep from each of equal parts of the schedule, in random order (our choice).
+        stratified: draw one timestep from each of equal parts of the schedule, in random order (our choice).
         antithetic: every second sample repeats the one before it with the opposite noise (our choice).
-        timestep_bias: timestep = (1 - u ** bias) * timesteps for uniform u: 1 uniform, above it more noisy ones.
+        timestep_bias: timestep = (1 - u ** bias) * timesteps for uniform u. 1: uniform; above 1: more noisy ones.
     """
 
     batch: int
@@ -69,28 +85,35 @@ class BatchRule:
     timestep_bias: float = 1.0
 
     @property
-    def own(self) -> int:
+    def independent(self) -> int:
         """Samples that are drawn; the others repeat them."""
         return -(-self.batch // 2) if self.antithetic else self.batch
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's randomness: per sample a picture, flip, timestep, template, latent noise and posterior noise."""
+    """The random numbers of one training step.
 
-    picture: Tensor
-    flip: Tensor
-    timestep: Tensor
+    Attributes:
+        picture: the picture's number in the ``LatentCache``; ``flip``: 1 for its mirror image.
+        timestep: in the noise schedule.
+        template: the caption template's number.
+        noise: what is added to the latents; ``posterior``: what the VAE's posterior is sampled with.
+    """
+
+    picture: Int[Tensor, " batch"]
+    flip: Int[Tensor, " batch"]
+    timestep: Int[Tensor, " batch"]
     template: tuple[int, ...]
-    noise: Tensor
-    posterior: Tensor
+    noise: Float[Tensor, "batch channels height width"]
+    posterior: Float[Tensor, "batch channels height width"]
 
     @classmethod
     def of(cls, key: str, step: int, cache: LatentCache, rule: BatchRule) -> "Batch":
-        """Draw for samples 0 … batch - 1 of a step; ``key`` names the run's seed and concept."""
-        part = torch.randperm(rule.own, generator=generator(f"{key}/{step}/parts")).tolist()
-        drawn: list[list[Any]] = []
-        for sample in range(rule.own):
+        """Draw the batch of a step. ``key`` names the run's seed and concept."""
+        part = torch.randperm(rule.independent, generator=generator(f"{key}/{step}/parts")).tolist()
+        samples: list[list[Any]] = []
+        for sample in range(rule.independent):
             g = generator(f"{key}/{step}/{sample}")
             timestep = _timestep(g, rule, part[sample])
             mirrored = torch.rand((), generator=g) < 0.5 if rule.flip else torch.tensor(False)
@@ -99,11 +122,11 @@ class Batch:
             variant = int(torch.randint(cache.variants, (), generator=g)) if cache.variants > 1 else 0
             # pictures take turns, so each is seen equally often
             pictures = cache.mean.shape[1] // cache.variants
-            picture = (step * rule.own + sample) % pictures + variant * pictures
-            drawn.append([picture, int(mirrored), timestep, template, noise, posterior])
-            if rule.antithetic and len(drawn) < rule.batch:
-                drawn.append([picture, int(mirrored), timestep, template, -noise, posterior])
-        picture, mirror, timestep, template, noise, posterior = map(list, zip(*drawn, strict=True))
+            picture = (step * rule.independent + sample) % pictures + variant * pictures
+            samples.append([picture, int(mirrored), timestep, template, noise, posterior])
+            if rule.antithetic and len(samples) < rule.batch:
+                samples.append([picture, int(mirrored), timestep, template, -noise, posterior])
+        picture, mirror, timestep, template, noise, posterior = map(list, zip(*samples, strict=True))
         return cls(
             picture=torch.tensor(picture),
             flip=torch.tensor(mirror),
@@ -113,21 +136,21 @@ class Batch:
             posterior=torch.stack(posterior),
         )
 
-    def part(self, chosen: slice) -> "Batch":
-        """The draws of some of the samples."""
-        return Batch(*(getattr(self, field.name)[chosen] for field in fields(self)))
+    def part(self, samples: slice) -> "Batch":
+        """Some of the samples."""
+        return Batch(*(getattr(self, field.name)[samples] for field in fields(self)))
 
     @classmethod
-    def together(cls, several: Sequence["Batch"]) -> "Batch":
-        """The draws of several concepts, one after the other."""
+    def concatenate(cls, batches: Sequence["Batch"]) -> "Batch":
+        """The samples of several batches, one batch after the other."""
         joined: dict[str, Any] = {}
         for field in fields(cls):
-            values = [getattr(draws, field.name) for draws in several]
+            values = [getattr(batch, field.name) for batch in batches]
             joined[field.name] = torch.cat(values) if isinstance(values[0], Tensor) else sum(values, ())
         return cls(**joined)
 
     def to(self, device: torch.device) -> "Batch":
-        """The same draws on another device, sent without waiting where it can be."""
+        """The same batch on another device, sent without waiting where that is possible."""
         tensors = {f.name: v for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}
         if device.type == "cuda":
             tensors = {name: value.pin_memory() for name, value in tensors.items()}
@@ -135,12 +158,12 @@ class Batch:
 
 
 def _timestep(g: torch.Generator, rule: BatchRule, part: int) -> int:
-    """A timestep; where they are stratified, of the part'th part."""
+    """A timestep; with ``stratified`` one of the schedule's part number ``part``."""
     if not rule.stratified and rule.timestep_bias == 1:
         return int(torch.randint(rule.timesteps, (), generator=g))
     u = torch.rand((), generator=g, dtype=torch.float64).item()
     if rule.stratified:
-        u = (part + u) / rule.own
+        u = (part + u) / rule.independent
     return min(int((1 - u**rule.timestep_bias) * rule.timesteps), rule.timesteps - 1)
 
 
@@ -150,8 +173,10 @@ def generator(key: str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
-def jittered(pixels: Tensor, copies: int, key: str) -> Tensor:
-    """The pictures ``[N, 3, H, W]``, and copies of all in other brightness, contrast and saturation (our choice)."""
+def jittered(
+    pixels: Float[Tensor, "pictures 3 rows columns"], copies: int, key: str
+) -> Float[Tensor, "variants 3 rows columns"]:
+    """The pictures, then copies of all with another brightness, contrast and saturation (our choice)."""
     grey_of = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
     variants = [pixels]
     for copy in range(copies):

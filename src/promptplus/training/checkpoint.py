@@ -1,6 +1,6 @@
-"""A run that survives anything: its checkpoint, its lock, and signals that stop it in good order.
+"""What lets a run be stopped and continued: its checkpoint, its lock, and the handling of signals.
 
-All randomness is a function of (seed, concept, step, sample), so {weights, optimiser, step, settings} is a whole run.
+All randomness is a function of (seed, concept, step, sample). So {weights, optimiser, step, settings} is a whole run.
 """
 
 import json
@@ -26,7 +26,7 @@ NAME = "checkpoint.safetensors"
 ROWS_BYTES = 512 * 2**20  # SDXL's 70 layers with 64 rows of 2048 numbers, three times in float32, take 110 MB
 LOCK = ".lock"
 FREE = ("steps", "device", "threads", "micro_batch", "speed")
-"""Settings that may differ when a run goes on: steps may grow, the others may be anything."""
+"""Settings that may differ when a run continues: steps may grow, the others may be anything."""
 HASHES = {
     "pictures": "pictures",
     "class_pictures": "class pictures",
@@ -35,19 +35,19 @@ HASHES = {
     "token_table": "text encoder weights",
     "vae": "VAE weights",
 }
-"""Settings that are hashes, and what they stand for."""
+"""Settings that are hashes, and what each is a hash of."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A run after ``step`` steps.
+    """A training run after ``step`` steps.
 
     Attributes:
-        weights: what is trained, by name, in the precision it is trained in.
+        weights: the trained tensors by name, in the precision they are trained in.
         moments: the optimiser's state by name.
         losses: ``[step]`` float64.
-        settings: what the run was asked to do, and on what; plain values.
-        seconds: time spent so far.
+        settings: the run's record: settings and hashes, as plain values.
+        seconds: wall time spent so far.
     """
 
     step: int
@@ -58,7 +58,7 @@ class Checkpoint:
     seconds: float
 
     def save(self, folder: Path) -> None:
-        """Write the file whole or not at all; raises OutputError, and leaves the last one, where that fails."""
+        """Write the file whole or not at all. Raises OutputError where that fails; the last checkpoint then stays."""
         parts = {"weight": self.weights, "moment": self.moments}
         tensors = {f"{part}.{name}": value for part, named in parts.items() for name, value in named.items()}
         tensors = {k: v.detach().cpu().contiguous() for k, v in {**tensors, "losses": self.losses}.items()}
@@ -68,10 +68,10 @@ class Checkpoint:
 
     @classmethod
     def load(cls, folder: Path, room: int = ROWS_BYTES) -> Self | None:
-        """The folder's checkpoint, None if there is none.
+        """The folder's checkpoint; None if there is none.
 
         Args:
-            room: bytes that such a run's checkpoint may take.
+            room: the most bytes that such a checkpoint may have.
 
         Raises OutputError on a file that is no checkpoint.
         """
@@ -97,7 +97,7 @@ class Checkpoint:
             raise OutputError(f"{path} is no checkpoint of an inversion ({error}); give another folder") from error
 
     def check(self, settings: Mapping[str, Any], folder: Path) -> None:
-        """See that a run with ``settings`` may go on from here. Raises SettingsError naming the first difference."""
+        """Check that a run of this record may continue from here. Raises SettingsError naming a difference."""
         for name in sorted({*self.settings, *settings} - {*FREE}):
             before, now = self.settings.get(name), settings.get(name)
             if before != now:
@@ -112,7 +112,7 @@ class Checkpoint:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the run folder: a second trainer on it is refused. The lock dies with its process."""
+    """Lock the run folder: a second training in it is refused. The lock ends with its process."""
     lock = FileLock(folder / LOCK, fallback_to_soft=False)  # a soft lock would outlive its holder
     try:
         lock.acquire(timeout=0)
@@ -127,7 +127,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 class StopSignal:
-    """Whether somebody asked the run to stop."""
+    """The name of the signal that asked the run to stop; empty before."""
 
     def __init__(self) -> None:
         self.name = ""
@@ -140,7 +140,7 @@ class StopSignal:
 
 @contextmanager
 def stop_signals() -> Iterator[StopSignal]:
-    """While inside, Ctrl-C and SIGTERM are noted instead of obeyed, so that a step can be finished and saved.
+    """While inside, Ctrl-C and SIGTERM are only noted, so that the step can be finished and saved.
 
     Outside the main thread Python allows no handlers: there nothing changes.
     """
@@ -157,5 +157,5 @@ def stop_signals() -> Iterator[StopSignal]:
 
 
 def surroundings(device: torch.device) -> dict[str, Any]:
-    """What equal bits depend on besides the settings; recorded, and free to change."""
+    """What the last bits depend on besides the settings. It is recorded, and may change."""
     return {"device": str(device), "threads": torch.get_num_threads()}

@@ -1,22 +1,21 @@
-"""Ways to run the frozen denoiser, which takes nearly all of a step's time: as it is, compiled, or as CUDA graphs.
+"""Ways to run the frozen denoiser: as it is, compiled, or as CUDA graphs. It takes nearly all of a step's time.
 
-All compute the same; only kernels and their launches differ. P+'s hooks are in the denoiser before any of these look at
-it, so they are part of what is compiled or recorded. The denoiser itself stays as it was.
+All compute the same; only kernels and their launches differ. P+'s hooks are installed before, so they are part of what
+is compiled or recorded. The denoiser itself is not changed.
 """
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from promptplus.choices import Speed
 from promptplus.errors import SettingsError
-
-Speed = Literal["plain", "compiled", "graphed"]
 
 
 def faster(unet: Any, speed: Speed, backend: str = "inductor") -> Any:
-    """What is called like ``unet``, for many calls of one shape; other shapes are slower, and right all the same.
+    """A callable that replaces ``unet`` for many calls of one shape. Other shapes are slower, and as correct.
 
     Raises SettingsError on a graph without CUDA.
     """
@@ -27,14 +26,14 @@ def faster(unet: Any, speed: Speed, backend: str = "inductor") -> Any:
         return unet(noisy, timestep, encoder_hidden_states=context, return_dict=False)[0]
 
     if speed == "compiled":
-        return Faster(torch.compile(plain, backend=backend, dynamic=False), unet.dtype)
+        return FasterDenoiser(torch.compile(plain, backend=backend, dynamic=False), unet.dtype)
     if unet.device.type != "cuda":
         raise SettingsError(f"speed graphed needs CUDA, not {unet.device.type}; use plain or compiled")
-    return Faster(Graphs(plain), unet.dtype)
+    return FasterDenoiser(CudaGraphs(plain), unet.dtype)
 
 
-class Faster:
-    """Calls of a denoiser, done by ``run``."""
+class FasterDenoiser:
+    """Called like a denoiser; ``run`` does the work."""
 
     def __init__(self, run: Callable[[Tensor, Tensor, Tensor], Any], dtype: torch.dtype) -> None:
         self.run, self.dtype = run, dtype
@@ -42,11 +41,11 @@ class Faster:
     def __call__(
         self, noisy: Tensor, timestep: Tensor, *, encoder_hidden_states: Tensor, return_dict: bool = False
     ) -> tuple[Tensor]:
-        """As a denoiser's own; always a tuple."""
+        """The prediction in a tuple, as a denoiser returns it with ``return_dict=False``."""
         return (self.run(noisy, timestep, encoder_hidden_states),)
 
 
-class Graphs:
+class CudaGraphs:
     """Records forward and backward as CUDA graphs at the first call, and replays them for calls of its shapes."""
 
     def __init__(self, plain: Callable[[Tensor, Tensor, Tensor], Any]) -> None:

@@ -1,115 +1,191 @@
-"""A denoiser in training on a subject, with its class beside it (DreamBooth, Ruiz et al., 2023): all of it, or LoRA."""
+"""A denoiser in training on a subject, with pictures of its class beside it (DreamBooth, Ruiz et al., 2023)."""
 
 import copy
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
+from jaxtyping import Float, Float64
 from PIL import Image
 from torch import Tensor, nn
 
+from promptplus.files import write_atomically
+from promptplus.models import base_model
 from promptplus.pplus import PPlus
-from promptplus.training.batches import Batch, BatchRule, LatentCache
-from promptplus.training.denoiser_files import adapted, duplicate, save_lora, save_pipeline, with_denoiser
-from promptplus.training.previews import sample
+from promptplus.training.batches import Batch, LatentCache
+from promptplus.training.checkpoint import ROWS_BYTES
+from promptplus.training.denoiser_copies import duplicate, save_lora, save_pipeline, with_denoiser, with_lora
+from promptplus.training.previews import preview, sample
+from promptplus.training.result import DreamBoothResult, TrainingResult
 from promptplus.training.settings import DreamBoothSettings, LoraSettings
-from promptplus.training.step import Trainer
 from promptplus.training.trainable import Trainable
 
+PIPELINE, LORA_FILE, FINISHED = "pipeline", "pytorch_lora_weights.safetensors", "finished.json"
 WEIGHT_DECAY, MAX_NORM = 1e-2, 1.0  # AdamW's, and where gradients are clipped (diffusers' DreamBooth example)
+BYTES_PER_WEIGHT = 24  # of a checkpoint at most: a weight and its two moments, in float64
+LEAST_MOVED = 1e-4  # a denoiser whose weights moved less than this share of their norm learned nothing (our choice)
 
 
-class DenoiserTrainable(Trainable):
-    """A copy of the denoiser in training. The pipeline's own stays as it is.
+class DenoiserTrainable(Trainable[DreamBoothResult]):
+    """A copy of the denoiser, whole or with LoRA matrices. The pipeline's own denoiser stays as it is.
+
+    The loss is the subject's mean loss, plus the class pictures' mean loss times ``prior_weight``.
 
     Args:
-        states: text states ``[2, S, D]`` of the subject's prompt and of its class'.
-        subject, others: latents of its pictures, and of the class'; None: no prior preservation.
+        class_word: the plain word for the subject's class.
+        prompts: the subject's prompt and the class' prompt.
+        encode_subject: encodes the subject's pictures; called once, when the training begins.
+        encode_class: the same for pictures of the class; None: no prior preservation.
+        folder: where the pipeline or the LoRA is written.
+        facts: what ``settings.json`` holds.
     """
 
     settings: DreamBoothSettings
     checkpoint_every = 500  # steps; Stable Diffusion's checkpoint takes 10 GB (diffusers' DreamBooth example)
+    memory_advice = "use the method dreambooth-lora, or gradient checkpointing"
 
     def __init__(
         self,
         pplus: PPlus,
-        name: str,
-        states: Tensor,
-        subject: LatentCache,
-        others: LatentCache | None,
+        class_word: str,
+        prompts: tuple[str, str],
+        encode_subject: Callable[[], LatentCache],
+        encode_class: Callable[[], LatentCache] | None,
         settings: DreamBoothSettings,
-        timesteps: int,
+        folder: Path,
+        facts: dict[str, Any],
     ) -> None:
-        self.pipe, self.states, self.subject, self.others = pplus.pipe, states, subject, others
-        self.negative = pplus.states([[""] * len(pplus.layers)])[:, :1]
-        self.timesteps = timesteps
-        if isinstance(settings, LoraSettings):
-            self.unet = adapted(pplus.pipe.unet, settings.rank, settings.seed)
+        super().__init__(settings.subject(class_word), settings)
+        self.pplus, self.pipe, self.class_word, self.prompts = pplus, pplus.pipe, class_word, prompts
+        self.encode_subject, self.encode_class, self.facts = encode_subject, encode_class, facts
+        self.product = folder / (LORA_FILE if self.is_lora else PIPELINE)
+        weights = sum(weight.numel() for weight in pplus.pipe.unet.parameters())
+        self.checkpoint_bytes = ROWS_BYTES + BYTES_PER_WEIGHT * weights
+        if self.is_lora:
             self.checkpoint_every = Trainable.checkpoint_every  # a small file again
+
+    def prepare(self, timesteps: int) -> None:
+        pplus, settings, layers = self.pplus, self.settings, len(self.pplus.layers)
+        self.subject, self.timesteps = self.encode_subject(), timesteps
+        self.class_images = self.encode_class() if self.encode_class else None
+        self.states = pplus.states([[prompt] * layers for prompt in self.prompts])[:, 0].detach()
+        self.negative = pplus.states([[""] * layers])[:, :1]
+        if isinstance(settings, LoraSettings):
+            self.denoiser = with_lora(self.pipe.unet, settings.rank, settings.seed)
         else:
-            self.unet = duplicate(pplus.pipe.unet, torch.float32)
-        weights = {name: weight for name, weight in self.unet.named_parameters() if weight.requires_grad}
-        super().__init__(name, weights, settings, WEIGHT_DECAY)
+            self.denoiser = duplicate(self.pipe.unet, torch.float32)
+        self.precision = mixed_precision(self.pipe.unet, settings)
+        weights = {name: weight for name, weight in self.denoiser.named_parameters() if weight.requires_grad}
+        self.start_optimiser(weights, WEIGHT_DECAY)
 
     @property
-    def shares(self) -> Tensor:
-        parts = [1.0] if self.others is None else [1.0, self.settings.prior_weight]
+    def sample_weights(self) -> Float64[Tensor, " batch"]:
+        parts = [1.0] if self.class_images is None else [1.0, self.settings.prior_weight]
         batch = self.settings.batch_size
         return torch.tensor(parts, dtype=torch.float64).repeat_interleave(batch) / batch
 
-    def draws(self) -> Batch:
-        subject = self._draws(self.subject, "")
-        if self.others is None:
+    def next_batch(self) -> Batch:
+        subject = self._batch(self.subject, "")
+        if self.class_images is None:
             return subject.to(self.device)
-        others = replace(self._draws(self.others, "/class"), template=(1,) * self.settings.batch_size)
-        return Batch.together([subject, others]).to(self.device)
+        others = replace(self._batch(self.class_images, "/class"), template=(1,) * self.settings.batch_size)
+        return Batch.concatenate([subject, others]).to(self.device)
 
-    def _draws(self, cache: LatentCache, suffix: str) -> Batch:
-        settings = self.settings
-        rule = BatchRule(timesteps=self.timesteps, templates=1, **settings.drawing)
-        return Batch.of(f"{settings.seed}/{self.name}{suffix}", self.step, cache, rule)
+    def _batch(self, cache: LatentCache, suffix: str) -> Batch:
+        key, rule = f"{self.settings.seed}/{self.name}{suffix}", self.batch_rule(self.timesteps, templates=1)
+        return Batch.of(key, self.step, cache, rule)
 
-    def latents(self, draws: Batch) -> Tensor:
-        batch = self.settings.batch_size
-        subject = self.subject.sample(draws.part(slice(batch)))
-        if self.others is None:
+    def latents(self, batch: Batch) -> Float[Tensor, "batch channels height width"]:
+        size = self.settings.batch_size
+        subject = self.subject.sample(batch.part(slice(size)))
+        if self.class_images is None:
             return subject
-        return torch.cat([subject, self.others.sample(draws.part(slice(batch, None)))])
+        return torch.cat([subject, self.class_images.sample(batch.part(slice(size, None)))])
+
+    @classmethod
+    def encode_captions(
+        cls, trainables: Sequence[Self], batches: Sequence[Batch]
+    ) -> tuple[Float[Tensor, "captions layers tokens width"], list[int]]:
+        (trainable,), (batch,) = trainables, batches
+        return trainable.states[:, None], list(batch.template)
 
     @torch.no_grad()
     def move(self, loss: Tensor) -> None:
         nn.utils.clip_grad_norm_(self.weights.values(), MAX_NORM)
         super().move(loss)
 
-    def look(self) -> list[Image.Image]:
+    def preview(self) -> list[Image.Image]:
         tuned = with_denoiser(self.pipe, self.learned)
         return sample(tuned, self.states[:1, None], self.negative)
 
+    def class_word_preview(self) -> list[Image.Image]:
+        return preview(self.pplus, self.prompts[1])
+
+    def describe(self) -> dict[str, Any]:
+        return self.facts
+
     def rescue(self, folder: Path) -> Path:
         path = folder / ("last_good.safetensors" if self.is_lora else "last_good")
-        self.save(path)
+        self._save_weights(path)
         return path
 
-    def save(self, path: Path) -> None:
-        """Write what was learned: a LoRA's file, or a pipeline's folder."""
+    def save(self, folder: Path, result: DreamBoothResult) -> None:
+        self._save_weights(self.product)
+        record = {"settings": self.settings.model_dump(), "moved": result.moved}
+        write_atomically(folder / FINISHED, json.dumps(record, indent=2).encode())
+
+    def _save_weights(self, path: Path) -> None:
+        """Write a LoRA's file, or a pipeline's folder."""
         if self.is_lora:
-            save_lora(self.pipe, self.unet, path)
+            save_lora(self.pipe, self.denoiser, path)
         else:
             save_pipeline(with_denoiser(self.pipe, self.learned), path)
 
+    def result(self, base: TrainingResult) -> DreamBoothResult:
+        return self._result(self.moved(), base)
+
+    def saved_result(self, folder: Path, base: TrainingResult) -> DreamBoothResult | None:
+        path = folder / FINISHED
+        if not (path.exists() and self.product.exists()):
+            return None
+        try:
+            record = json.loads(path.read_text("utf-8"))
+            settings, moved = record["settings"], float(record["moved"])
+        except (ValueError, KeyError, TypeError):
+            return None
+        same = settings == self.settings.model_dump()  # else of fewer steps: that call ended before it saved
+        return self._result(moved, base) if same else None
+
+    def no_effect(self, result: DreamBoothResult) -> str:
+        if result.moved >= LEAST_MOVED:
+            return ""
+        advice = "train for more steps, or raise the learning rate"
+        return f"the denoiser hardly moved ({result.moved:.1e} of its norm); {advice}"
+
+    def _result(self, moved: float, base: TrainingResult) -> DreamBoothResult:
+        return DreamBoothResult(
+            **vars(base),
+            product=self.product,
+            settings=self.settings,
+            class_word=self.class_word,
+            model=base_model(self.pipe),
+            moved=moved,
+        )
+
     @property
     def is_lora(self) -> bool:
-        """Whether LoRA matrices are trained, not the denoiser itself."""
+        """Whether LoRA matrices are trained in place of the whole denoiser."""
         return isinstance(self.settings, LoraSettings)
 
     @property
     def learned(self) -> Any:
         """The denoiser as it is now, in the pipeline's precision."""
         dtype = self.pipe.unet.dtype
-        return self.unet if self.unet.dtype is dtype else copy.deepcopy(self.unet).to(dtype)
+        return self.denoiser if self.denoiser.dtype is dtype else copy.deepcopy(self.denoiser).to(dtype)
 
     @torch.no_grad()
     def moved(self) -> float:
@@ -123,34 +199,20 @@ class DenoiserTrainable(Trainable):
     def _changes(self) -> Iterator[tuple[Tensor, Tensor]]:
         """(change, weight before) of what is trained, one after the other: all at once would take a model's memory."""
         if self.is_lora:
-            layers = (m for m in self.unet.modules() if hasattr(m, "get_delta_weight"))
+            layers = (m for m in self.denoiser.modules() if hasattr(m, "get_delta_weight"))
             yield from ((m.get_delta_weight("default"), m.base_layer.weight) for m in layers)
         else:
             before = dict(self.pipe.unet.named_parameters())
             yield from ((weight - before[name].to(weight), before[name]) for name, weight in self.weights.items())
 
 
-class DenoiserTrainer(Trainer[DenoiserTrainable]):
-    """Moves a denoiser: the subject's mean loss, plus its class' times ``prior_weight``."""
-
-    advice = "use the method dreambooth-lora, or gradient checkpointing"
-
-    def __init__(self, trainees: Sequence[DenoiserTrainable], scheduler: Any, settings: DreamBoothSettings) -> None:
-        (trainee,) = trainees
-        super().__init__(trainee.unet, trainees, scheduler, settings)
-        self.precision = mixed_precision(trainee.pipe.unet, settings)
-
-    def encode(self, active: Sequence[DenoiserTrainable], draws: Sequence[Batch]) -> tuple[Tensor, list[int]]:
-        return active[0].states[:, None], list(draws[0].template)
-
-
 def mixed_precision(unet: Any, settings: DreamBoothSettings) -> Any:
-    """Where the denoiser runs: in the pipeline's half precision, its trained weights in float32 all the same.
+    """The context that the denoiser runs in: the pipeline's half precision, with the trained weights in float32.
 
-    All of a denoiser in float16 would overflow: there it is bfloat16 where the device has it, else float32.
+    A whole denoiser would overflow in float16. It runs in bfloat16 where the device has it, else in float32.
     """
     dtype, device = unet.dtype, unet.device.type
     if dtype is torch.float16 and not isinstance(settings, LoraSettings):
-        able = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        dtype = torch.bfloat16 if able else torch.float32
+        has_bfloat16 = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        dtype = torch.bfloat16 if has_bfloat16 else torch.float32
     return torch.autocast(device, dtype) if dtype in (torch.float16, torch.bfloat16) else nullcontext()

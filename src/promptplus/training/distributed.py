@@ -1,8 +1,8 @@
-"""Several processes that share every batch, as ``torchrun`` or ``accelerate launch`` start them; usually there is one.
+"""Several processes that share every batch, as ``torchrun`` or ``accelerate launch`` start them. Usually there is one.
 
 Random numbers are drawn for the whole batch. Each process takes its slice, so the batch is the one that a single
 process would have seen.
-The first process reads and writes; the others learn from it what it found.
+The first process reads and writes files, and sends the others what it read.
 """
 
 import os
@@ -15,26 +15,31 @@ import torch.distributed as distributed
 from torch import Tensor
 
 T = TypeVar("T")
-PATIENCE = timedelta(hours=6)  # for the first process to draw class pictures, previews, and to write
+TIMEOUT = timedelta(hours=6)  # the others wait while the first process makes class pictures, previews and files
 
 
 class Distributed:
-    """This process among the others."""
+    """This process among the others.
+
+    Attributes:
+        count: number of processes.
+        rank: this process's number, from 0.
+    """
 
     def __init__(self) -> None:
         self.count, self.rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
         if self.count > 1 and not distributed.is_initialized():
             from accelerate import PartialState  # slow to import; chooses NCCL or gloo, and each process's device
 
-            PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
+            PartialState(cpu=not torch.cuda.is_available(), timeout=TIMEOUT)
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that reads, writes and speaks."""
+        """Whether this is the process that reads, writes and prints."""
         return self.rank == 0
 
     def share(self, samples: int) -> range:
-        """Which of a batch's samples are this process's."""
+        """This process's slice of a batch's samples."""
         return range(self.rank * samples // self.count, (self.rank + 1) * samples // self.count)
 
     def add(self, *tensors: Tensor) -> None:
@@ -47,26 +52,26 @@ class Distributed:
         """Whether the flag is set in some process."""
         if self.count == 1:
             return flag
-        seen = torch.tensor(float(flag), device=device)
-        distributed.all_reduce(seen)
-        return bool(seen)
+        count = torch.tensor(float(flag), device=device)
+        distributed.all_reduce(count)
+        return bool(count)
 
     def wait(self) -> None:
-        """Until all are here."""
+        """Wait until all processes have called this."""
         self.from_first(None)
 
     def tensors_from_first(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """The first process's tensors, one after the other: together they may be more than fits on a device."""
+        """The first process's tensors. They are sent one by one: together they may not fit on a device."""
         if self.count == 1:
             return tensors
         device = torch.device("cuda" if distributed.get_backend() == "nccl" else "cpu")
-        found = {}
+        received = {}
         for name, shape, dtype in self.from_first([(n, t.shape, t.dtype) for n, t in tensors.items()]):
             here = tensors[name] if self.first else torch.empty(shape, dtype=dtype)
             sent = here.to(device).contiguous()
             distributed.broadcast(sent, src=0)
-            found[name] = sent.cpu()
-        return found
+            received[name] = sent.cpu()
+        return received
 
     def from_first(self, value: T) -> T:
         """The first process's value."""

@@ -1,71 +1,42 @@
-"""Pictures → Concept: XTI (one row per layer) and TI (one row for all), the same training with different tying."""
+"""Pictures → Concept: XTI (one row per layer) and TI (one row for all layers), the same training with another tying."""
 
 import os
-from collections.abc import Sequence
-from contextlib import ExitStack, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any
 
-from torch import Tensor
-
-from promptplus.concept import Concept, Kind, Tying
+from promptplus.choices import InversionMethod, Kind, Preset, Tying
+from promptplus.concept import Concept
+from promptplus.density import TokenDensity
 from promptplus.errors import ConceptError, PictureError, SettingsError
 from promptplus.fingerprints import token_table_hash
 from promptplus.models import base_model, picture_size
-from promptplus.pictures import FolderNote, load_pictures, read_note, to_pixels
+from promptplus.pictures import Dataset, FolderNote, read_dataset, to_pixels
 from promptplus.placeholders import check_token
 from promptplus.pplus import PPlus
 from promptplus.templates import TEMPLATES
+from promptplus.training.batches import encode_pictures
 from promptplus.training.checkpoint import locked
-from promptplus.training.compilation import Speed
 from promptplus.training.distributed import Distributed
 from promptplus.training.loop import TrainingLoop
-from promptplus.training.norm_constraint import Constraint
-from promptplus.training.presets import PRESETS, Preset
 from promptplus.training.result import InversionResult
-from promptplus.training.run import RowSeat
-from promptplus.training.run_folder import RunFolder, often
-from promptplus.training.settings import InversionSettings, Method, Templates, TrainingOptions, checked
-from promptplus.training.step import RowTrainer
+from promptplus.training.run import TrainingRun, record_of
+from promptplus.training.run_folder import RunFolder, preview_interval
+from promptplus.training.settings import InversionSettings, inversion_settings
+from promptplus.training.settings_help import takes_settings
 from promptplus.training.token_rows import RowsTrainable, initial_rows
 
-TYING: dict[Method, Tying] = {"xti": "layer", "ti": "all"}
+Pictures = str | os.PathLike[str] | Sequence[Any] | Dataset
+TYING: dict[InversionMethod, Tying] = {"xti": "layer", "ti": "all"}
+RECORDED = ("token", "initializer", "class_word", "kind", "base_model", "token_table")
 
 
-class Options(TrainingOptions, total=False):
-    """Keyword options of ``invert``: those of InversionSettings."""
-
-    method: Method
-    vectors: int
-    templates: Templates
-    tying: Tying | None
-    constraint: Constraint
-    density: float
-    average: float
-    speed: Speed
-
-
+@takes_settings(InversionSettings)
 def invert(
     pplus: PPlus,
-    pictures: str | os.PathLike[str] | Sequence[Any],
-    token: str | None = None,
-    initializer: str | None = None,
-    *,
-    class_word: str | None = None,
-    kind: Kind | None = None,
-    out: str | os.PathLike[str] | None = None,
-    preset: Preset | None = None,
-    progress: bool = True,
-    **options: Unpack[Options],
-) -> Concept:
-    """Learn a concept from a few pictures (paper section 3.2); see ``run_inversion`` for the arguments."""
-    told = {"class_word": class_word, "kind": kind, "out": out, "preset": preset, "progress": progress}
-    return run_inversion(pplus, pictures, token, initializer, **told, **options).concept
-
-
-def run_inversion(
-    pplus: PPlus,
-    pictures: str | os.PathLike[str] | Sequence[Any],
+    pictures: Pictures,
     token: str | None = None,
     initializer: str | None = None,
     *,
@@ -76,34 +47,66 @@ def run_inversion(
     preview_every: int | None = None,
     progress: bool = True,
     log_with: Sequence[str] = (),
-    **options: Unpack[Options],
-) -> InversionResult:
-    """Learn a concept, and keep what a person wants to look at afterwards.
+    **options: Any,
+) -> Concept:
+    """Learn a concept from a few pictures (paper section 3.2).
+
+    Only the token rows are trained. The pipeline comes back as it was. On a CPU, equal arguments give equal bits.
 
     Args:
+        pplus: the pipeline to learn on, with P+ installed.
         pictures: a folder, or a list of paths or PIL pictures. A folder's ``concept.json`` supplies what is not given.
         token: the placeholder token to define, as ``<cat>``.
         initializer: the word whose token embedding the rows begin as.
-        class_word: the plain word for the class; default: the initializer.
-        kind: ``object`` (default) or ``style``; decides the caption templates.
+        class_word: the plain word for the class. Default: the initializer.
+        kind: ``object`` (default) or ``style``. Decides the caption templates.
         out: a folder for settings, log, previews, checkpoint and the concept file: a new one, or one that holds this
-            very run, which then goes on where it stopped (``steps`` may have grown).
-        preset: named settings of ``presets.PRESETS``; options given beside it win.
-        preview_every: steps between preview strips; 0: none; default: five over the run if there is a folder.
+            very run. The run then continues where it stopped, and ``steps`` may have grown.
+        preset: named settings of ``promptplus.training.settings.PRESETS``. Options given beside it win.
+        preview_every: steps between preview strips; 0: none. Default: five over the run if there is a folder.
+        progress: show a progress bar.
         log_with: trackers of accelerate that get the loss too, as ``tensorboard``, ``wandb`` or ``trackio``.
-        options: see InversionSettings.
 
-    Only the rows are trained; the pipeline comes back as it was. On a CPU, equal arguments give equal bits.
+    Returns:
+        The learned concept.
+
+    Raises:
+        ConceptError: a token, initializer or class word that cannot be used.
+        PictureError: pictures that cannot be read.
+        SettingsError: an option outside its range, or another option than a run in ``out`` was begun with.
+        OutputError: ``out`` cannot be written, or holds something else.
+        TrainingError: the training failed: a loss that is not finite, or no memory for one picture.
     """
-    settings = _settings(preset, options)
-    told = FolderNote(token=token, initializer=initializer, class_word=class_word, kind=kind)
-    blank, pixels = _prepare(pplus, pictures, told, settings)
-    folder = RunFolder(out) if out is not None and Distributed().first else None
-    with locked(folder.path) if folder else nullcontext():
-        seat = RowSeat(pplus, blank, pixels, settings, folder)
-        return _sitting(pplus, [seat], settings).run(often(preview_every, settings, folder), progress, log_with)[0]
+    names = FolderNote(token=token, initializer=initializer, class_word=class_word, kind=kind)
+    settings = inversion_settings(preset, options)
+    with _inversion(pplus, [(read_dataset(pictures, names), out)], settings) as loop:
+        return loop.run(preview_interval(preview_every, settings, out is not None), progress, log_with)[0].concept
 
 
+@takes_settings(InversionSettings)
+def run_inversion(
+    pplus: PPlus,
+    pictures: Pictures,
+    token: str | None = None,
+    initializer: str | None = None,
+    *,
+    class_word: str | None = None,
+    kind: Kind | None = None,
+    out: str | os.PathLike[str] | None = None,
+    preset: Preset | None = None,
+    preview_every: int | None = None,
+    progress: bool = True,
+    log_with: Sequence[str] = (),
+    **options: Any,
+) -> InversionResult:
+    """Learn a concept as ``invert`` does; returns losses, previews and settings beside it."""
+    names = FolderNote(token=token, initializer=initializer, class_word=class_word, kind=kind)
+    settings = inversion_settings(preset, options)
+    with _inversion(pplus, [(read_dataset(pictures, names), out)], settings) as loop:
+        return loop.run(preview_interval(preview_every, settings, out is not None), progress, log_with)[0]
+
+
+@takes_settings(InversionSettings)
 def run_inversions(
     pplus: PPlus,
     folders: Sequence[str | os.PathLike[str]],
@@ -113,77 +116,75 @@ def run_inversions(
     preview_every: int | None = None,
     progress: bool = True,
     log_with: Sequence[str] = (),
-    **options: Unpack[Options],
+    **options: Any,
 ) -> list[InversionResult]:
-    """Learn several concepts side by side, in shared batches; each learns what it would learn alone.
+    """Learn several concepts side by side, in shared batches. Each learns what it would learn alone.
 
     Args:
         folders: one of pictures for each concept, with a ``concept.json`` that names its token and initializer.
-        out: a folder that gets one run folder for each, named like its pictures' folder.
-        options: as for ``run_inversion``; the same for all. ``batch_size`` is each concept's own.
+        out: a folder that gets one run folder for each concept, named like its pictures' folder.
+        preset, preview_every, progress, log_with: as for ``invert``.
+        options: as for ``invert``, the same for all concepts. ``batch_size`` is each concept's own.
     """
-    settings = _settings(preset, options)
-    prepared = [_prepare(pplus, folder, FolderNote(), settings) for folder in folders]
-    _check_that_all_differ(folders, [blank.token for blank, _ in prepared])
+    settings = inversion_settings(preset, options)
+    datasets = [(read_dataset(folder), Path(out) / Path(folder).name) for folder in folders]
+    _check_that_all_differ(folders, datasets)
+    with _inversion(pplus, datasets, settings) as loop:
+        return loop.run(preview_interval(preview_every, settings, True), progress, log_with)
+
+
+@contextmanager
+def _inversion(
+    pplus: PPlus,
+    datasets: Sequence[tuple[Dataset, str | os.PathLike[str] | None]],
+    settings: InversionSettings,
+) -> Iterator[TrainingLoop[InversionResult]]:
+    """The training loop of concepts, given each one's pictures and run folder; the folders are locked while inside."""
+    word_density = cache(partial(TokenDensity.over_words, pplus.pipe))
+    concepts = [_untrained(pplus, dataset, settings) for dataset, _ in datasets]
+    runs = []
     with ExitStack() as locks:
-        seats = []
-        for source, (blank, pixels) in zip(folders, prepared, strict=True):
-            folder = RunFolder(Path(out) / Path(source).name) if Distributed().first else None
+        for concept, (dataset, out) in zip(concepts, datasets, strict=True):
+            pixels = to_pixels(dataset.pictures, picture_size(pplus.pipe))
+            folder = RunFolder(out) if out is not None and Distributed().first else None
             if folder:
                 locks.enter_context(locked(folder.path))
-            seats.append(RowSeat(pplus, blank, pixels, settings, folder))
-        previews = often(preview_every, settings, seats[0].folder)
-        return _sitting(pplus, seats, settings).run(previews, progress, log_with)
+            encode = partial(encode_pictures, pplus.pipe.vae, pixels, settings, concept.token)
+            record = {name: getattr(concept, name) for name in RECORDED} | record_of(pixels, settings, pplus.pipe)
+            trainable = RowsTrainable(pplus, concept, encode, settings, word_density)
+            runs.append(TrainingRun(trainable, record, folder))
+        yield TrainingLoop(pplus.pipe, runs, settings)
 
 
-def _sitting(
-    pplus: PPlus, seats: Sequence[RowSeat], settings: InversionSettings
-) -> TrainingLoop[RowsTrainable, InversionResult]:
-    return TrainingLoop(
-        pplus.pipe, seats, settings, lambda trainees, schedule: RowTrainer(pplus, trainees, schedule, settings)
-    )
-
-
-def _prepare(pplus: PPlus, pictures: Any, told: FolderNote, settings: InversionSettings) -> tuple[Concept, Tensor]:
-    """The concept before its training, and its pictures ``[N, 3, H, W]``; what is not told, the folder's note says."""
-    note = read_note(pictures) if isinstance(pictures, str | os.PathLike) else FolderNote()
-    token, initializer = told.token or note.token, told.initializer or note.initializer
-    if not token or not initializer:
-        where = f" of {pictures}" if isinstance(pictures, str | os.PathLike) else ""
+def _untrained(pplus: PPlus, dataset: Dataset, settings: InversionSettings) -> Concept:
+    """The concept before its training. Raises ConceptError where its names cannot be used with this pipeline."""
+    note = dataset.note
+    if not note.token or not note.initializer:
+        where = f" of {dataset.folder}" if dataset.folder else ""
         raise ConceptError(
             f"name the token{where} (as <cat>) and the initializer (as cat), or write them into concept.json"
         )
-    check_token(token, pplus.pipe.tokenizer)
-    if token in pplus.concepts:
-        raise ConceptError(f"a concept {token} was added already; forget({token!r}) first")
-    start = initial_rows(pplus, initializer, settings)
-    pixels = to_pixels(load_pictures(pictures), picture_size(pplus.pipe))
-    blank = Concept(
-        token=token,
+    check_token(note.token, pplus.pipe.tokenizer)
+    if note.token in pplus.concepts:
+        raise ConceptError(f"a concept {note.token} was added already; forget({note.token!r}) first")
+    start = initial_rows(pplus, note.initializer, settings)
+    concept = Concept(
+        token=note.token,
         rows=start.expand(len(pplus.layers), -1, -1),
         layers=pplus.layers,
         tying=settings.tying or TYING[settings.method],
-        initializer=initializer,
-        class_word=told.class_word or note.class_word or initializer,
-        kind=told.kind or note.kind or "object",
+        initializer=note.initializer,
+        class_word=note.class_word or note.initializer,
+        kind=note.kind or "object",
         base_model=base_model(pplus.pipe),
         token_table=token_table_hash(pplus.pipe.text_encoder, pplus.pipe.tokenizer),
-        provenance={"pictures": len(pixels), **settings.model_dump()},
+        provenance={"pictures": len(dataset.pictures), **settings.model_dump()},
     )
-    _check_room(pplus, blank, settings.vectors)
-    return blank, pixels
+    _check_caption_length(pplus, concept, settings.vectors)
+    return concept
 
 
-def _check_that_all_differ(folders: Sequence[str | os.PathLike[str]], tokens: Sequence[str]) -> None:
-    if not folders:
-        raise PictureError("no folders of pictures were given")
-    for what, names in (("token", list(tokens)), ("folder name", [Path(folder).name for folder in folders])):
-        twice = [name for name in names if names.count(name) > 1]
-        if twice:
-            raise ConceptError(f"two concepts have the {what} {twice[0]}; each needs its own")
-
-
-def _check_room(pplus: PPlus, concept: Concept, vectors: int) -> None:
+def _check_caption_length(pplus: PPlus, concept: Concept, vectors: int) -> None:
     """See that a caption's rows all fit into the text encoder: a row that is cut off would never be trained."""
     tokenizer, templates = pplus.pipe.tokenizer, TEMPLATES[concept.kind]
     room = pplus.positions - max(len(tokenizer(template.format("")).input_ids) for template in templates)
@@ -191,7 +192,11 @@ def _check_room(pplus: PPlus, concept: Concept, vectors: int) -> None:
         raise SettingsError(f"vectors: captions have room for {room} rows of {concept.token}, not for {vectors}")
 
 
-def _settings(preset: Preset | None, options: Options) -> InversionSettings:
-    if preset is not None and preset not in PRESETS:
-        raise SettingsError(f"no preset {preset!r}; there are {', '.join(PRESETS)}")
-    return checked(InversionSettings, {**(PRESETS[preset] if preset else {}), **options})
+def _check_that_all_differ(folders: Sequence[str | os.PathLike[str]], datasets: Sequence[tuple[Dataset, Path]]) -> None:
+    if not folders:
+        raise PictureError("no folders of pictures were given")
+    names = {"token": [data.note.token for data, _ in datasets], "folder name": [Path(f).name for f in folders]}
+    for what, values in names.items():
+        twice = [name for name in values if name and values.count(name) > 1]
+        if twice:
+            raise ConceptError(f"two concepts have the {what} {twice[0]}; each needs its own")

@@ -1,4 +1,4 @@
-"""What is kept while a run goes on: losses, previews, the log, the progress bar, other people's trackers."""
+"""The log of one training run: its losses, previews, and what the progress bar and trackers show."""
 
 import math
 from collections.abc import Sequence
@@ -13,47 +13,53 @@ from promptplus.training.run_folder import RunFolder
 from promptplus.training.trainable import Trainable
 
 LOG_EVERY = 10  # steps between reads of the loss: each read waits for the device
-SMOOTHED = 50  # steps whose mean loss the progress bar shows
+SMOOTHED = 50  # steps; the progress bar shows their mean loss (our choice)
 
 
 class TrainingLog:
-    """Takes each step's loss and shows how the run goes on."""
+    """Takes each step's loss, and makes previews when they are due.
 
-    def __init__(self, trainee: Trainable, folder: RunFolder | None, preview_every: int, trackers: Any = None) -> None:
-        self._trainee, self._folder = trainee, folder
+    Args:
+        preview_every: steps between previews; 0: none.
+        trackers: an accelerate ``Accelerator`` whose trackers get the losses, or None.
+    """
+
+    def __init__(
+        self, trainable: Trainable[Any], folder: RunFolder | None, preview_every: int, trackers: Any = None
+    ) -> None:
+        self._trainable, self._folder = trainable, folder
         self._preview_every, self._trackers = preview_every, trackers
         self._pending: list[Tensor] = []
         self.losses: list[float] = []
         self.previews: list[tuple[int, list[Image.Image]]] = []
 
     def begin(self, losses: Sequence[float]) -> None:
-        """Start with nothing, or where a checkpoint left off."""
+        """Start with no losses, or with those of a checkpoint."""
         self.losses = list(losses)
         if self._folder:
             self._folder.cut_log(len(losses))
             self.previews = [(step, strip) for step, strip in self._folder.previews() if step <= len(losses)]
         if self._preview_every and not self.previews:
-            self._look(0)
+            self._preview(0)
 
     def record(self, loss: Tensor) -> None:
-        """Take one step's loss; every few steps read them all at once (each read waits for the device)."""
+        """Take one step's loss. Losses are read together every few steps, since each read waits for the device."""
         self._pending.append(loss)
-        step, steps = self._trainee.step, self._trainee.settings.steps
+        step, steps = self._trainable.step, self._trainable.settings.steps
         if step == steps or step % LOG_EVERY == 0:
             self.read()
         if self._preview_every and (step == steps or step % self._preview_every == 0):
-            self._look(step)
+            self._preview(step)
 
     def read(self) -> None:
-        """Read the losses that wait on the device. Raises LossError where one is not finite."""
+        """Read the pending losses from the device. Raises LossError where one is not finite."""
         if not self._pending:
             return
         values = torch.stack(self._pending).tolist()
-        sound = bool(self._trainee.sound)
-        if not sound or not all(map(math.isfinite, values)):
+        if not bool(self._trainable.finite) or not all(map(math.isfinite, values)):
             raise LossError(self._advice())
         if self._folder:
-            self._folder.log(len(self.losses), values)
+            self._folder.append_losses(len(self.losses), values)
         if self._trackers:
             for step, value in enumerate(values, len(self.losses)):
                 self._trackers.log({"loss": value}, step=step)
@@ -65,20 +71,20 @@ class TrainingLog:
         """What a progress bar shows: the smoothed loss and the learning rate."""
         recent = self.losses[-SMOOTHED:]
         loss = {"loss": f"{sum(recent) / len(recent):.4f}"} if recent else {}
-        return {**loss, "lr": f"{self._trainee.settings.rate(len(self.losses)):.3g}"}
+        return {**loss, "lr": f"{self._trainable.settings.rate(len(self.losses)):.3g}"}
 
     def _advice(self) -> str:
-        text = f"the loss of {self._trainee.name} is not finite near step {self._trainee.step}; "
+        text = f"the loss of {self._trainable.name} is not finite near step {self._trainable.step}; "
         text += "begin anew with a lower --learning-rate or --dtype float32"
         if self._folder:
-            text += f"; the last good weights are in {self._trainee.rescue(self._folder.path)}"
+            text += f"; the last good weights are in {self._trainable.rescue(self._folder.path)}"
         return text
 
-    def _look(self, step: int) -> None:
-        pictures = self._trainee.look()
+    def _preview(self, step: int) -> None:
+        pictures = self._trainable.preview()
         self.previews = [*(p for p in self.previews if p[0] != step), (step, pictures)]
         if self._folder:
-            self._folder.preview(step, pictures)
+            self._folder.save_preview(step, pictures)
 
 
 def open_trackers(names: Sequence[str], folder: RunFolder | None, settings: dict[str, Any]) -> Any:

@@ -1,6 +1,7 @@
-"""One sitting: what learns side by side begins or goes on, step after step, saves, and stops in good order."""
+"""The training loop: runs that train side by side begin or continue, step by step, save, and stop in good order."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Generic, NoReturn
 
 from torch import Tensor
@@ -11,53 +12,58 @@ from promptplus.memory import is_out_of_memory
 from promptplus.training.checkpoint import StopSignal, stop_signals
 from promptplus.training.distributed import Distributed
 from promptplus.training.log import open_trackers
-from promptplus.training.run import R, Seat, T
+from promptplus.training.run import TrainingRun
 from promptplus.training.settings import TrainingSettings
-from promptplus.training.step import Trainer
-from promptplus.training.trainable import frozen, training_scheduler
+from promptplus.training.step import TrainingStep
+from promptplus.training.trainable import R, Trainable, frozen, training_scheduler
 
 
-class TrainingLoop(Generic[T, R]):
-    """Takes the steps that are left at each seat, in shared batches.
+class TrainingLoop(Generic[R]):
+    """Takes the steps that are left of each run, in shared batches. All runs have the same settings."""
 
-    Args:
-        trainer: makes, from what is in training and the noise schedule, what moves it.
-    """
-
-    def __init__(
-        self,
-        pipe: Any,
-        seats: Sequence[Seat[T, R]],
-        settings: TrainingSettings,
-        trainer: Callable[[Sequence[T], Any], Trainer[T]],
-    ) -> None:
-        self.pipe, self.seats, self.settings, self.trainer = pipe, tuple(seats), settings, trainer
-        self.at = {seat.name: seat for seat in seats}
-        self.processes = Distributed()
-        for seat in seats:
-            seat.take_from_first(self.processes)
+    def __init__(self, pipe: Any, runs: Sequence[TrainingRun[R]], settings: TrainingSettings) -> None:
+        self.pipe, self.settings = pipe, settings
+        self.runs = {run.name: run for run in runs}
+        self.distributed = Distributed()
+        for run in runs:
+            run.receive_checkpoint(self.distributed)
 
     def run(self, preview_every: int, progress: bool, log_with: Sequence[str]) -> list[R]:
-        """Train to the end; returns what each seat has learned, in their order."""
-        runs = self.processes.from_first([seat.finished() for seat in self.seats])
-        self.seats = tuple(seat for seat, run in zip(self.seats, runs, strict=True) if run is None)
-        if not self.processes.first:
-            preview_every, progress, log_with = 0, False, ()
-        learned = iter(self._learn(preview_every, progress, log_with) if self.seats else [])
-        return [run or next(learned) for run in runs]
+        """Train to the end; returns each run's result, in their order.
 
-    def _learn(self, preview_every: int, progress: bool, log_with: Sequence[str]) -> list[R]:
-        trackers = open_trackers(log_with, self.seats[0].folder, self.seats[0].record)
+        Args:
+            preview_every: steps between previews; 0: none.
+            progress: show a bar with ETA.
+            log_with: names of accelerate's trackers.
+        """
+        results = self.distributed.from_first({name: run.saved_result() for name, run in self.runs.items()})
+        runs = [self.runs[name] for name, result in results.items() if result is None]
+        if not self.distributed.first:
+            preview_every, progress, log_with = 0, False, ()
+        if runs:
+            with self._session(runs, log_with) as (trackers, stop):
+                step = self._begin(runs, preview_every, trackers)
+                with self._bar(runs, progress) as bar:
+                    while any(run.trainable.step < self.settings.steps for run in runs):
+                        moved = step.advance()
+                        self._record([(self.runs[one.name], loss) for one, loss in moved], step.micro_batch, stop)
+                        bar.update(len(moved))
+                        bar.set_postfix(self.runs[moved[0][0].name].log.summary, refresh=False)
+                        if stop.name:
+                            self._stop(runs, stop.name)
+                class_words = [run.trainable.class_word_preview() if preview_every else [] for run in runs]
+                for run, pictures in zip(runs, class_words, strict=True):
+                    results[run.name] = run.finish(pictures)
+            self.distributed.wait()  # what is learned lies in the folder before any process continues
+        return [result for result in results.values() if result is not None]
+
+    @contextmanager
+    def _session(self, runs: Sequence[TrainingRun[R]], log_with: Sequence[str]) -> Iterator[tuple[Any, StopSignal]]:
+        """While inside, the model is frozen, signals are noted instead of obeyed, and trackers are open."""
+        trackers = open_trackers(log_with, runs[0].folder, runs[0].record)
         try:
-            with frozen(self.pipe.unet, self.pipe.text_encoder, self.pipe.vae), stop_signals() as asked:
-                scheduler = training_scheduler(self.pipe)
-                for seat in self.seats:
-                    seat.sit_down(scheduler.config.num_train_timesteps, preview_every, trackers)
-                trainer = self.trainer([seat.trainee for seat in self.seats], scheduler)
-                self._go_on_as_small(trainer)
-                self._train(trainer, asked, progress)
-                without = [seat.look_without() if preview_every else [] for seat in self.seats]
-                done = [seat.finish(pictures) for seat, pictures in zip(self.seats, without, strict=True)]
+            with frozen(self.pipe.unet, self.pipe.text_encoder, self.pipe.vae), stop_signals() as stop:
+                yield trackers, stop
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -65,46 +71,44 @@ class TrainingLoop(Generic[T, R]):
         finally:
             if trackers:
                 trackers.end_training()
-        self.processes.wait()  # what is learned lies in the folder when any process goes on
-        return done
 
-    def _go_on_as_small(self, trainer: Trainer[T]) -> None:
-        """Take no more pictures at once than memory had room for before."""
+    def _begin(self, runs: Sequence[TrainingRun[R]], preview_every: int, trackers: Any) -> TrainingStep[Trainable[R]]:
+        """Prepare every run; the step takes no more pictures at once than memory had room for before."""
+        scheduler = training_scheduler(self.pipe)
+        for run in runs:
+            run.begin(scheduler.config.num_train_timesteps, preview_every, trackers)
+        step = TrainingStep([run.trainable for run in runs], scheduler, self.settings)
         if self.settings.micro_batch is None:
-            before = [seat.before.settings["micro_batch"] for seat in self.seats if seat.before]
-            trainer.micro_batch = min([trainer.micro_batch, *filter(None, before)])
+            before = [run.checkpoint.settings["micro_batch"] for run in runs if run.checkpoint]
+            step.micro_batch = min([step.micro_batch, *filter(None, before)])
+        return step
 
-    def _train(self, trainer: Trainer[T], asked: StopSignal, progress: bool) -> None:
-        steps = self.settings.steps
-        total, done = steps * len(self.seats), sum(seat.done for seat in self.seats)
-        names = ", ".join(seat.name for seat in self.seats)
-        with tqdm(total=total, initial=done, desc=f"learn {names}", disable=not progress) as bar:
-            while any(seat.trainee.step < steps for seat in self.seats):
-                moved = [(self.at[trainee.name], loss) for trainee, loss in trainer.advance()]
-                if self.processes.any(bool(asked.name), moved[0][1].device):  # all stop after the same step
-                    asked.name = asked.name or "another process"
-                self._record(moved, trainer, asked)
-                bar.update(len(moved))
-                bar.set_postfix(moved[0][0].journal.summary, refresh=False)
-                if asked.name:
-                    self._stop(asked.name, min(seat.trainee.step for seat in self.seats))
+    def _bar(self, runs: Sequence[TrainingRun[R]], progress: bool) -> Any:
+        total, done = self.settings.steps * len(runs), sum(run.resumed for run in runs)
+        names = ", ".join(run.name for run in runs)
+        return tqdm(total=total, initial=done, desc=f"learn {names}", disable=not progress)
 
-    def _record(self, moved: Sequence[tuple[Seat[T, R], Tensor]], trainer: Trainer[T], asked: StopSignal) -> None:
-        """Note the losses of those that moved, and save when it is time."""
-        trainee = moved[0][0].trainee
-        due = bool(asked.name) or trainee.step % trainee.checkpoint_every == 0 or trainee.step == self.settings.steps
+    def _record(self, moved: Sequence[tuple[TrainingRun[R], Tensor]], micro_batch: int, stop: StopSignal) -> None:
+        """Note the losses of the runs that moved, and save when it is time."""
+        if self.distributed.any(bool(stop.name), moved[0][1].device):  # all processes stop after the same step
+            stop.name = stop.name or "another process"
+        trainable = moved[0][0].trainable
+        at_end = trainable.step == self.settings.steps
+        due = bool(stop.name) or trainable.step % trainable.checkpoint_every == 0 or at_end
         failed: list[TrainingError] = []
-        for seat, loss in moved:
+        for run, loss in moved:
             try:
-                seat.journal.record(loss)
+                run.log.record(loss)
                 if due:
-                    seat.save(trainer.micro_batch)
+                    run.save(micro_batch)
             except TrainingError as error:  # the others are saved first
                 failed.append(error)
         if failed:
             raise failed[0]
 
-    def _stop(self, name: str, step: int) -> NoReturn:
-        if self.seats[0].folder is None and self.processes.count == 1:
+    def _stop(self, runs: Sequence[TrainingRun[R]], signal_name: str) -> NoReturn:
+        if runs[0].folder is None and self.distributed.count == 1:
             raise KeyboardInterrupt
-        raise Interrupted(f"stopped by {name} after step {step}, which is saved; the same command goes on from there")
+        step = min(run.trainable.step for run in runs)
+        message = f"stopped by {signal_name} after step {step}, which is saved; the same command goes on from there"
+        raise Interrupted(message)

@@ -1,30 +1,43 @@
-"""What inversion minimises: the denoiser's noise error on the concept's pictures (paper section 3.2)."""
+"""What training minimises: the denoiser's error on noisy latents (paper section 3.2)."""
 
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from promptplus.hooks import pack
 from promptplus.training.batches import Batch
 
 
-def denoising_loss(unet: Any, scheduler: Any, latents: Tensor, draws: Batch, states: Tensor) -> Tensor:
+def denoising_loss(
+    unet: Any,
+    scheduler: Any,
+    latents: Float[Tensor, "batch channels height width"],
+    batch: Batch,
+    states: Float[Tensor, "batch layers tokens width"],
+) -> Float[Tensor, ""]:
     """The mean of ``denoising_losses``."""
-    return denoising_losses(unet, scheduler, latents, draws, states).mean()
+    return denoising_losses(unet, scheduler, latents, batch, states).mean()
 
 
 def denoising_losses(
-    unet: Any, scheduler: Any, latents: Tensor, draws: Batch, states: Tensor, min_snr: float | None = None
-) -> Tensor:
-    """Mean squared error ``[B]`` of the predicted noise (or velocity) per sample, in float32 (DDPM's simple loss).
+    unet: Any,
+    scheduler: Any,
+    latents: Float[Tensor, "batch channels height width"],
+    batch: Batch,
+    states: Float[Tensor, "batch layers tokens width"],
+    min_snr: float | None = None,
+) -> Float[Tensor, " batch"]:
+    """Mean squared error of the predicted noise (or velocity) per sample, in float32: DDPM's simple loss.
 
     Args:
-        latents: ``[B, C, h, w]``, clean; ``states``: per-layer text states ``[B, n, S, D]``.
+        latents: clean latents.
+        states: text states of each layer.
         min_snr: weigh each timestep by min(SNR, this), as a loss on the clean picture (Hang et al., 2023).
     """
-    noise = draws.noise.to(latents)
-    timestep = draws.timestep.to(latents.device)
+    noise = batch.noise.to(latents)
+    timestep = batch.timestep.to(latents.device)
     noisy = scheduler.add_noise(latents, noise, timestep)
     context = pack(states).to(unet.dtype)
     predicted = unet(noisy.to(unet.dtype), timestep, encoder_hidden_states=context, return_dict=False)[0]

@@ -1,9 +1,10 @@
-"""Pictures that show how a training goes on: one prompt, fixed seeds."""
+"""Preview pictures during a training: one prompt at fixed seeds."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
@@ -24,14 +25,16 @@ def preview_prompt(kind: Kind, words: str) -> str:
 
 @torch.no_grad()
 def preview(pplus: PPlus, text: str, placeholders: Mapping[str, Placeholder] | None = None) -> list[Image.Image]:
-    """A text at fixed seeds, the same for all layers but for what placeholders say."""
+    """Pictures of one text for all layers at fixed seeds. ``placeholders``: tokens besides the added concepts."""
     layers = len(pplus.layers)
     return sample(pplus.pipe, pplus.states([[text] * layers], placeholders or {}), pplus.states([[""] * layers]))
 
 
 @torch.no_grad()
-def sample(pipe: Any, states: Tensor, negative: Tensor) -> list[Image.Image]:
-    """Text states ``[1, n, S, D]`` at fixed seeds; one picture after the other where memory has no room for all."""
+def sample(
+    pipe: Any, states: Float[Tensor, "1 layers tokens width"], negative: Float[Tensor, "1 layers tokens width"]
+) -> list[Image.Image]:
+    """Pictures of text states at fixed seeds; one by one where memory has no room for all at once."""
 
     def pictures(seeds: Sequence[int]) -> list[Image.Image]:
         return denoise(pipe, to_prompt_embeds(states.expand(len(seeds), -1, -1, -1), negative), seeds)

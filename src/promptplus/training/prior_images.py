@@ -1,4 +1,4 @@
-"""A model's own pictures of a class, which prior preservation trains on beside the subject's (DreamBooth)."""
+"""The model's own pictures of a class, for prior preservation (DreamBooth)."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -21,32 +21,32 @@ from promptplus.pplus import PPlus
 from promptplus.profiles import usual_sampling
 from promptplus.training.distributed import Distributed
 
-AT_ONCE = 4  # pictures (diffusers' DreamBooth example)
+AT_ONCE = 4  # pictures in a batch (diffusers' DreamBooth example)
 
 
-def draw_class(pplus: PPlus, prompt: str, count: int, seed: int, progress: bool) -> list[Path]:
-    """``count`` pictures of a prompt, drawn once and kept in the Hugging Face cache (``HF_ASSETS_CACHE``).
+def prior_images(pplus: PPlus, prompt: str, count: int, seed: int, progress: bool) -> list[Path]:
+    """Paths of ``count`` pictures of a prompt, generated once and kept in the Hugging Face assets cache.
 
-    A call that was stopped goes on where it was. Under several processes the first one draws.
+    A call that was stopped continues where it was. Under several processes the first one generates.
     """
     folder = cached_assets_path("promptplus", "class-pictures", _key(pplus.pipe, prompt, count, seed))
     paths = {folder / f"{number:04d}.png": seed + number for number in range(count)}
-    processes = Distributed()
-    if processes.first:
+    distributed = Distributed()
+    if distributed.first:
         missing = {path: seed for path, seed in paths.items() if not path.exists()}
         bar = tqdm(total=count, initial=count - len(missing), desc="class pictures", disable=not progress)
         with bar, _without_checker(pplus.pipe):
-            _draw(pplus, prompt, missing, bar)
-    return processes.from_first(list(paths))
+            _generate_missing(pplus, prompt, missing, bar)
+    return distributed.from_first(list(paths))
 
 
-def _draw(pplus: PPlus, prompt: str, missing: dict[Path, int], bar: Any) -> None:
+def _generate_missing(pplus: PPlus, prompt: str, missing: dict[Path, int], bar: Any) -> None:
     def pictures(paths: Sequence[Path]) -> list[Image.Image]:
         return generate(pplus, [prompt] * len(paths), [missing[path] for path in paths])
 
     try:
-        for paths, made in map_in_chunks(pictures, list(missing), AT_ONCE):
-            for path, picture in zip(paths, made, strict=True):
+        for paths, images in map_in_chunks(pictures, list(missing), AT_ONCE):
+            for path, picture in zip(paths, images, strict=True):
                 with whole_file(path) as temporary:
                     picture.save(temporary, "PNG")
             bar.update(len(paths))
@@ -56,11 +56,11 @@ def _draw(pplus: PPlus, prompt: str, missing: dict[Path, int], bar: Any) -> None
         raise TrainingError("out of memory while the class is drawn; use half precision") from error
 
 
-def _key(pipe: Any, *asked: Any) -> str:
+def _key(pipe: Any, prompt: str, count: int, seed: int) -> str:
     """A hash of all that the pictures depend on."""
     weights = [weights_hash(part) for part in (pipe.unet, pipe.text_encoder, pipe.vae)]
     made_by = [base_model(pipe), *weights, str(pipe.unet.dtype), type(pipe.scheduler).__name__, *usual_sampling(pipe)]
-    return sha256(json.dumps([*made_by, *asked]).encode()).hexdigest()[:32]
+    return sha256(json.dumps([*made_by, prompt, count, seed]).encode()).hexdigest()[:32]
 
 
 @contextmanager

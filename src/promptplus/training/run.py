@@ -1,247 +1,157 @@
-"""One training's place at a sitting: what it was asked, where it left off, what it has learned."""
+"""One training run: its trainable, where it left off, and what it leaves in its folder."""
 
 import time
-import warnings
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, Generic, TypedDict, TypeVar
+from typing import Any, Generic
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from promptplus.concept import Concept
+from promptplus.errors import warn
 from promptplus.files import sweep
 from promptplus.fingerprints import tensor_hash, weights_hash
-from promptplus.pplus import PPlus
-from promptplus.training.batches import LatentCache, jittered
-from promptplus.training.checkpoint import ROWS_BYTES, Checkpoint, surroundings
+from promptplus.training.checkpoint import Checkpoint, surroundings
 from promptplus.training.distributed import Distributed
 from promptplus.training.log import TrainingLog
-from promptplus.training.previews import preview, preview_prompt
-from promptplus.training.result import InversionResult, Run
+from promptplus.training.result import TrainingResult
 from promptplus.training.run_folder import PREVIEWS, RunFolder
-from promptplus.training.settings import InversionSettings, TrainingSettings
-from promptplus.training.token_rows import RowsTrainable
-from promptplus.training.trainable import Trainable
-
-CONCEPT, APPROXIMATION = "concept.safetensors", "learned_embeds.safetensors"
-STILL = 0.01  # rows that moved less than this share of their norm have learned nothing (our choice)
-
-T = TypeVar("T", bound=Trainable)
-R = TypeVar("R", bound=Run)
+from promptplus.training.settings import TrainingSettings
+from promptplus.training.trainable import R, Trainable
 
 
-class Common(TypedDict):
-    """The fields that every Run has."""
+class TrainingRun(Generic[R]):
+    """Trains one trainable; where the folder holds a checkpoint, from there on.
 
-    losses: tuple[float, ...]
-    previews: tuple[tuple[int, list[Image.Image]], ...]
-    without: tuple[Image.Image, ...]
-    seconds: float
-    resumed: int
-    folder: Path | None
-
-
-class Seat(ABC, Generic[T, R]):
-    """Trains one thing; where ``folder`` holds a checkpoint, from there on.
+    Args:
+        record: all that the training depends on, as plain values. A checkpoint with another record is refused.
+        folder: where the run is kept; None: in memory alone.
 
     Attributes:
-        name: what is trained, as people call it.
-        record: all that the run depends on, as plain values: what a checkpoint is compared with.
+        checkpoint: where an earlier call left off, if one did.
+        seconds: wall time spent so far.
     """
 
-    trainee: T
-    journal: TrainingLog
+    log: TrainingLog
 
-    def __init__(
-        self,
-        name: str,
-        settings: TrainingSettings,
-        record: dict[str, Any],
-        folder: RunFolder | None,
-        room: int = ROWS_BYTES,
-    ) -> None:
-        self.name, self.settings, self.record, self.folder = name, settings, record, folder
-        self.before = self._checkpoint(room)
-        self.seconds = self.before.seconds if self.before else 0.0
+    def __init__(self, trainable: Trainable[R], record: dict[str, Any], folder: RunFolder | None) -> None:
+        self.trainable, self.record, self.folder = trainable, record, folder
+        self.checkpoint = self._read_checkpoint()
+        self.seconds = self.checkpoint.seconds if self.checkpoint else 0.0
         self.began = time.monotonic() - self.seconds
         if folder:
             folder.start = self.began
 
-    @abstractmethod
-    def prepare(self, timesteps: int) -> T:
-        """What will be trained, as it begins; ``timesteps``: how many the noise schedule has."""
-
-    @abstractmethod
-    def describe(self) -> dict[str, Any]:
-        """What was asked, for people."""
-
-    @abstractmethod
-    def look_without(self) -> list[Image.Image]:
-        """What the model draws for the class word, untrained."""
-
-    @abstractmethod
-    def finished(self) -> R | None:
-        """The run as it lies in the folder, if there is nothing left to do."""
-
-    @abstractmethod
-    def finish(self, without: Sequence[Image.Image]) -> R:
-        """Write what was learned; ``without``: the class word's pictures."""
-
-    def latents(self, vae: Any, pixels: Tensor) -> LatentCache:
-        """The pictures' latents, and their colour copies'."""
-        copies = self.settings.jitter
-        copied = jittered(pixels, copies, f"{self.settings.seed}/{self.name}")
-        return LatentCache.encode(vae, copied, variants=1 + copies)
+    @property
+    def name(self) -> str:
+        """What is trained, as prompts call it."""
+        return self.trainable.name
 
     @property
-    def done(self) -> int:
-        """Steps that earlier sittings took."""
-        return self.before.step if self.before else 0
+    def resumed(self) -> int:
+        """Steps that earlier calls took."""
+        return self.checkpoint.step if self.checkpoint else 0
 
-    def take_from_first(self, processes: Distributed) -> None:
-        """Let all processes go on from what the first one found."""
-        if processes.count == 1:
+    def receive_checkpoint(self, distributed: Distributed) -> None:
+        """Let all processes continue from the checkpoint that the first process read."""
+        if distributed.count == 1:
             return
-        before = self.before
-        told = (before.step, before.losses, before.settings, before.seconds) if before else None
-        told = processes.from_first(told)
-        if told:
-            step, losses, settings, seconds = told
+        before = self.checkpoint
+        plain = (before.step, before.losses, before.settings, before.seconds) if before else None
+        plain = distributed.from_first(plain)
+        if plain:
+            step, losses, settings, seconds = plain
             weights, moments = (
-                processes.tensors_from_first(named)
+                distributed.tensors_from_first(named)
                 for named in ((before.weights, before.moments) if before else ({}, {}))
             )
-            self.before = Checkpoint(step, weights, moments, losses, settings, seconds)
+            self.checkpoint = Checkpoint(step, weights, moments, losses, settings, seconds)
 
-    def sit_down(self, timesteps: int, preview_every: int, trackers: Any) -> None:
-        """Make ready to train; from here on the folder holds a checkpoint."""
-        self.trainee = self.prepare(timesteps)
-        if self.before:
-            self.trainee.restore(self.before.step, self.before.weights, self.before.moments)
-            self.before = replace(self.before, weights={}, moments={})  # they may be as large as the model
-        self.journal = TrainingLog(self.trainee, self.folder, preview_every, trackers)
-        if not self.before:
-            self.save(None)  # the folder's first file: whatever happens now, the run can go on
-        self.journal.begin(self.before.losses.tolist() if self.before else [])
+    def begin(self, timesteps: int, preview_every: int, trackers: Any) -> None:
+        """Prepare the training; afterwards the folder holds a checkpoint.
+
+        Args:
+            timesteps: how many timesteps the noise schedule has.
+            preview_every: steps between previews; 0: none.
+            trackers: an accelerate ``Accelerator`` whose trackers get the losses, or None.
+        """
+        self.trainable.prepare(timesteps)
+        before = self.checkpoint
+        if before:
+            self.trainable.restore(before.step, before.weights, before.moments)
+            self.checkpoint = replace(before, weights={}, moments={})  # they may be as large as the model
+        self.log = TrainingLog(self.trainable, self.folder, preview_every, trackers)
+        if not before:
+            self.save(None)  # the folder's first file: whatever happens now, the run can be resumed
+        self.log.begin(before.losses.tolist() if before else [])
         if self.folder:
-            self.folder.write_settings(self.describe())
+            self.folder.write_settings(self.trainable.describe())
 
     def save(self, micro_batch: int | None) -> None:
         """Write the checkpoint, if there is a folder."""
-        self.journal.read()
+        self.log.read()
         self.seconds = time.monotonic() - self.began
         if self.folder:
-            losses = torch.tensor(self.journal.losses, dtype=torch.float64)
+            trainable, losses = self.trainable, torch.tensor(self.log.losses, dtype=torch.float64)
             settings = {**self.record, "micro_batch": micro_batch or self.record["micro_batch"]}
-            trainee = self.trainee
-            Checkpoint(trainee.step, trainee.state(), trainee.moments(), losses, settings, self.seconds).save(
-                self.folder.path
-            )
+            state, moments = trainable.state(), trainable.moments()
+            Checkpoint(trainable.step, state, moments, losses, settings, self.seconds).save(self.folder.path)
 
-    def now(self, without: Sequence[Image.Image]) -> Common:
-        """The common fields of a run that has just ended."""
-        return self._common(self.journal.losses, self.journal.previews, without)
-
-    def then(self) -> Common | None:
-        """The common fields of a run whose steps were all taken at earlier sittings."""
-        if not (self.folder and self.before and self.before.step == self.settings.steps):
+    def saved_result(self) -> R | None:
+        """The result as it lies in the folder, if every step was taken by earlier calls."""
+        if not (self.folder and self.checkpoint and self.checkpoint.step == self.trainable.settings.steps):
             return None
-        return self._common(self.before.losses.tolist(), self.folder.previews(), self.folder.without())
+        previews, class_word_previews = self.folder.previews(), self.folder.class_word_previews()
+        base = self._base(self.checkpoint.losses.tolist(), previews, class_word_previews)
+        result = self.trainable.saved_result(self.folder.path, base)
+        return self._checked(result) if result else None
 
-    def _common(
+    def finish(self, class_word_previews: Sequence[Image.Image]) -> R:
+        """Write what was learned. ``class_word_previews``: the class word's pictures, or none."""
+        result = self.trainable.result(self._base(self.log.losses, self.log.previews, class_word_previews))
+        if self.folder:
+            self.folder.save_class_word_previews(class_word_previews)
+            self.trainable.save(self.folder.path, result)
+        return self._checked(result)
+
+    def _checked(self, result: R) -> R:
+        """The result; warns where the training had no effect."""
+        if warning := self.trainable.no_effect(result):
+            warn(warning)
+        return result
+
+    def _base(
         self,
         losses: Sequence[float],
         previews: Sequence[tuple[int, list[Image.Image]]],
-        without: Sequence[Image.Image],
-    ) -> Common:
-        return Common(
-            losses=tuple(losses),
-            previews=tuple(previews),
-            without=tuple(without),
-            seconds=self.seconds,
-            resumed=self.done,
-            folder=self.folder.path if self.folder else None,
+        class_word_previews: Sequence[Image.Image],
+    ) -> TrainingResult:
+        folder = self.folder.path if self.folder else None
+        return TrainingResult(
+            tuple(losses), tuple(previews), tuple(class_word_previews), self.seconds, self.resumed, folder
         )
 
-    def _checkpoint(self, room: int) -> Checkpoint | None:
-        """The checkpoint to go on from, if the folder has one that fits."""
+    def _read_checkpoint(self) -> Checkpoint | None:
+        """The checkpoint to continue from, if the folder has one of this very training."""
         if self.folder is None:
             return None
         for folder in (self.folder.path, self.folder.path / PREVIEWS):
             sweep(folder)
-        found = Checkpoint.load(self.folder.path, room)
-        if found:
-            found.check(self.record, self.folder.path)
-            before, now = found.settings["threads"], self.record["threads"]
-            if found.step < self.settings.steps and before != now:
-                warnings.warn(
+        checkpoint = Checkpoint.load(self.folder.path, self.trainable.checkpoint_bytes)
+        if checkpoint:
+            checkpoint.check(self.record, self.folder.path)
+            before, now = checkpoint.settings["threads"], self.record["threads"]
+            if checkpoint.step < self.trainable.settings.steps and before != now:
+                warn(
                     f"{self.folder.path} was trained with {before} threads, now with {now}: "
-                    "the weights will differ in their last bits from an uninterrupted run's",
-                    stacklevel=7,
+                    "the weights will differ in their last bits from an uninterrupted run's"
                 )
-        return found
-
-
-class RowSeat(Seat[RowsTrainable, InversionResult]):
-    """Trains ``blank``'s rows on ``pixels`` ``[N, 3, H, W]``."""
-
-    settings: InversionSettings
-
-    def __init__(
-        self, pplus: PPlus, blank: Concept, pixels: Tensor, settings: InversionSettings, folder: RunFolder | None
-    ) -> None:
-        self.pplus, self.blank, self.pixels = pplus, blank, pixels
-        named = ("token", "initializer", "class_word", "kind", "base_model", "token_table")
-        told = {name: getattr(blank, name) for name in named}
-        super().__init__(blank.token, settings, {**told, **record_of(pixels, settings, pplus.pipe)}, folder)
-
-    def prepare(self, timesteps: int) -> RowsTrainable:
-        cache = self.latents(self.pplus.pipe.vae, self.pixels)
-        return RowsTrainable(self.pplus, self.blank, cache, self.settings, timesteps)
-
-    def describe(self) -> dict[str, Any]:
-        return {key: value for key, value in self.blank.describe().items() if key != "row_norms"}
-
-    def look_without(self) -> list[Image.Image]:
-        return preview(self.pplus, preview_prompt(self.blank.kind, self.blank.class_word))
-
-    def finished(self) -> InversionResult | None:
-        common = self.then()
-        path = self.folder.path / CONCEPT if self.folder else None
-        if common is None or path is None or not path.exists():
-            return None
-        learned = Concept.load(path)
-        if learned.provenance != self.blank.provenance:  # of fewer steps: the last sitting ended before it was written
-            return None
-        return self._run(learned, common)
-
-    def finish(self, without: Sequence[Image.Image]) -> InversionResult:
-        learned = self.trainee.learned
-        if self.folder:
-            self.folder.keep_without(without)
-            learned.save_approximation(self.folder.path / APPROXIMATION)
-            learned.save(self.folder.path / CONCEPT)
-        return self._run(learned, self.now(without))
-
-    def _run(self, learned: Concept, common: Common) -> InversionResult:
-        moved = (learned.rows - self.blank.rows).norm(dim=-1).mean(dim=1).tolist()
-        run = InversionResult(concept=learned, settings=self.settings, moved=tuple(moved), **common)
-        still = [name for name, share in zip(learned.layers.names, run.share_moved, strict=True) if share < STILL]
-        if still:  # a run without effect should not look like one with it
-            warnings.warn(
-                f"the rows of {self.name} hardly moved (layers {', '.join(still)}); "
-                "train for more steps, or raise the learning rate",
-                stacklevel=6,
-            )
-        return run
+        return checkpoint
 
 
 def record_of(pixels: Tensor, settings: TrainingSettings, pipe: Any) -> dict[str, Any]:
-    """What every run depends on."""
+    """What every training depends on: settings, hashes of pictures and weights, device, dtype and threads."""
     parts = {"denoiser": pipe.unet, "text_encoder": pipe.text_encoder, "vae": pipe.vae}
     return {
         **settings.model_dump(),

@@ -18,18 +18,15 @@ from promptplus.training.checkpoint import LOCK
 from promptplus.training.settings import TrainingSettings
 
 LOG, PREVIEWS = "log.jsonl", "previews"
-
-
-WITHOUT = "without.png"
-
-
-STRIPS = 5  # previews that a run makes by default, its last step's among them (our choice)
+CLASS_WORD_STRIP = "class-word.png"
+OLD_CLASS_WORD_STRIP = "without.png"  # its name in run folders of version 0.1
+STRIPS = 5  # preview strips of a run by default, the last step's among them (our choice)
 
 
 class RunFolder:
     """The folder of one run: settings.json, log.jsonl, previews/, the checkpoint, and what was learned.
 
-    A folder that holds a run may be opened again, to go on with it; any other that is not empty is refused.
+    A folder that holds a run may be opened again to continue it. Any other folder that is not empty is refused.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -40,7 +37,7 @@ class RunFolder:
         """What the run was asked to do."""
         write_atomically(self.path / "settings.json", (json.dumps(values, indent=2) + "\n").encode())
 
-    def log(self, first_step: int, losses: Sequence[float]) -> None:
+    def append_losses(self, first_step: int, losses: Sequence[float]) -> None:
         """Append one line per step."""
         seconds = round(time.monotonic() - self.start, 3)
         lines = [
@@ -50,30 +47,30 @@ class RunFolder:
             file.write("".join(line + "\n" for line in lines))
 
     def cut_log(self, steps: int) -> None:
-        """Forget what was logged after the checkpoint that a run goes on from."""
+        """Remove the lines that were logged after the checkpoint that a run continues from."""
         path = self.path / LOG
         if path.exists():
             lines = path.read_text("utf-8").splitlines(keepends=True)[:steps]
             write_atomically(path, "".join(lines).encode())
 
-    def preview(self, step: int, pictures: Sequence[Image.Image]) -> None:
+    def save_preview(self, step: int, pictures: Sequence[Image.Image]) -> None:
         """Save one strip of previews."""
         self._save_strip(f"step-{step:05d}.png", pictures)
 
     def previews(self) -> list[tuple[int, list[Image.Image]]]:
-        """The strips that are there, by step."""
+        """The saved strips, by step."""
         paths = sorted((self.path / PREVIEWS).glob("step-*.png"))
         return [(int(path.stem.removeprefix("step-")), _cut(path)) for path in paths]
 
-    def without(self) -> list[Image.Image]:
-        """The strip of the class word, if there is one."""
-        path = self.path / PREVIEWS / WITHOUT
-        return _cut(path) if path.exists() else []
+    def class_word_previews(self) -> list[Image.Image]:
+        """The pictures of the class word, if there are any."""
+        paths = (self.path / PREVIEWS / name for name in (CLASS_WORD_STRIP, OLD_CLASS_WORD_STRIP))
+        return next((_cut(path) for path in paths if path.exists()), [])
 
-    def keep_without(self, pictures: Sequence[Image.Image]) -> None:
-        """Save the strip of the class word, if there are pictures of it."""
+    def save_class_word_previews(self, pictures: Sequence[Image.Image]) -> None:
+        """Save the pictures of the class word, if there are any."""
         if pictures:
-            self._save_strip(WITHOUT, pictures)
+            self._save_strip(CLASS_WORD_STRIP, pictures)
 
     def _save_strip(self, name: str, pictures: Sequence[Image.Image]) -> None:
         with whole_file(self.path / PREVIEWS / name) as temporary:
@@ -97,8 +94,8 @@ def check_run_folder(path: str | os.PathLike[str]) -> Path:
     return folder
 
 
-def often(asked: int | None, settings: TrainingSettings, folder: RunFolder | None) -> int:
-    """Steps between preview strips."""
-    if asked is not None:
-        return asked
-    return math.ceil(settings.steps / STRIPS) if folder else 0
+def preview_interval(given: int | None, settings: TrainingSettings, has_folder: bool) -> int:
+    """Steps between preview strips: as given, else ``STRIPS`` over the run if there is a folder, else 0 (none)."""
+    if given is not None:
+        return given
+    return math.ceil(settings.steps / STRIPS) if has_folder else 0

@@ -1,54 +1,91 @@
-"""What a training is asked and leaves behind: settings, the Run values, and a run's folder on disk."""
+"""Settings of training: every option of every method, with its type, default, bounds and description.
+
+These classes are the only place where an option is described. The Python keywords, the command line, the checkpoint
+record and ``docs/settings.md`` are made from them (see ``training.settings_help``).
+"""
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, TypedDict, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from promptplus.concept import Tying
+from promptplus.choices import (
+    Constraint,
+    DreamBoothMethod,
+    InversionMethod,
+    Preset,
+    Schedule,
+    Speed,
+    Templates,
+    TrainingMethod,
+    Tying,
+)
 from promptplus.errors import SettingsError
-from promptplus.training.compilation import Speed
-from promptplus.training.norm_constraint import Constraint
 
-Method = Literal["xti", "ti"]
-DreamBoothMethod = Literal["dreambooth", "dreambooth-lora"]
-AnyMethod = Literal["xti", "ti", "dreambooth", "dreambooth-lora"]
-Templates = Literal["batch", "picture"]
-Schedule = Literal["constant", "cosine"]
+Steps = Annotated[int, Field(ge=1, description="Number of training steps: one optimiser step each.")]
+BatchSize = Annotated[int, Field(ge=1, description="Pictures in a training step, for each concept.")]
+LearningRate = Annotated[float, Field(gt=0, description="Learning rate of AdamW.")]
 
 
 class TrainingSettings(BaseModel):
-    """How anything is trained.
-
-    Attributes:
-        micro_batch: pictures that go through the denoiser at once; default: all. Changes memory, not the gradient.
-        min_snr: weigh timesteps by min(SNR, this) (Hang et al., 2023: 5); default: all alike (paper).
-        jitter: copies of each picture in other colours, besides itself (our choice).
-        schedule: of the learning rate: ``constant`` (paper), or ``cosine`` down to nothing at the last step.
-        warmup: steps over which it rises.
-        beta1, beta2: AdamW's decay rates of the gradient's mean and square; below their usual values it forgets the
-            large gradients of the first steps sooner, which matters where there are few (docs/log.md).
-        stratified, antithetic, timestep_bias: see ``draws.BatchRule``.
-    """
+    """Settings that all methods share."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    steps: int = Field(ge=1)
-    batch_size: int = Field(ge=1)
-    learning_rate: float = Field(gt=0)
-    seed: int = Field(default=0, ge=0)
-    flip: bool = True
-    micro_batch: int | None = Field(default=None, ge=1)
-    min_snr: float | None = Field(default=None, gt=0)
-    jitter: int = Field(default=0, ge=0)
-    schedule: Schedule = "constant"
-    warmup: int = Field(default=0, ge=0)
-    beta1: float = Field(default=0.9, ge=0, lt=1)
-    beta2: float = Field(default=0.999, gt=0, lt=1)
-    stratified: bool = False
-    antithetic: bool = False
-    timestep_bias: float = Field(default=1.0, gt=0)
+    steps: Steps
+    batch_size: BatchSize
+    learning_rate: LearningRate
+    seed: int = Field(default=0, ge=0, description="Seed of all random draws of the training run.")
+    flip: bool = Field(default=True, description="Mirror each picture with probability 1/2 (textual inversion's code).")
+    micro_batch: int | None = Field(
+        default=None,
+        ge=1,
+        description="Pictures that pass the denoiser at once; None: the whole batch. A small number saves memory. "
+        "The gradient stays the same.",
+    )
+    min_snr: float | None = Field(
+        default=None,
+        gt=0,
+        description="Weigh the loss of a timestep by min(SNR, this) / SNR (Hang et al., 2023: 5). None: all timesteps "
+        "have the same weight (the paper).",
+    )
+    jitter: int = Field(
+        default=0,
+        ge=0,
+        description="Extra copies of each picture with changed brightness, contrast and saturation (our choice).",
+    )
+    schedule: Schedule = Field(
+        default="constant",
+        description="Learning rate over the run: constant (the paper), or cosine, which falls to 0 at the last step.",
+    )
+    warmup: int = Field(default=0, ge=0, description="First steps, over which the learning rate rises from 0.")
+    beta1: float = Field(
+        default=0.9,
+        ge=0,
+        lt=1,
+        description="AdamW's decay rate for the mean of the gradient. A value below .9 forgets the large gradients of "
+        "the first steps sooner, which helps in short runs (docs/log.md).",
+    )
+    beta2: float = Field(
+        default=0.999,
+        gt=0,
+        lt=1,
+        description="AdamW's decay rate for the squared gradient. See beta1; the usual value is .999.",
+    )
+    stratified: bool = Field(
+        default=False,
+        description="Draw one timestep from each of equal parts of the noise schedule (our choice).",
+    )
+    antithetic: bool = Field(
+        default=False, description="Use each noise for two samples, once with the opposite sign (our choice)."
+    )
+    timestep_bias: float = Field(
+        default=1.0,
+        gt=0,
+        description="Timestep = (1 - u^bias) * T for uniform u and T timesteps. 1 is uniform; a value above 1 draws "
+        "more noisy timesteps (our choice).",
+    )
 
     @property
     def drawing(self) -> dict[str, Any]:
@@ -63,58 +100,127 @@ class TrainingSettings(BaseModel):
         return self.learning_rate * rise * fall
 
 
-class TrainingOptions(TypedDict, total=False):
-    """Keyword options of every training: those of TrainingSettings."""
-
-    steps: int
-    batch_size: int
-    learning_rate: float
-    seed: int
-    flip: bool
-    micro_batch: int | None
-    min_snr: float | None
-    jitter: int
-    schedule: Schedule
-    warmup: int
-    beta1: float
-    beta2: float
-    stratified: bool
-    antithetic: bool
-    timestep_bias: float
-
-
 class InversionSettings(TrainingSettings):
-    """How rows are trained. Defaults are the paper's (section 4), but for the seed.
+    """Settings of methods that train token rows. Defaults are the paper's (section 4), except the seed."""
 
-    Attributes:
-        tying: which layers share a row; default: none for ``xti``, all for ``ti``.
-        templates: one caption template for a step's whole batch (``batch``), or one for each ``picture``, which costs
-            more and learns as much (docs/log.md). The paper does not say.
-        constraint: where rows may lie, see ``geometry.NormConstraint``.
-        density: weight of the rows' mean log density among words, which is added to what is maximised (the paper mixes
-            with such a term, its formula is not known; ours is ``density.TokenDensity``).
-        average: decay of the moving average of the rows, which is what is learned; 0: the last rows are (paper).
-        speed: how the denoiser runs, see ``speed.faster``; what is learned is the same but for rounding.
-    """
+    method: InversionMethod = Field(
+        default="xti", description="xti: one row for each cross-attention layer. ti: one row for all layers."
+    )
+    steps: Steps = 500
+    batch_size: BatchSize = 8
+    learning_rate: LearningRate = 0.005
+    vectors: int = Field(
+        default=1,
+        ge=1,
+        description="Token embeddings for each row; each takes one position of a caption (textual inversion's "
+        "multi-vector form).",
+    )
+    templates: Templates = Field(
+        default="batch",
+        description="batch: one caption template for all samples of a step. picture: one for each sample, which is "
+        "slower and learns as much (docs/log.md). The paper does not say.",
+    )
+    tying: Tying | None = Field(
+        default=None,
+        description="Which layers share a row (our choice). None: no layers with xti, all layers with ti.",
+    )
+    constraint: Constraint = Field(
+        default="none",
+        description="Where rows may lie. none: anywhere (the paper). norm: at the mean norm of the vocabulary (our "
+        "choice). direction: the same, and only the direction is trained (arXiv 2512.13672).",
+    )
+    density: float = Field(
+        default=0.0,
+        ge=0,
+        description="Weight of the rows' mean log density among the vocabulary, which is maximised too. The paper has "
+        "such a term; its formula is not known, ours is density.TokenDensity.",
+    )
+    average: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Decay rate of a moving average of the rows, which becomes the result (Polyak averaging). 0: the "
+        "result is the last rows (the paper).",
+    )
+    speed: Speed = Field(
+        default="plain",
+        description="How the frozen denoiser runs: plain, compiled (torch.compile), or graphed (CUDA graphs). Results "
+        "are equal up to rounding.",
+    )
 
-    method: Method = "xti"
-    steps: int = Field(default=500, ge=1)
-    batch_size: int = Field(default=8, ge=1)
-    learning_rate: float = Field(default=0.005, gt=0)
-    vectors: int = Field(default=1, ge=1)
-    templates: Templates = "batch"
-    tying: Tying | None = None
-    constraint: Constraint = "none"
-    density: float = Field(default=0.0, ge=0)
-    average: float = Field(default=0.0, ge=0, lt=1)
-    speed: Speed = "plain"
 
+LORA: DreamBoothMethod = "dreambooth-lora"
+_DREAMBOOTH_METHOD = "dreambooth: train the whole denoiser. dreambooth-lora: train a LoRA of its attention layers."
+
+
+class DreamBoothSettings(TrainingSettings):
+    """Settings of DreamBooth. Defaults are those of diffusers' DreamBooth example for Stable Diffusion 1."""
+
+    method: DreamBoothMethod = Field(default="dreambooth", description=_DREAMBOOTH_METHOD)
+    steps: Steps = 800
+    batch_size: BatchSize = 1
+    learning_rate: LearningRate = 5e-6
+    identifier: str = Field(
+        default="sks",
+        min_length=1,
+        description="The word that names the subject, before its class word. Choose a word that no caption uses.",
+    )
+    class_count: int = Field(
+        default=200, ge=1, description="Pictures of the class that the model draws before training (prior images)."
+    )
+    prior_weight: float = Field(
+        default=1.0, ge=0, description="Weight of the loss on prior images (prior preservation). 0: there are none."
+    )
+
+    def subject(self, class_word: str) -> str:
+        """The subject's name in prompts."""
+        return f"{self.identifier} {class_word}"
+
+
+class LoraSettings(DreamBoothSettings):
+    """Settings of DreamBooth with a LoRA. Defaults are those of diffusers' DreamBooth LoRA example."""
+
+    method: DreamBoothMethod = Field(default=LORA, description=_DREAMBOOTH_METHOD)
+    steps: Steps = 500
+    learning_rate: LearningRate = 1e-4
+    rank: int = Field(default=4, ge=1, description="Rank of the LoRA's matrices.")
+
+
+SETTINGS: dict[TrainingMethod, type[TrainingSettings]] = {
+    "xti": InversionSettings,
+    "ti": InversionSettings,
+    "dreambooth": DreamBoothSettings,
+    "dreambooth-lora": LoraSettings,
+}
+"""The settings class of each method."""
+
+PRESETS: dict[Preset, dict[str, Any]] = {
+    "paper-ti": {"method": "ti", "batch_size": 8, "steps": 5000, "learning_rate": 0.005},
+    "paper-xti": {"method": "xti", "batch_size": 8, "steps": 500, "learning_rate": 0.005},
+    "paper-single": {"method": "xti", "batch_size": 8, "steps": 500, "learning_rate": 0.001},
+    "fast": {
+        "method": "xti",
+        "batch_size": 8,
+        "steps": 50,
+        "learning_rate": 0.005,
+        "beta1": 0.7,
+        "beta2": 0.9,
+        "vectors": 8,
+        "average": 0.8,
+        "density": 2e-4,
+    },
+}
+"""Named values of InversionSettings.
+
+``paper-…``: the paper, section 4. ``paper-single`` is for one picture, which learns too fast otherwise.
+``fast``: our choice, found on the pocket model's ``dev`` concepts (docs/log.md). It is untried on other models.
+"""
 
 S = TypeVar("S", bound=TrainingSettings)
 
 
-def checked(kind: type[S], values: Mapping[str, Any]) -> S:
-    """Settings from options. Raises SettingsError in one sentence."""
+def validated(kind: type[S], values: Mapping[str, Any]) -> S:
+    """Make settings from options. Raises SettingsError with one sentence on the first mistake."""
     try:
         settings = kind(**values)
     except ValidationError as error:
@@ -129,40 +235,33 @@ def checked(kind: type[S], values: Mapping[str, Any]) -> S:
     return settings
 
 
-LORA: DreamBoothMethod = "dreambooth-lora"
+def inversion_settings(preset: Preset | None, options: Mapping[str, Any]) -> InversionSettings:
+    """Make settings from a preset and options; where both give a value, the option's is used.
 
-
-class DreamBoothSettings(TrainingSettings):
-    """How a denoiser is trained. Defaults are those of diffusers' DreamBooth examples for Stable Diffusion 1.
-
-    Attributes:
-        identifier: the word that will name the subject; one that no training caption uses.
-        class_count: pictures of the class that the model draws before it is trained.
-        prior_weight: weight of their loss (prior preservation); 0: none are drawn.
+    Raises SettingsError on a preset that does not exist and on what ``validated`` rejects.
     """
-
-    method: DreamBoothMethod = "dreambooth"
-    steps: int = Field(default=800, ge=1)
-    batch_size: int = Field(default=1, ge=1)
-    learning_rate: float = Field(default=5e-6, gt=0)
-    identifier: str = Field(default="sks", min_length=1)
-    class_count: int = Field(default=200, ge=1)
-    prior_weight: float = Field(default=1.0, ge=0)
-
-    def subject(self, class_word: str) -> str:
-        """What the subject is called in prompts."""
-        return f"{self.identifier} {class_word}"
-
-
-class LoraSettings(DreamBoothSettings):
-    """The same for LoRA matrices of a ``rank``."""
-
-    method: DreamBoothMethod = LORA
-    steps: int = Field(default=500, ge=1)
-    learning_rate: float = Field(default=1e-4, gt=0)
-    rank: int = Field(default=4, ge=1)
+    if preset is not None and preset not in PRESETS:
+        raise SettingsError(f"no preset {preset!r}; there are {', '.join(PRESETS)}")
+    return validated(InversionSettings, {**(PRESETS[preset] if preset else {}), **options})
 
 
 def settings_kind(options: Mapping[str, Any]) -> type[DreamBoothSettings]:
-    """The settings of the method that options name."""
+    """The DreamBooth settings class for options: LoraSettings where they name that method."""
     return LoraSettings if options.get("method") == LORA else DreamBoothSettings
+
+
+def value_of_text(kind: type[TrainingSettings], name: str, text: str) -> Any:
+    """The value that ``text`` has as the field ``name``; ``none`` where the field may be None.
+
+    Raises SettingsError on a field that ``kind`` does not have, and on text that is no value of its type. Bounds are
+    checked by ``validated``.
+    """
+    if name not in kind.model_fields:
+        raise SettingsError(f"no option {name!r}; there are {', '.join(sorted(kind.model_fields))}")
+    annotation: Any = kind.model_fields[name].annotation
+    try:
+        return TypeAdapter(annotation).validate_strings(text)
+    except ValidationError as error:
+        if text.lower() == "none" and type(None) in get_args(annotation):
+            return None
+        raise SettingsError(f"{name}: {error.errors()[0]['msg'].lower()}, not {text!r}") from error

@@ -1,120 +1,197 @@
-"""A concept in training: how its rows begin, how they are tied to layers, its draws, and how a gradient moves them."""
+"""A concept's token rows in training: where they begin, which layers share one, and how a gradient moves them."""
 
-import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
+from typing import Any, Self
 
 import torch
+from jaxtyping import Float, Float64
 from PIL import Image
 from torch import Tensor, nn
 
 from promptplus.concept import Concept, tie
-from promptplus.errors import ConceptError
+from promptplus.density import TokenDensity
+from promptplus.errors import ConceptError, warn
 from promptplus.placeholders import Placeholder
 from promptplus.pplus import PPlus
-from promptplus.templates import TEMPLATES
+from promptplus.templates import TEMPLATES, captions
 from promptplus.text_encoding import send
-from promptplus.training.batches import Batch, BatchRule, LatentCache
+from promptplus.training.batches import Batch, LatentCache
+from promptplus.training.compilation import faster
 from promptplus.training.norm_constraint import NormConstraint
 from promptplus.training.previews import preview, preview_prompt
+from promptplus.training.result import InversionResult, TrainingResult
 from promptplus.training.settings import InversionSettings
-from promptplus.training.trainable import Trainable
+from promptplus.training.step import TrainingStep
+from promptplus.training.trainable import Trainable, training_scheduler
+
+CONCEPT, APPROXIMATION = "concept.safetensors", "learned_embeds.safetensors"
+LEAST_MOVED = 0.01  # rows that moved less than this share of their norm have learned nothing (our choice)
 
 
 @dataclass(frozen=True)
-class TrainedRows:
-    """The rows in training: ``unique`` ``[row, vector, width]``, and the number of each layer's row."""
+class TokenRows:
+    """The rows of a concept in training.
 
-    unique: nn.Parameter
+    Attributes:
+        unique: the rows that are trained; layers may share one.
+        groups: the number of each layer's row.
+    """
+
+    unique: Float[nn.Parameter, "rows vectors width"]
     groups: tuple[int, ...]
 
     @classmethod
-    def of(cls, start: Concept, device: torch.device, dtype: torch.dtype) -> "TrainedRows":
-        """Begin at a concept's rows, in at least float32: half precision loses an optimiser's small steps."""
+    def of(cls, start: Concept, device: torch.device, dtype: torch.dtype) -> "TokenRows":
+        """Begin at a concept's rows, in at least float32: half precision would lose an optimiser's small steps."""
         groups = tie(start.tying, start.layers)
         unique = start.rows[[groups.index(number) for number in range(max(groups) + 1)]]
         return cls(nn.Parameter(unique.to(device, torch.promote_types(dtype, torch.float32))), groups)
 
     @property
     def placeholder(self) -> Placeholder:
-        """What stands for the token now; gradients flow to ``unique``."""
+        """What stands for the token in a text now; gradients flow to ``unique``."""
         return Placeholder(self.unique[send(self.groups, self.unique.device)], self.groups)
 
 
-class RowsTrainable(Trainable):
-    """One concept in training. No weight decay, our choice: rows are points, not weights.
+class RowsTrainable(Trainable[InversionResult]):
+    """The token rows of one concept. No weight decay, our choice: rows are points, not weights.
 
-    Attributes:
-        concept: as it began; ``rows``: as they are now.
+    Args:
+        concept: the concept before its training.
+        encode_pictures: encodes its pictures; called once, when the training begins.
+        word_density: makes the density of the vocabulary's words; called only where the settings weigh it.
     """
 
     settings: InversionSettings
 
     def __init__(
-        self, pplus: PPlus, concept: Concept, cache: LatentCache, settings: InversionSettings, timesteps: int
+        self,
+        pplus: PPlus,
+        concept: Concept,
+        encode_pictures: Callable[[], LatentCache],
+        settings: InversionSettings,
+        word_density: Callable[[], TokenDensity],
     ) -> None:
-        encoder = pplus.pipe.text_encoder
-        self.pplus, self.concept, self.cache, self.timesteps = pplus, concept, cache, timesteps
-        self.rows = TrainedRows.of(concept, pplus.pipe.unet.device, encoder.dtype)
-        table = encoder.get_input_embeddings().weight
-        self.space = NormConstraint.of(settings.constraint, table, self.rows.unique.detach().clone())
-        super().__init__(concept.token, {"rows": self.rows.unique}, settings, weight_decay=0.0)
+        super().__init__(concept.token, settings)
+        self.pplus, self.concept = pplus, concept
+        self.encode_pictures, self.word_density = encode_pictures, word_density
+
+    def prepare(self, timesteps: int) -> None:
+        pipe, settings = self.pplus.pipe, self.settings
+        self.denoiser = faster(pipe.unet, settings.speed)
+        self.cache, self.timesteps = self.encode_pictures(), timesteps
+        self.rows = TokenRows.of(self.concept, pipe.unet.device, pipe.text_encoder.dtype)
+        table = pipe.text_encoder.get_input_embeddings().weight
+        self.norm_constraint = NormConstraint.of(settings.constraint, table, self.rows.unique.detach().clone())
+        self.density = self.word_density() if settings.density else None
+        self.start_optimiser({"rows": self.rows.unique}, weight_decay=0.0)
         if settings.average:
             mean = torch.zeros_like(self.rows.unique.detach())
-            self.extra = {"mean": mean, "weight": mean.new_zeros(())}  # both begin at zero
+            self.averages = {"mean": mean, "weight": mean.new_zeros(())}  # both begin at zero
 
     @property
-    def shares(self) -> Tensor:
+    def sample_weights(self) -> Float64[Tensor, " batch"]:
         batch = self.settings.batch_size
         return torch.full((batch,), 1 / batch, dtype=torch.float64)
 
-    def draws(self) -> Batch:
-        settings = self.settings
-        templates = len(TEMPLATES[self.concept.kind])
-        one = settings.templates == "batch"
-        rule = BatchRule(timesteps=self.timesteps, templates=templates, one_template=one, **settings.drawing)
+    def next_batch(self) -> Batch:
+        settings, templates = self.settings, len(TEMPLATES[self.concept.kind])
+        rule = self.batch_rule(self.timesteps, templates, one_template=settings.templates == "batch")
         return Batch.of(f"{settings.seed}/{self.name}", self.step, self.cache, rule).to(self.device)
 
-    def latents(self, draws: Batch) -> Tensor:
-        return self.cache.sample(draws)
+    def latents(self, batch: Batch) -> Float[Tensor, "batch channels height width"]:
+        return self.cache.sample(batch)
+
+    @classmethod
+    def encode_captions(
+        cls, trainables: Sequence[Self], batches: Sequence[Batch]
+    ) -> tuple[Float[Tensor, "captions layers tokens width"], list[int]]:
+        texts: list[str] = []
+        caption_of_sample: list[int] = []
+        for trainable, batch in zip(trainables, batches, strict=True):
+            unique = sorted(set(batch.template))
+            caption_of_sample += [len(texts) + unique.index(template) for template in batch.template]
+            texts += captions(trainable.concept.kind, trainable.name, unique)
+        pplus = trainables[0].pplus
+        placeholders = {trainable.name: trainable.rows.placeholder for trainable in trainables}
+        return pplus.states([[text] * len(pplus.layers) for text in texts], placeholders), caption_of_sample
+
+    def add_penalty_gradients(self) -> None:
+        if self.density:
+            (-self.settings.density * self.density.log_density(self.rows.unique).mean()).backward()
 
     @torch.no_grad()
-    def move(self, loss: Tensor) -> None:
+    def move(self, loss: Float[Tensor, ""]) -> None:
         unique = self.rows.unique
         assert unique.grad is not None
-        unique.grad = self.space.steer(unique, unique.grad)
+        unique.grad = self.norm_constraint.steer(unique, unique.grad)
         super().move(loss)
-        unique.copy_(torch.where(self.sound, self.space.fit(unique), unique))
-        if self.extra:
+        unique.copy_(torch.where(self.finite, self.norm_constraint.fit(unique), unique))
+        if self.averages:
             for name, value in (("mean", unique), ("weight", unique.new_ones(()))):
-                kept = self.extra[name]
-                kept.copy_(torch.where(self.sound, kept.lerp(value, 1 - self.settings.average), kept))
+                average = self.averages[name]
+                average.copy_(torch.where(self.finite, average.lerp(value, 1 - self.settings.average), average))
 
     @property
-    def result(self) -> Placeholder:
-        """What stands for the token after the steps so far."""
-        if not self.extra or not self.extra["weight"]:
+    def placeholder(self) -> Placeholder:
+        """What stands for the token after the steps so far: the rows, or their moving average."""
+        if not self.averages or not self.averages["weight"]:
             return self.rows.placeholder
-        mean = self.space.fit(self.extra["mean"] / self.extra["weight"])
-        return TrainedRows(nn.Parameter(mean, requires_grad=False), self.rows.groups).placeholder
-
-    def look(self) -> list[Image.Image]:
-        placeholders = {self.name: self.result}
-        return preview(self.pplus, preview_prompt(self.concept.kind, self.name), placeholders)
-
-    def rescue(self, folder: Path) -> Path:
-        return self.learned.save(folder / "last_good.safetensors")
+        mean = self.norm_constraint.fit(self.averages["mean"] / self.averages["weight"])
+        return TokenRows(nn.Parameter(mean, requires_grad=False), self.rows.groups).placeholder
 
     @property
     def learned(self) -> Concept:
         """The concept with the rows as they are now."""
-        return replace(self.concept, rows=self.result.rows.detach().float().cpu())
+        return replace(self.concept, rows=self.placeholder.rows.detach().float().cpu())
+
+    def preview(self) -> list[Image.Image]:
+        prompt = preview_prompt(self.concept.kind, self.name)
+        return preview(self.pplus, prompt, {self.name: self.placeholder})
+
+    def class_word_preview(self) -> list[Image.Image]:
+        return preview(self.pplus, preview_prompt(self.concept.kind, self.concept.class_word))
+
+    def describe(self) -> dict[str, Any]:
+        return {key: value for key, value in self.concept.describe().items() if key != "row_norms"}
+
+    def rescue(self, folder: Path) -> Path:
+        return self.learned.save(folder / "last_good.safetensors")
+
+    def save(self, folder: Path, result: InversionResult) -> None:
+        result.concept.save_approximation(folder / APPROXIMATION)
+        result.concept.save(folder / CONCEPT)
+
+    def result(self, base: TrainingResult) -> InversionResult:
+        return self._result(self.learned, base)
+
+    def saved_result(self, folder: Path, base: TrainingResult) -> InversionResult | None:
+        path = folder / CONCEPT
+        if not path.exists():
+            return None
+        learned = Concept.load(path)
+        same = learned.provenance == self.concept.provenance  # else of fewer steps: that call ended before it saved
+        return self._result(learned, base) if same else None
+
+    def no_effect(self, result: InversionResult) -> str:
+        layers = zip(self.concept.layers.names, result.share_moved, strict=True)
+        unmoved = [name for name, share in layers if share < LEAST_MOVED]
+        advice = "train for more steps, or raise the learning rate"
+        return f"the rows of {self.name} hardly moved (layers {', '.join(unmoved)}); {advice}" if unmoved else ""
+
+    def _result(self, learned: Concept, base: TrainingResult) -> InversionResult:
+        moved = (learned.rows - self.concept.rows).norm(dim=-1).mean(dim=1).tolist()
+        return InversionResult(**vars(base), concept=learned, settings=self.settings, moved=tuple(moved))
 
 
-def initial_rows(pplus: PPlus, initializer: str, settings: InversionSettings) -> Tensor:
-    """``[1, vectors, width]``: the initializer's token embedding, the mean of them where it has several pieces.
+def initial_rows(pplus: PPlus, initializer: str, settings: InversionSettings) -> Float[Tensor, "1 vectors width"]:
+    """The rows that every layer begins with: the initializer's token embedding, the mean where it has several tokens.
 
-    Where rows may not lie there (``settings.constraint``), the nearest place.
+    Where the settings' constraint forbids these rows, the nearest rows that it allows.
+    Raises ConceptError where the tokenizer has no token for the initializer.
     """
     tokenizer = pplus.pipe.tokenizer
     ids = tokenizer(initializer, add_special_tokens=False).input_ids
@@ -122,7 +199,21 @@ def initial_rows(pplus: PPlus, initializer: str, settings: InversionSettings) ->
         raise ConceptError(f"the initializer {initializer!r} is no word of the tokenizer; give a plain word, as cat")
     if len(ids) > 1:
         pieces = ", ".join(tokenizer.convert_ids_to_tokens(ids))
-        warnings.warn(f"the initializer {initializer!r} has the pieces {pieces}; starting at their mean", stacklevel=4)
+        warn(f"the initializer {initializer!r} has the pieces {pieces}; starting at their mean")
     table = pplus.pipe.text_encoder.get_input_embeddings().weight.detach()
     start = table[ids].float().mean(dim=0).repeat(1, settings.vectors, 1)
     return NormConstraint.of(settings.constraint, table, start).fit(start).cpu()
+
+
+def rows_step(
+    pplus: PPlus, concepts: Sequence[tuple[Concept, LatentCache]], settings: InversionSettings
+) -> TrainingStep[RowsTrainable]:
+    """A training step for concepts whose pictures are encoded already, without a run: for tests and benchmarks."""
+    scheduler, density = training_scheduler(pplus.pipe), cache(partial(TokenDensity.over_words, pplus.pipe))
+    trainables = [
+        RowsTrainable(pplus, concept, lambda latents=latents: latents, settings, density)
+        for concept, latents in concepts
+    ]
+    for trainable in trainables:
+        trainable.prepare(scheduler.config.num_train_timesteps)
+    return TrainingStep(trainables, scheduler, settings)

@@ -1,101 +1,180 @@
-"""What is in training: named weights, the draws of the next step, and how a gradient moves them."""
+"""What a training moves: named weights, their optimiser, their data, and what is saved in the end."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
+from jaxtyping import Float, Float64
 from PIL import Image
 from torch import Tensor, nn
 
 from promptplus.errors import OutputError
-from promptplus.training.batches import Batch
+from promptplus.training.batches import Batch, BatchRule
+from promptplus.training.checkpoint import ROWS_BYTES
+from promptplus.training.result import TrainingResult
 from promptplus.training.settings import TrainingSettings
 
+R = TypeVar("R", bound=TrainingResult)
 
-class Trainable(ABC):
-    """Weights in training, their optimiser (AdamW), and how far they are.
+
+class Trainable(ABC, Generic[R]):
+    """Weights in training with AdamW, and all that depends on what kind of weights they are.
+
+    The constructor only notes what was asked. ``prepare`` encodes the pictures and makes the weights: a run that
+    turns out to be finished does not need it.
 
     Attributes:
-        name: what it is called on screen; its draws depend on it.
-        weights: by name; in at least float32, since half precision loses an optimiser's small steps.
-        extra: what else changes from step to step.
+        name: what the subject is called in prompts. The random numbers of its batches depend on it.
+        settings: how it is trained.
+        weights: by name, in at least float32: half precision would lose an optimiser's small steps.
+        averages: tensors that change with every step beside the weights, by name.
         step: optimiser steps taken.
-        sound: False from the first loss or gradient on that is not finite: from there on no step is taken.
+        finite: False from the first loss or gradient that is not finite. After that no step is taken.
+        denoiser: what is called with noisy latents; may be compiled.
     """
 
     checkpoint_every = 50  # steps; a kill loses at most these (our choice)
+    checkpoint_bytes = ROWS_BYTES  # the largest checkpoint file that is read
+    memory_advice = "use half precision (--dtype float16)"
+    precision: AbstractContextManager[Any] = nullcontext()
+    """The denoiser runs inside."""
 
-    def __init__(
-        self, name: str, weights: Mapping[str, nn.Parameter], settings: TrainingSettings, weight_decay: float
-    ) -> None:
-        self.name, self.weights, self.settings = name, dict(weights), settings
-        self.extra: dict[str, Tensor] = {}
-        self.step = 0
-        parameters = list(self.weights.values())
-        options: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": weight_decay, "fused": True}
-        options["betas"] = (settings.beta1, settings.beta2)
-        self.optimiser: Any = torch.optim.AdamW(parameters, **options)
-        self.sound = torch.ones((), dtype=torch.bool, device=parameters[0].device)
+    denoiser: Any
+    weights: dict[str, nn.Parameter]
+    averages: dict[str, Tensor]
+    optimiser: Any
+    finite: Tensor
+
+    def __init__(self, name: str, settings: TrainingSettings) -> None:
+        self.name, self.settings, self.step = name, settings, 0
+
+    @abstractmethod
+    def prepare(self, timesteps: int) -> None:
+        """Encode the pictures and make the weights; ends with a call of ``start_optimiser``.
+
+        Args:
+            timesteps: how many timesteps the noise schedule has.
+        """
 
     @property
-    def device(self) -> torch.device:
-        """Where it is trained."""
-        return self.sound.device
-
-    @property
     @abstractmethod
-    def shares(self) -> Tensor:
-        """How much each of a step's samples counts in the loss ``[B]``, float64 on the CPU."""
+    def sample_weights(self) -> Float64[Tensor, " batch"]:
+        """How much each sample of a step counts in the loss; on the CPU."""
 
     @abstractmethod
-    def draws(self) -> Batch:
-        """The next step's randomness, on the device: a function of seed, name and step."""
+    def next_batch(self) -> Batch:
+        """The next step's random numbers, on the device: a function of seed, name and step."""
 
     @abstractmethod
-    def latents(self, draws: Batch) -> Tensor:
-        """Clean latents ``[B, C, h, w]`` for a step's draws."""
+    def latents(self, batch: Batch) -> Float[Tensor, "batch channels height width"]:
+        """Clean latents of a batch."""
+
+    @classmethod
+    @abstractmethod
+    def encode_captions(
+        cls, trainables: Sequence[Any], batches: Sequence[Batch]
+    ) -> tuple[Float[Tensor, "captions layers tokens width"], list[int]]:
+        """Text states of the unique captions of one step, and the caption's number for every sample.
+
+        ``trainables``: those that take the step, all of this class.
+        """
+
+    def add_penalty_gradients(self) -> None:
+        """Add to the gradients what does not come from the denoiser. Default: nothing."""
 
     @abstractmethod
-    def look(self) -> list[Image.Image]:
-        """Preview pictures at fixed seeds, with the weights as they are now."""
+    def preview(self) -> list[Image.Image]:
+        """Pictures at fixed seeds, with the weights as they are now."""
+
+    @abstractmethod
+    def class_word_preview(self) -> list[Image.Image]:
+        """Pictures of the class word at the same seeds, from the untrained model."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """What was asked, for people: the content of ``settings.json``."""
 
     @abstractmethod
     def rescue(self, folder: Path) -> Path:
-        """Save the last sound weights of a run that failed."""
+        """Save the last finite weights of a run that failed. Returns the path."""
 
-    def clear(self) -> None:
-        """Forget the gradients."""
+    @abstractmethod
+    def result(self, base: TrainingResult) -> R:
+        """The result of a training that has just ended; ``base``: what every result has."""
+
+    @abstractmethod
+    def save(self, folder: Path, result: R) -> None:
+        """Write what was learned into the run folder."""
+
+    @abstractmethod
+    def no_effect(self, result: R) -> str:
+        """A warning for a training that hardly changed the weights; empty for any other."""
+
+    @abstractmethod
+    def saved_result(self, folder: Path, base: TrainingResult) -> R | None:
+        """The result as an earlier call saved it in a run folder; None where it is missing or of fewer steps."""
+
+    def start_optimiser(self, weights: Mapping[str, nn.Parameter], weight_decay: float) -> None:
+        """Take the weights and make their AdamW."""
+        self.weights, self.averages = dict(weights), {}
+        parameters = list(self.weights.values())
+        options: dict[str, Any] = {"lr": self.settings.learning_rate, "weight_decay": weight_decay, "fused": True}
+        options["betas"] = (self.settings.beta1, self.settings.beta2)
+        self.optimiser = torch.optim.AdamW(parameters, **options)
+        self.finite = torch.ones((), dtype=torch.bool, device=parameters[0].device)
+
+    def batch_rule(self, timesteps: int, templates: int, one_template: bool = False) -> BatchRule:
+        """How the settings want samples to be drawn."""
+        settings = self.settings
+        return BatchRule(
+            batch=settings.batch_size,
+            timesteps=timesteps,
+            templates=templates,
+            flip=settings.flip,
+            one_template=one_template,
+            stratified=settings.stratified,
+            antithetic=settings.antithetic,
+            timestep_bias=settings.timestep_bias,
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.finite.device
+
+    @property
+    def gradients(self) -> list[Tensor]:
+        """The gradients that there are, in the weights' order."""
+        return [weight.grad for weight in self.weights.values() if weight.grad is not None]
+
+    def clear_gradients(self) -> None:
+        """Drop the gradients."""
         self.optimiser.zero_grad(set_to_none=True)
 
-    def complete(self) -> None:
+    def fill_gradients(self) -> None:
         """Give weights without a gradient one of zeros."""
         for weight in self.weights.values():
             if weight.grad is None:
                 weight.grad = torch.zeros_like(weight)
 
-    @property
-    def gradients(self) -> list[Tensor]:
-        """The gradients that lie ready, in the weights' order."""
-        return [weight.grad for weight in self.weights.values() if weight.grad is not None]
-
     @torch.no_grad()
-    def move(self, loss: Tensor) -> None:
-        """Take a step along the gradients; none where they or the loss are not finite."""
+    def move(self, loss: Float[Tensor, ""]) -> None:
+        """Take an optimiser step along the gradients; no step where they or the loss are not finite."""
         finite = [torch.isfinite(gradient).all() for gradient in self.gradients]
-        self.sound = self.sound & torch.isfinite(loss) & torch.stack(finite).all()
+        self.finite = self.finite & torch.isfinite(loss) & torch.stack(finite).all()
         for group in self.optimiser.param_groups:
             group["lr"] = self.settings.rate(self.step)
-        self.optimiser.found_inf = (~self.sound).float()  # the fused kernel skips the step itself, moments and all
-        if self.device.type != "mps" or bool(self.sound):  # MPS' kernel does not know found_inf
+        self.optimiser.found_inf = (~self.finite).float()  # the fused kernel skips the step itself, moments and all
+        if self.device.type != "mps" or bool(self.finite):  # MPS' kernel does not know found_inf
             self.optimiser.step()
         self.step += 1
 
     def state(self) -> dict[str, Tensor]:
-        """Weights and extra, as a checkpoint keeps them."""
-        return {**self.weights, **self.extra}
+        """Weights and averages, as a checkpoint keeps them."""
+        return {**self.weights, **self.averages}
 
     def moments(self) -> dict[str, Tensor]:
         """The optimiser's state as ``weight/moment``; empty before the first step."""
@@ -103,7 +182,7 @@ class Trainable(ABC):
         return {f"{name}/{moment}": value for name, moments in state for moment, value in moments.items()}
 
     def restore(self, step: int, weights: Mapping[str, Tensor], moments: Mapping[str, Tensor]) -> None:
-        """Go on from a checkpoint. Raises OutputError where its weights are others."""
+        """Continue from a checkpoint. Raises OutputError where its weights have other names or shapes."""
         self.step = step
         shapes = {name: weight.shape for name, weight in self.state().items()}
         if shapes != {name: weight.shape for name, weight in weights.items()}:
@@ -122,7 +201,7 @@ class Trainable(ABC):
 
 @contextmanager
 def frozen(*modules: nn.Module) -> Iterator[None]:
-    """While inside, the modules' weights take no gradient and they are in evaluation mode; both are put back."""
+    """While inside, the modules' weights take no gradient and the modules are in evaluation mode. Both are put back."""
     weights = [p for module in modules for p in module.parameters() if p.requires_grad]
     training = [m for module in modules for m in module.modules() if m.training]
     for weight in weights:
@@ -139,7 +218,7 @@ def frozen(*modules: nn.Module) -> Iterator[None]:
 
 
 def training_scheduler(pipe: Any) -> Any:
-    """The noise schedule the pipeline's denoiser was trained with."""
+    """The noise schedule that the pipeline's denoiser was trained with."""
     from diffusers import DDPMScheduler  # slow to import: only when something is trained
 
     return DDPMScheduler.from_config(pipe.scheduler.config)

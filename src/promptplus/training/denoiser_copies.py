@@ -1,4 +1,4 @@
-"""Copies of a denoiser: in full, with LoRA matrices, inside a pipeline, on disk."""
+"""Copies of a denoiser: the whole, with LoRA matrices, in a pipeline, and on disk."""
 
 import copy
 import json
@@ -19,24 +19,24 @@ ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")  # the projections that LoRA ad
 
 
 def duplicate(unet: Any, least: torch.dtype | None = None) -> Any:
-    """A copy of a denoiser without its hooks; its weights take gradients, in a precision of at least ``least``."""
+    """A copy of a denoiser without its hooks. Its weights take gradients, in a precision of at least ``least``."""
     if getattr(unet, "peft_config", None):
         raise ModelError("the denoiser has a LoRA loaded; unload it, or load the pipeline anew")
     with torch.device("meta"):
         copied = type(unet).from_config(unet.config)
 
-    def own(weight: Tensor) -> Tensor:
+    def copy_of(weight: Tensor) -> Tensor:
         dtype = torch.promote_types(weight.dtype, least) if least and weight.is_floating_point() else weight.dtype
         return weight.detach().to(dtype, copy=True).contiguous()
 
-    copied.load_state_dict({name: own(weight) for name, weight in unet.state_dict().items()}, assign=True)
+    copied.load_state_dict({name: copy_of(weight) for name, weight in unet.state_dict().items()}, assign=True)
     if unet.is_gradient_checkpointing:
         copied.enable_gradient_checkpointing()
     return copied.requires_grad_(True).eval()
 
 
-def adapted(unet: Any, rank: int, seed: int) -> Any:
-    """A copy of a denoiser, frozen, with new LoRA matrices at its attention projections, in at least float32."""
+def with_lora(unet: Any, rank: int, seed: int) -> Any:
+    """A frozen copy of a denoiser with new LoRA matrices at its attention projections, in at least float32."""
     from peft import LoraConfig  # slow to import, and an extra
 
     copied = duplicate(unet).requires_grad_(False)
@@ -51,14 +51,14 @@ def adapted(unet: Any, rank: int, seed: int) -> Any:
 
 
 def with_denoiser(pipe: Any, unet: Any) -> Any:
-    """The pipeline with another denoiser; the given one stays as it is."""
+    """A shallow copy of the pipeline with another denoiser. The given pipeline is not changed."""
     other = copy.copy(pipe)
     other.register_modules(unet=unet)
     return other
 
 
 def save_pipeline(pipe: Any, folder: Path) -> None:
-    """Write a pipeline that stock diffusers loads, whole or not at all; it replaces one that is there."""
+    """Write a pipeline that stock diffusers loads, whole or not at all. It replaces one that is there."""
     with reported(folder):
         temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=TEMPORARY))
         new, old = temporary / "new", temporary / "old"
