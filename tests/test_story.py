@@ -12,9 +12,11 @@ from PIL import Image
 
 import promptplus as pp
 from benchmarks import split
+from promptplus.demo import CELL
 from promptplus.pocket.attribute_judge import AttributeJudge
 from promptplus.report.html import Figure, Section, page
 from promptplus.report.picture_grid import labelled_grid
+from tests.pages import figures
 
 pytestmark = pytest.mark.slow
 
@@ -28,9 +30,17 @@ def test_the_demo_makes_its_page(tmp_path: Path) -> None:
     values = json.loads(numbers)
     assert -1 <= values["subject_similarity_before"] < 1
     assert values["steps"] == 3
-    page = (out / "index.html").read_text()
-    assert page.count("data:image/png;base64,") == 5
-    assert 'src="http' not in page
+    html = (out / "index.html").read_text()
+    assert 'src="http' not in html
+    shown = figures(html)
+    assert list(shown) == [
+        "One prompt replaces another, layer by layer, from coarse to fine",
+        "The coarse layers decide what it is, all others its colour",
+        "A concept learned from five pictures",
+        "The concept in new scenes",
+        "One concept's shape with another's style",
+    ]
+    assert all(len(pairs) == 1 and pairs[0][1].width > 4 * CELL for pairs in shown.values())
     with Image.open(out / "demo.png") as sheet:
         assert sheet.width > 600
     assert pp.Concept.load(next(out.glob("*.safetensors"))).provenance["mixed_from"]["shape_layers"] == "coarse"
