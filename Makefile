@@ -1,12 +1,18 @@
-# make demo   set up, then the main job: runs/demo/index.html
-# make test   set up, then ruff, pyright, the import directions, pytest
-
 PYTHON ?= python3
 PIP_ARGS ?=          # as --extra-index-url https://download.pytorch.org/whl/cpu
 STAMP := .venv/.stamp
 BIN := .venv/bin
 
-.PHONY: demo test test-slow check bench pocket pocket-report clean
+# threads that wait shall sleep soon; see promptplus.cli.main
+ifndef OMP_WAIT_POLICY
+export GOMP_SPINCOUNT ?= 3000
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help demo check test test-slow docs bench pocket pocket-report hooks clean
+
+help: ## show this list
+	@sed -nE 's/^([a-z.-]+):[^#]*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -14,32 +20,38 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[dev,lora,heic]'
 	touch $@
 
-.venv: $(STAMP)
+.venv: $(STAMP) ## install the package and its tools into .venv (all other targets do so first)
 
-demo: $(STAMP)
+demo: $(STAMP) ## show the main features on the pocket model: runs/demo/index.html; OUT=folder for another place
 	$(BIN)/promptplus demo $(if $(OUT),--out $(OUT))
 
-check: $(STAMP)
+check: $(STAMP) ## run the linter, the formatter, the type checker and the tests of the source tree
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/pytest -q tests/test_house.py
 
-test: check
+test: check ## run check, then all fast tests
 	$(BIN)/pytest -q -m "not slow"
 
-test-slow: $(STAMP)
+test-slow: $(STAMP) ## run the slow tests
 	$(BIN)/pytest -q -m slow
 
-bench: $(STAMP)
+docs: $(STAMP) ## write docs/settings.md from the settings classes
+	$(BIN)/python -m promptplus.training.settings_help
+
+bench: $(STAMP) ## print the quick benchmarks
 	$(BIN)/python -m benchmarks
 
-pocket: $(STAMP)
+pocket: $(STAMP) ## train the bundled pocket model anew (hours)
 	$(BIN)/python -m pocket_training
 
-pocket-report: $(STAMP)
+pocket-report: $(STAMP) ## measure the pocket model
 	$(BIN)/python -m pocket_training report
 
-clean:
+hooks: $(STAMP) ## install git hooks that run check before each commit
+	$(BIN)/pre-commit install
+
+clean: ## remove .venv, dist and caches
 	rm -rf .venv dist .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -3,7 +3,7 @@
 ``python -m benchmarks.methods compare`` fills the table of docs/inversion.md on `report` concepts;
 ``python -m benchmarks.methods search [PATTERN …]`` tries the variants of the same name on `dev` concepts, which is what
 defaults and the preset `fast` are chosen by. Distributed that run the same call side by side share its tasks.
-Results are kept under ``--out``, one small file each, and are never computed again.
+Results are kept under ``--out``, packed in one file at the end, and are never computed again.
 """
 
 import argparse
@@ -16,10 +16,10 @@ from typing import NamedTuple
 import torch
 
 import promptplus as pp
-from promptplus.evaluation.comparison import compare, table
+from promptplus.evaluation.comparison import compare, comparison_table
 from promptplus.evaluation.grid import ExperimentGrid
-from promptplus.evaluation.training_cache import Method, Task
-from promptplus.experiments.defaults import scorer_for
+from promptplus.evaluation.scoring import Scorer
+from promptplus.evaluation.training_cache import MethodSpec, Task
 from promptplus.experiments.methods import gallery
 from promptplus.pocket import CONCEPTS
 from promptplus.pocket.held_out import DEV, REPORT
@@ -28,9 +28,9 @@ from promptplus.reproduce.compared_methods import BOOTH, LORA, NOTHING
 from promptplus.reproduce.plan import FULL
 
 
-def rates(name: str, options: dict[str, object], steps: tuple[int, ...], *values: float) -> list[Method]:
+def rates(name: str, options: dict[str, object], steps: tuple[int, ...], *values: float) -> list[MethodSpec]:
     """A method at several learning rates."""
-    return [Method(f"{name} lr {value:g}", {**options, "learning_rate": value}, steps) for value in values]
+    return [MethodSpec(f"{name} lr {value:g}", {**options, "learning_rate": value}, steps) for value in values]
 
 
 XTI: dict[str, object] = {"method": "xti", "templates": "batch"}
@@ -83,7 +83,7 @@ class Question(NamedTuple):
     """What is compared on which concepts, what gains are over, and where results are kept."""
 
     concepts: Sequence[str]
-    methods: Sequence[Method]
+    methods: Sequence[MethodSpec]
     baseline: tuple[str, int]
     folder: str
 
@@ -112,10 +112,12 @@ def measure(tasks: list[Task], options: argparse.Namespace, baseline: tuple[str,
     """Train, judge, print."""
     torch.set_num_threads(options.threads)
     with pp.PPlus(pp.load("pocket")) as pplus:
-        matrix = ExperimentGrid(pplus, "pocket", scorer_for(pplus.pipe, per_prompt=options.per_prompt), options.out)
-        print(to_markdown(table(compare(matrix.run(tasks), baseline))))
-        if options.picture and (shown := gallery(matrix, tasks)):
+        scorer = Scorer.for_model(pplus.pipe, per_prompt=options.per_prompt)
+        grid = ExperimentGrid(pplus, "pocket", scorer, options.out)
+        print(to_markdown(comparison_table(compare(grid.run(tasks), baseline))))
+        if options.picture and (shown := gallery(grid, tasks)):
             shown.save(options.picture, optimize=True)
+        grid.pack()
 
 
 def main() -> None:

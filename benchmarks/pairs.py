@@ -9,8 +9,8 @@ import random
 from PIL import Image
 
 from promptplus.evaluation.judges import DinoJudge
-from promptplus.experiments.mix_judge import SEED, MixJudge, disjoint
-from promptplus.experiments.two_concepts import bars, likeness_of
+from promptplus.experiments.mix_judge import SEED, MixJudge, disjoint_pairs
+from promptplus.experiments.two_concepts import similarity_to_concepts, thresholds
 from promptplus.pictures import load_pictures
 from promptplus.pocket import CONCEPTS
 from promptplus.pocket.attribute_judge import AttributeJudge
@@ -26,7 +26,7 @@ def mixes(judge: AttributeJudge | DinoJudge) -> dict[str, float]:
     """Shares of fresh mixes whose shape, looks and both are told."""
     knows = MixJudge(judge, REPORT)
     asked = knows.combinations
-    seen = knows.seen([render_mixture(*pair, BACKGROUNDS[i % 8], FRESH + i) for i, pair in enumerate(asked)])
+    seen = knows.classify([render_mixture(*pair, BACKGROUNDS[i % 8], FRESH + i) for i, pair in enumerate(asked)])
     hits = {
         "shape": [a[0] == b[0] for a, b in zip(seen, asked, strict=True)],
         "looks": [a[1] == b[1] for a, b in zip(seen, asked, strict=True)],
@@ -37,13 +37,13 @@ def mixes(judge: AttributeJudge | DinoJudge) -> dict[str, float]:
 
 def together(dino: DinoJudge) -> dict[str, float]:
     """Shares of drawings that are above both bars, by what they show; means over pairs of report concepts."""
-    pairs = disjoint(REPORT)
+    pairs = disjoint_pairs(REPORT)
     found: dict[str, list[float]] = {"both": [], "the first alone": [], "the first twice": [], "two others": []}
     for pair, others in zip(pairs, [*pairs[1:], pairs[0]], strict=True):
         real = [dino.embed(load_pictures(CONCEPTS / name)) for name in pair]
         for shares, names in zip(found.values(), (pair, pair[:1], pair[:1] * 2, others), strict=True):
-            (likeness,) = likeness_of([dino.embed(drawings(names))], real)
-            shares.append(float((likeness > bars(real)).all(1).float().mean()))
+            (similarity,) = similarity_to_concepts([dino.embed(drawings(names))], real)
+            shares.append(float((similarity > thresholds(real)).all(1).float().mean()))
     return {name: sum(shares) / len(shares) for name, shares in found.items()}
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.methods import measure, parser_of
 from promptplus.evaluation.judges import ClipJudge
-from promptplus.evaluation.training_cache import Method, Task
+from promptplus.evaluation.training_cache import MethodSpec, Task
 from promptplus.files import write_atomically
 from promptplus.pictures import load_pictures, read_note
 from promptplus.pocket import CONCEPTS
@@ -54,7 +54,7 @@ def main() -> None:
             note = read_note(folder).model_copy(update={"initializer": initializer})
             write_atomically(folder / "concept.json", note.model_dump_json(indent=2).encode())
             print(f"{name}, {kind}: {initializer}")
-            method = Method(f"start {kind}", fast.options, fast.steps)
+            method = MethodSpec(f"start {kind}", fast.options, fast.steps)
             tasks += [Task(folder, method, seed) for seed in range(options.seeds)]
     measure(tasks, options, ("start neutral", STEPS))
 

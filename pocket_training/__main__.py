@@ -24,7 +24,8 @@ LANES = (
     (("assemble", "learn", "report"),),
 )
 """Groups that run one after the other; within a group the lanes run side by side, each lane's stages in order."""
-STAGES = tuple(stage for group in LANES for lane in group for stage in lane)
+STAGES = ("bundled", *(stage for group in LANES for lane in group for stage in lane))
+"""`bundled`, only by name, takes all parts but the U-Net from the package, and the U-Net's start."""
 SHARED = ("unet",)
 """Stages whose batches several processes share: two one-thread processes take 0.83 of a two-thread one's time."""
 MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "10000000000", "MALLOC_TOP_PAD_": "268435456"}
@@ -45,6 +46,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads in all")
     parser.add_argument("--pictures", type=int, default=100_000, help="pictures to draw for training")
     parser.add_argument("--steps", type=int, help="steps of every stage, for a smoke test; default: each its own")
+    parser.add_argument(
+        "--looks", type=int, help="pictures the U-Net's training takes; may change until its rate falls"
+    )
     parser.add_argument("--count", type=int, default=1000, help="pictures the report generates")
     arguments = parser.parse_args()
     if unknown := set(arguments.stages) - set(STAGES):
@@ -59,7 +63,7 @@ def start(stages: tuple[str, ...], threads: int, arguments: argparse.Namespace) 
         launcher += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={threads}"]
         threads = 1
     command = [*launcher, "-m", "pocket_training", *stages, "--threads", str(threads)]
-    for name in ("work", "package", "device", "pictures", "steps", "count"):
+    for name in ("work", "package", "device", "pictures", "steps", "count", "looks"):
         if (value := getattr(arguments, name)) is not None:
             command += [f"--{name}", str(value)]
     return subprocess.Popen(command, env={**os.environ, **MALLOC})
@@ -77,6 +81,7 @@ def run_stage(stage: str, arguments: argparse.Namespace) -> None:
         pictures=arguments.pictures,
         steps=arguments.steps,
         count=arguments.count,
+        looks=arguments.looks,
     )
     print(f"--- {stage}", flush=True)
     importlib.import_module(f"pocket_training.{stage}").run(options)

@@ -20,8 +20,9 @@ CHUNK = 128
 JUDGE_SHARE, VIEWS_SHARE = 0.3, 0.3
 """Pictures for the attribute and CLIP judges and pairs for DINO, as shares of the model's own pictures (our choice)."""
 VALIDATION = 2000
-SEEDS = {"train": 0, "judge": 100_000_000, "validation": 200_000_000, "views": 60_000_000}
-"""First seed of each set; they never overlap, so the judges see no picture that the model is trained on."""
+SEEDS = {"train": 0, "held": 50_000_000, "judge": 100_000_000, "validation": 200_000_000, "views": 60_000_000}
+"""First seed of each set; they never overlap, so the judges see no picture that the model is trained on. "held": as
+those of the training, for the U-Net's loss on pictures it has never seen."""
 
 
 def scene_of(seed: int) -> Scene:
@@ -75,18 +76,19 @@ def label_table(scenes: list[Scene]) -> Tensor:
     return torch.tensor([labels(scene) for scene in scenes])
 
 
+def draw_set(work: Path, name: str, count: int) -> None:
+    """Draw a set's first `count` pictures, unless they are there."""
+    path = work / f"{name}.npy"
+    if path.exists():
+        return
+    partial = path.with_suffix(".partial.npy")
+    np.save(partial, draw_many(SEEDS[name], count, name))
+    os.replace(partial, path)
+
+
 def run(options: Options) -> None:
     """Draw the sets that are not there yet."""
-    counts = {
-        "train": options.pictures,
-        "judge": int(options.pictures * JUDGE_SHARE),
-        "validation": min(VALIDATION, options.pictures),
-        "views": int(options.pictures * VIEWS_SHARE),
-    }
-    for name, count in counts.items():
-        path = options.work / f"{name}.npy"
-        if path.exists():
-            continue
-        partial = path.with_suffix(".partial.npy")
-        np.save(partial, draw_many(SEEDS[name], count, name))
-        os.replace(partial, path)
+    draw_set(options.work, "train", options.pictures)
+    draw_set(options.work, "judge", int(options.pictures * JUDGE_SHARE))
+    draw_set(options.work, "validation", min(VALIDATION, options.pictures))
+    draw_set(options.work, "views", int(options.pictures * VIEWS_SHARE))

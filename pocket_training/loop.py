@@ -19,6 +19,8 @@ from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from .checkpoints import newest_whole, save_atomically
+
 CHECKPOINT_EVERY = 100
 LOG_EVERY = 50
 FLOOR = 0.02
@@ -41,6 +43,8 @@ class Options:
     """Steps of every training stage instead of its own number: for smoke tests."""
     count: int
     """Pictures the report generates."""
+    looks: int | None = None
+    """Pictures that the U-Net's training takes in all instead of its own number."""
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -91,14 +95,6 @@ def to_bytes(pixels: Tensor) -> Tensor:
     return ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().permute(0, 2, 3, 1).byte().cpu()
 
 
-def save_atomically(value: object, path: Path) -> None:
-    """`torch.save` beside `path`, then rename over it: a killed run leaves the last whole checkpoint."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    torch.save(value, partial)
-    os.replace(partial, path)
-
-
 def world_size() -> int:
     """How many processes share the training: more than one under torchrun."""
     return int(os.environ.get("WORLD_SIZE", "1"))
@@ -112,6 +108,12 @@ def rank() -> int:
 def first_rank() -> bool:
     """Whether this process is the one that writes."""
     return rank() == 0
+
+
+def wait() -> None:
+    """Until all processes are here."""
+    if world_size() > 1:
+        torch.distributed.barrier()
 
 
 def average_gradients(parameters: list[nn.Parameter]) -> None:
@@ -136,9 +138,9 @@ Schedule = Callable[[int, int, float, int], float]
 class Training:
     """One resumable run: iterate over it for the steps still to do, call `update` with each step's loss.
 
-    The checkpoint holds {model, optimiser, ema, step}. Random numbers are a function of (seed, step, rank), so a run
-    that is killed and started again goes on as one that was not. A finished run yields no steps. Under torchrun the
-    processes share each batch: gradients are averaged, the first process writes.
+    The checkpoint holds {model, optimiser, ema, step}; the one before it is kept, too. Random numbers are a function of
+    (seed, step, rank), so a run that is killed and started again goes on as one that was not. A finished run yields no
+    steps. Under torchrun the processes share each batch: gradients are averaged, the first process writes.
     """
 
     def __init__(
@@ -170,11 +172,10 @@ class Training:
         self.step = 0
         self.sums: dict[str, float] = {}
         self.summed = 0
-        if self.path.exists():
-            self.restore()
+        if state := newest_whole(self.path):
+            self.restore(state)
 
-    def restore(self) -> None:
-        state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
+    def restore(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         for mean, saved in zip(self.ema, state["ema"], strict=True):

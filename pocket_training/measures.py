@@ -20,9 +20,9 @@ import promptplus as pp
 from promptplus import pocket as package
 from promptplus.evaluation.judges import ClipJudge, DinoJudge
 from promptplus.evaluation.metrics import frechet_distance, share
-from promptplus.experiments.attributes import PAPER, picture_grid, takeover_figure
-from promptplus.experiments.curves import intervals, relative
-from promptplus.experiments.takeover import Pair, by_classifier, measure, subset_takeovers
+from promptplus.experiments.attributes import picture_grid
+from promptplus.experiments.takeover import PromptPair, measure, score_by_classifier, subset_takeovers
+from promptplus.experiments.takeover_curves import PAPER, intervals, relative, takeover_figure
 from promptplus.generation import generate
 from promptplus.pictures import load_pictures
 from promptplus.pocket import CONCEPTS
@@ -113,10 +113,12 @@ def curves(pplus: pp.PPlus, folder: Path) -> dict[str, Any]:
     while len(pairs) < PAIRS:
         one, two = (random_test_scene(rng) for _ in range(2))
         if all(a != b for a, b in zip(labels(one), labels(two), strict=True)):
-            pairs.append(Pair(said_of(one), said_of(two)))
+            pairs.append(PromptPair(said_of(one), said_of(two)))
     takeovers, sizes = subset_takeovers(pplus.layers), [len(subset) for subset in pplus.layers.subsets()]
     picture_grid(pplus, pairs[:SHOWN_PAIRS], CAPTION, LABEL).save(folder / "subsets.png")
-    scores = measure(pplus, pairs, takeovers, [0], by_classifier(AttributeJudge.load()), form=CAPTION, progress=True)
+    scores = measure(
+        pplus, pairs, takeovers, [0], score_by_classifier(AttributeJudge.load()), form=CAPTION, progress=True
+    )
     found = intervals(scores, [("object", "style"), ("style", "colour"), ("object", "colour")])
     takeover_figure(scores, list(map(str, sizes)), "layers that take prompt 2, coarse to fine", PAPER).save(
         folder / "curves.png"

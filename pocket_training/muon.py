@@ -78,6 +78,14 @@ def gathered(moves: Sequence[Tensor]) -> list[Tensor]:
     return list(flat.split([move.numel() for move in moves]))
 
 
+def polynomial(gram: Tensor) -> Tensor:
+    """a + b G + c G² of `COEFFICIENTS`, for matrices G [N, A, A]."""
+    a, b, c = COEFFICIENTS
+    result = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+    result.diagonal(dim1=-2, dim2=-1).add_(a)
+    return result
+
+
 def orthogonal(matrices: Tensor) -> Tensor:
     """[N, A, B] → the nearest orthogonal ones, roughly: singular values end between .7 and 1.2.
 
@@ -87,13 +95,12 @@ def orthogonal(matrices: Tensor) -> Tensor:
     if matrices.shape[-2] > matrices.shape[-1]:
         return orthogonal(matrices.mT).mT
     matrices = matrices / matrices.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
-    a, b, c = COEFFICIENTS
     gram = matrices @ matrices.mT
-    product = one = torch.eye(gram.shape[-1], device=gram.device).expand_as(gram)
-    for _ in range(ROUNDS):
-        factor = torch.baddbmm(a * one + b * gram, gram, gram, alpha=c)
-        product = factor @ product
+    factor = product = polynomial(gram)
+    for _ in range(ROUNDS - 1):
         gram = factor @ gram @ factor
+        factor = polynomial(gram)
+        product = factor @ product
     return product @ matrices
 
 

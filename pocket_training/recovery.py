@@ -14,8 +14,8 @@ from PIL import Image
 import promptplus as pp
 from promptplus.evaluation.judges import DinoJudge
 from promptplus.evaluation.metrics import recovered, subject_similarity
-from promptplus.evaluation.training_cache import Method, Task, TrainingCache
-from promptplus.experiments.mix_judge import in_words
+from promptplus.evaluation.training_cache import MethodSpec, Task, TrainingCache
+from promptplus.experiments.mix_judge import describe
 from promptplus.generation import generate
 from promptplus.pictures import load_pictures, read_note
 from promptplus.pocket import CONCEPTS
@@ -45,7 +45,7 @@ TRIED = 3
 """Nouns whose captions are tried for a concept: those that the judge finds nearest (our choice)."""
 SHOWN = 6
 """Learned pictures beside the five real ones."""
-DEFAULT = Method("xti", steps=(InversionSettings().steps,))
+DEFAULT = MethodSpec("xti", steps=(InversionSettings().steps,))
 """XTI as it is by default."""
 
 
@@ -91,7 +91,7 @@ class Scorer:
 
     def best(self, nouns: tuple[str, ...]) -> tuple[float, str]:
         """The best of the nearest nouns, each said with the concept's own colours and texture; and that text."""
-        texts = [in_words(UNSEEN_OBJECTS[self.name], noun) for noun in self.nearest(nouns)[:TRIED]]
+        texts = [describe(UNSEEN_OBJECTS[self.name], noun) for noun in self.nearest(nouns)[:TRIED]]
         return max((self.said(text)[0], text) for text in texts)
 
     def nearest(self, nouns: tuple[str, ...]) -> list[str]:
@@ -105,7 +105,7 @@ class Scorer:
 def learned(pplus: pp.PPlus, folder: Path, name: str, seed: int) -> dict[str, Any]:
     """XTI by default settings; `folder` keeps what it learned, and gets a strip of real and learned pictures."""
     scorer, task = Scorer(pplus, name), Task(CONCEPTS / name, DEFAULT, seed)
-    with TrainingCache(pplus, "pocket", folder).taught(task, DEFAULT.steps[0]) as (_, token, _seconds):
+    with TrainingCache(pplus, "pocket", folder).pipeline_with_concept(task, DEFAULT.steps[0]) as (_, token, _seconds):
         similarity, images = scorer.said(f"a {token}", 1000 * seed)
     tile([*scorer.pictures, *images[:SHOWN]], len(scorer.pictures) + SHOWN).save(folder / f"{name}-{seed}.png")
     return {"similarity": round(similarity, 4), "recognised": scorer.recognised(images)}

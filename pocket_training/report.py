@@ -21,7 +21,7 @@ import promptplus as pp
 from promptplus import pocket as package
 from promptplus.files import write_atomically
 from promptplus.pocket.held_out import REPORT
-from promptplus.profiles import usual_sampling
+from promptplus.profiles import default_sampling
 from promptplus.report.picture_grid import tile
 from promptplus.training.settings import InversionSettings
 
@@ -54,7 +54,7 @@ def asked(options: Options) -> str:
     for file in sorted([*root.rglob("*.safetensors"), *(root / "concepts").rglob("*.png"), *root.rglob("*.json")]):
         digest.update(file.read_bytes())
     with pp.PPlus(pp.load("pocket", device="cpu")) as pplus:
-        told = [InversionSettings().model_dump_json(), usual_sampling(pplus.pipe), options.count]
+        told = [InversionSettings().model_dump_json(), default_sampling(pplus.pipe), options.count]
     digest.update(json.dumps(told).encode())
     return digest.hexdigest()[:12]
 

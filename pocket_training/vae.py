@@ -24,6 +24,8 @@ from .loop import Options, Training, autocast, channels_last, to_bytes, to_pixel
 LATENT_CHANNELS = 8
 """Twice Stable Diffusion's: four leave 22 dB of 64 x 64 pictures (docs/log.md)."""
 CHANNELS = (32, 48, 64)
+LATENT_SIZE = SIZE // 2 ** (len(CHANNELS) - 1)
+"""Latents across a picture."""
 NORM_GROUPS = 8
 SEED, WARMUP = 2, 40
 FIRST_STEPS, FIRST_BATCH, FIRST_PEAK, FIRST_KL = 1500, 8, 2e-3, 4e-4

@@ -1,4 +1,4 @@
-"""The house: which way imports run, what is public, and that the README's Python is true."""
+"""The source tree: the direction of imports, public names, packaging, and the README's Python."""
 
 import ast
 import graphlib
@@ -15,7 +15,7 @@ import promptplus as pp
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "promptplus"
 
-# From the bottom of the house to the top. A file imports only from rows above its own, or from its own row.
+# From the lowest layer to the highest. A file imports only from rows above its own, or from its own row.
 ORDER = (
     ("choices", "errors", "templates"),
     ("files", "fingerprints", "layers", "memory", "pictures", "pocket", "report"),
@@ -32,10 +32,10 @@ ORDER = (
 )
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 EXCEPTIONS = {"report/training_page.py": "training"}
-"""Files that stand higher than their package."""
+"""Files that belong to a higher row than their package."""
 
 
-def room(path: Path) -> str:
+def package_of(path: Path) -> str:
     """The top-level module or package a file belongs to."""
     return path.relative_to(SOURCE).parts[0].removesuffix(".py")
 
@@ -47,7 +47,8 @@ def module(path: Path) -> str:
 
 
 def files() -> list[Path]:
-    return [p for p in sorted(SOURCE.rglob("*.py")) if room(p) not in ("__init__", "__main__")]
+    """All files but the package's own ``__init__`` and ``__main__``."""
+    return [p for p in sorted(SOURCE.rglob("*.py")) if package_of(p) not in ("__init__", "__main__")]
 
 
 MODULES = {module(path): path for path in files()}
@@ -56,27 +57,27 @@ MODULES = {module(path): path for path in files()}
 def imported(path: Path) -> set[Path]:
     """The files of promptplus that a file imports, also inside its functions and by relative names."""
     package = module(path) if path.name == "__init__.py" else module(path).rpartition(".")[0]
-    found = set()
+    names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             parents = package.split(".")[: 1 - node.level or None] if node.level else []
             base = ".".join([*parents, *filter(None, [node.module])])
-            names = {f"{base}.{alias.name}" for alias in node.names}
-            found |= {name if name in MODULES else base for name in names}
-    return {MODULES[name] for name in found if name in MODULES and name != module(path)}
+            full = {f"{base}.{alias.name}" for alias in node.names}
+            names |= {name if name in MODULES else base for name in full}
+    return {MODULES[name] for name in names if name in MODULES and name != module(path)}
 
 
 def rank(path: Path) -> int:
-    return RANK[EXCEPTIONS.get(str(path.relative_to(SOURCE)), room(path))]
+    return RANK[EXCEPTIONS.get(str(path.relative_to(SOURCE)), package_of(path))]
 
 
 @pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(SOURCE)))
 def test_imports_run_one_way(path: Path) -> None:
-    assert room(path) in RANK, f"{room(path)} has no place in the house yet: add it to ORDER"
+    assert package_of(path) in RANK, f"{package_of(path)} has no row yet: add it to ORDER"
     higher = [str(other.relative_to(SOURCE)) for other in imported(path) if rank(other) > rank(path)]
-    assert not higher, f"{path.relative_to(SOURCE)} imports {higher}, which stand above it"
+    assert not higher, f"{path.relative_to(SOURCE)} imports {higher}, which are in higher rows"
 
 
 def test_no_file_imports_itself_by_a_detour() -> None:
@@ -85,11 +86,36 @@ def test_no_file_imports_itself_by_a_detour() -> None:
 
 def test_only_the_command_line_imports_the_public_names() -> None:
     public = re.compile(r"^\s*(from promptplus import|import promptplus(?!\.))\b", re.MULTILINE)
-    assert not [str(p) for p in files() if room(p) != "cli" and public.search(p.read_text("utf-8"))]
+    assert not [str(p) for p in files() if package_of(p) != "cli" and public.search(p.read_text("utf-8"))]
 
 
-def test_every_room_has_a_place() -> None:
-    assert {room(p) for p in files()} == set(RANK)
+def test_every_package_has_a_row() -> None:
+    assert {package_of(p) for p in files()} == set(RANK)
+
+
+def test_the_hooks_before_a_commit_are_make_check() -> None:
+    recipe = (ROOT / "Makefile").read_text().split("\ncheck:")[1].split("\n\n")[0]
+    commands = [line.strip().replace("$(BIN)", ".venv/bin") for line in recipe.splitlines()[1:]]
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
+    assert re.findall(r"entry: (.*)", hooks) == commands
+
+
+def test_every_target_of_make_is_documented() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    phony = re.findall(r"^\.PHONY: (.*)", makefile, re.MULTILINE)[0].split()
+    assert set(phony) <= set(re.findall(r"^([a-z-]+):[^#\n]*## ", makefile, re.MULTILINE))
+
+
+def test_what_ships_is_typed_and_has_a_version() -> None:
+    assert (SOURCE / "py.typed").is_file()
+    assert re.fullmatch(r"\d+\.\d+\.\d+", pp.__version__)
+
+
+def test_public_names_are_imported_when_they_are_used() -> None:
+    assert set(pp.__all__) <= set(dir(pp))
+    assert set(pp._MODULES) == set(pp.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = pp.nothing  # type: ignore[attr-defined]
 
 
 def test_the_public_names() -> None:
@@ -109,12 +135,12 @@ def test_the_public_names() -> None:
 
 
 def public_definitions() -> list[tuple[str, str | None]]:
-    found = []
+    definitions = []
     for path in files():
         for node in ast.parse(path.read_text("utf-8")).body:
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
-                found.append((f"{path.relative_to(SOURCE)}:{node.name}", ast.get_docstring(node)))
-    return found
+                definitions.append((f"{path.relative_to(SOURCE)}:{node.name}", ast.get_docstring(node)))
+    return definitions
 
 
 def test_every_module_has_a_docstring_and_so_has_what_others_call() -> None:
@@ -130,7 +156,7 @@ def test_modules_stay_small() -> None:
 def test_errors_have_one_root_and_bad_values_are_value_errors() -> None:
     from promptplus import errors
 
-    kinds = [e for e in vars(errors).values() if isinstance(e, type)]
+    kinds = [e for e in vars(errors).values() if isinstance(e, type) and e.__module__ == errors.__name__]
     assert all(issubclass(kind, pp.PromptPlusError) for kind in kinds)
     assert {k.__name__ for k in kinds if not issubclass(k, ValueError)} == {
         "PromptPlusError",
@@ -146,21 +172,21 @@ def test_pinned_versions_cover_every_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"].values()
     lines = (ROOT / "constraints.txt").read_text().splitlines()
-    wanted = project["dependencies"] + [name for extra in extras for name in extra]
+    required = project["dependencies"] + [name for extra in extras for name in extra]
     pinned = {line.split("==")[0].lower().replace("_", "-") for line in lines}
-    names = {re.split(r"[\[><=~! ]", name)[0].lower().replace("_", "-") for name in wanted}
+    names = {re.split(r"[\[><=~! ]", name)[0].lower().replace("_", "-") for name in required}
     assert names <= pinned
     assert "torch==2.13.0" in lines
 
 
 def test_weights_and_pictures_in_the_tree_are_small() -> None:
     kinds, folders = {".safetensors", ".png", ".jpg", ".webp", ".gif"}, ("src", "docs")
-    found = [path for folder in folders for path in (ROOT / folder).rglob("*")]
+    paths = [path for folder in folders for path in (ROOT / folder).rglob("*")]
     if (ROOT / ".git").exists() and shutil.which("git"):  # sheets of scored pictures and the like are ignored
-        asked = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *folders]
-        told = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False)
-        found = [ROOT / name for name in told.stdout.split("\0") if name] if told.returncode == 0 else found
-    tree = [path for path in found if path.suffix in kinds and path.is_file()]
+        command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *folders]
+        listing = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        paths = [ROOT / name for name in listing.stdout.split("\0") if name] if listing.returncode == 0 else paths
+    tree = [path for path in paths if path.suffix in kinds and path.is_file()]
     assert tree
     assert sum(p.stat().st_size for p in tree) < 40 * 2**20
     assert not [p for p in tree if p.stat().st_size > 16 * 2**20]

@@ -11,7 +11,7 @@ import promptplus as pp
 from promptplus.errors import ModelError
 from promptplus.generation import generate
 from promptplus.pocket import PIPELINE
-from promptplus.profiles import usual_sampling
+from promptplus.profiles import default_sampling
 from tests.conftest import latents
 
 
@@ -73,6 +73,6 @@ def test_the_real_model_loads_by_its_hub_id() -> None:
 
 def test_sampling_is_as_usual_for_the_model(pipe: Any) -> None:
     other = StableDiffusionPipeline(**pipe.components, requires_safety_checker=False)
-    assert usual_sampling(pipe) == (12, 3.0)
-    assert usual_sampling(other) == (50, 7.5)
-    assert usual_sampling(other, steps=4, guidance=1.0) == (4, 1.0)
+    assert default_sampling(pipe) == (12, 3.0)
+    assert default_sampling(other) == (50, 7.5)
+    assert default_sampling(other, steps=4, guidance=1.0) == (4, 1.0)

@@ -95,16 +95,15 @@ def test_the_evidence_is_gathered_by_judges_of_real_size(
     small = ViTConfig(hidden_size=384, num_attention_heads=6, intermediate_size=1536)
     for part in (ViTModel(small, add_pooling_layer=False), ViTImageProcessorPil()):
         part.save_pretrained(dino)
-    monkeypatch.setattr("promptplus.experiments.defaults.CLIP", clip)
-    monkeypatch.setattr("promptplus.experiments.defaults.DINO", dino)
-    monkeypatch.setattr("promptplus.experiments.defaults.lists.REAL", REAL[:3])  # a picture takes seconds
+    few = REAL.prompts[:3]  # a picture takes seconds
+    monkeypatch.setattr("promptplus.profiles.REAL", replace(REAL, clip=clip, dino=dino, prompts=few))
     (tmp_path / SAMPLING).write_text(json.dumps({"steps": 2, "guidance": 7.5}))
     stable_diffusion.register_to_config(_name_or_path=str(tmp_path))
     stable_diffusion.unet.register_to_config(sample_size=8)
     size = replace(TINY, methods=TINY.methods[:2], lora=None, parts=("subsets",))
     with pp.PPlus(stable_diffusion) as pplus:
         report = Reproduction(pplus, "random", size, FOLDERS, tmp_path / "out", lambda _: None).run()
-    assert [study.name for study in report.studies] == ["attributes", "attention", "evaluation", "density", "several"]
+    assert [study.name for study in report.studies] == ["attributes", "attention", "methods", "density", "two-concepts"]
     assert set(report.studies[0].values["by_judge"]) == {"clip"}
     assert len(report.studies[2].values["runs"][0]["by_prompt"]) == 3
     assert all(-1 <= run[name] <= 1 for run in report.studies[2].values["runs"] for name in ("subject", "text"))

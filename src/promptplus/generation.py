@@ -13,7 +13,7 @@ from tqdm import tqdm
 from promptplus.errors import PromptError, SettingsError
 from promptplus.hooks import pack
 from promptplus.pplus import PPlus, Prompt, PromptEmbeds
-from promptplus.profiles import usual_sampling
+from promptplus.profiles import default_sampling
 
 BATCH = 16  # pictures at once; with the pocket model a picture then took .28 s, alone .92 s (our measurement, 2 cores)
 
@@ -51,7 +51,7 @@ def generate(
     """
     if len(prompts) != len(seeds):
         raise PromptError(f"{len(prompts)} prompts but {len(seeds)} seeds; give a seed for each prompt")
-    steps, guidance = usual_sampling(pplus.pipe, steps, guidance)
+    steps, guidance = default_sampling(pplus.pipe, steps, guidance)
     most = pplus.pipe.scheduler.config.num_train_timesteps
     if not 1 <= steps <= most:
         raise SettingsError(f"steps are 1 to {most}, the timesteps this model was trained with, not {steps}")
@@ -86,7 +86,7 @@ def denoise(
         guidance: guidance scale. Default: the model's profile.
         prompt_schedule: prompt embeddings by the denoising step (1, 2, …) from which on they replace the prompts'.
     """
-    steps, guidance = usual_sampling(pipe, steps, guidance)
+    steps, guidance = default_sampling(pipe, steps, guidance)
     call: dict[str, Any] = {"num_inference_steps": steps, "guidance_scale": guidance}
     call["generator"] = [torch.Generator().manual_seed(seed) for seed in seeds]
     if prompt_schedule:

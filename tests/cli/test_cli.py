@@ -1,9 +1,11 @@
+import inspect
 import json
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,10 +14,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import promptplus as pp
-from promptplus.cli import app, main
+from promptplus.cli import COMMANDS, app, main
+from promptplus.cli.invert import invert
 from promptplus.png_metadata import read_parameters
 from promptplus.pocket import CONCEPTS
 from promptplus.training.loss import denoising_losses
+from promptplus.training.settings import InversionSettings
 from tests.conftest import make_concept
 
 
@@ -121,7 +125,7 @@ def test_each_folders_concept_is_learned(tmp_path: Path, capsys: pytest.CaptureF
     for name in ("robot", "teapot"):
         shutil.copytree(CONCEPTS / name, tmp_path / "all" / name)
     words = ("invert", str(tmp_path / "all"), "--each", "--out", str(tmp_path / "out"), "--batch-size", "1")
-    options = ("--preset", "paper-single", "--tying", "block", "--preview-every", "0", "--json")
+    options = ("--preset", "paper-single", "--set", "tying=block", "--preview-every", "0", "--json")
     code, printed, _ = run(*words, *options, *FAST, capsys=capsys)
     assert code == 0
     for values, name in zip(json.loads(printed)["concepts"], ("robot", "teapot"), strict=True):
@@ -175,17 +179,29 @@ def bad_calls(tmp: Path) -> dict[str, tuple[tuple[str, ...], str]]:
             "leave the option out",
         ),
         "preset": ((*invert, *named, "--preset", "paper"), "paper"),
-        "a negative density": ((*invert, *named, "--density", "-1"), "density"),
+        "a negative density": ((*invert, *named, "--set", "density=-1"), "density"),
         "method": ((*invert, *named, "--method", "lora"), "lora"),
+        "an unknown setting": ((*invert, *named, "--set", "speeed=plain"), "speeed is no option of the method xti"),
+        "a setting without a value": ((*invert, *named, "--set", "warmup"), "'warmup' is not name=value"),
+        "a setting of no number": (
+            (*invert, *named, "--set", "warmup=soon"),
+            "warmup: input should be a valid integer",
+        ),
+        "a setting twice": ((*invert, *named, *("--set", "flip=no") * 2), "--set gives flip twice"),
+        "a setting with its own option": ((*invert, *named, "--set", "batch-size=2"), "use the option --batch-size"),
+        "another method's setting": ((*invert, *named, "--set", "class_count=4"), "it belongs to dreambooth and"),
         "dreambooth with a token": ((*invert, *booth, *named), "token is no option of the method dreambooth"),
         "dreambooth with a preset": ((*invert, *booth, "--preset", "paper-xti"), "preset is no option"),
         "dreambooth with --each": ((*invert, *booth, "--each"), "each is no option of the method dreambooth"),
-        "dreambooth with a density": ((*invert, *booth, *cat, "--density", "1"), "density is no option of the method"),
-        "dreambooth with a rank": ((*invert, *booth, *cat, "--rank", "4"), "rank is no option of the method"),
+        "dreambooth with a density": (
+            (*invert, *booth, *cat, "--set", "density=1"),
+            "density is no option of the method",
+        ),
+        "dreambooth with a rank": ((*invert, *booth, *cat, "--set", "rank=4"), "rank is no option of the method"),
         "dreambooth of no class": ((*invert, *booth), "name the class of the subject, as --class-word cat"),
         "an empty class folder": ((*invert, *booth, *cat, "--class-pictures", str(empty)), "empty is empty"),
         "a class for rows": ((*invert, *named, "--class-pictures", str(pictures)), "is an option of dreambooth"),
-        "rank for rows": ((*invert, *named, "--rank", "4"), "rank is no option of the method xti"),
+        "rank for rows": ((*invert, *named, "--set", "rank=4"), "rank is no option of the method xti"),
         "missing LoRA": ((*generate, "--lora", str(tmp / "none"), *out), "is no .safetensors file"),
         "a concept as LoRA": ((*generate, "--lora", far, *out), "LoRA"),
         "missing concept": ((*generate, "--concept", str(tmp / "none"), *out), "no concept file"),
@@ -243,6 +259,29 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing_behind(
 def test_the_verbs() -> None:
     listed = CliRunner().invoke(app, ["--help"]).output
     assert all(verb in listed for verb in ("demo", "generate", "invert", "mix", "info"))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_commands_help_begins_as_in_the_list(name: str) -> None:
+    shown = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "200"}).output
+    assert COMMANDS[name][1] in shown
+
+
+def test_options_of_invert_have_the_types_of_the_settings() -> None:
+    parameters = inspect.signature(invert).parameters
+    for name in ("steps", "learning_rate", "batch_size", "vectors", "micro_batch"):
+        option = get_args(parameters[name].annotation)[0]
+        assert option == (InversionSettings.model_fields[name].annotation | None)
+
+
+@pytest.mark.parametrize(
+    "module", ["promptplus", "promptplus.cli", *sorted({f"promptplus.cli.{one}" for one, _ in COMMANDS.values()})]
+)
+def test_what_help_needs_imports_nothing_heavy(module: str) -> None:
+    heavy = ("torch", "numpy", "diffusers", "transformers", "PIL", "matplotlib")
+    code = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_as_a_module() -> None:

@@ -7,20 +7,20 @@ import torch
 
 import promptplus as pp
 from promptplus.errors import PromptError
-from promptplus.experiments.attention_maps import (
+from promptplus.experiments.attention import (
     KINDS,
-    AskedPrompt,
+    LabelledPrompt,
     attention_maps,
     attention_shares,
     attention_weights,
     kinds_of,
-    of_words,
     positions,
-    recorded,
+    record_attention,
+    shares_of_words,
 )
 from tests.conftest import latents, make_concept
 
-PROMPT = AskedPrompt("a red house on a white background", "house", ("red", "white background"))
+PROMPT = LabelledPrompt("a red house on a white background", "house", ("red", "white background"))
 FEW: dict[str, Any] = {"steps": 2, "guidance": 3.0}
 
 
@@ -50,10 +50,10 @@ def test_recomputed_weights_give_the_layers_own_output(pplus: pp.PPlus) -> None:
 
 def test_recording_changes_nothing_and_leaves_no_trace(pplus: pp.PPlus) -> None:
     before = latents(pplus.pipe, **pplus.encode("a red house"))
-    with recorded(pplus.pipe.unet, pplus.layers, guided=True) as recorder:
+    with record_attention(pplus.pipe.unet, pplus.layers, guided=True) as recorder:
         assert torch.equal(latents(pplus.pipe, **pplus.encode("a red house")), before)
     assert set(recorder.calls.values()) == {3}
-    assert not recorder.parts
+    assert not recorder.outputs
     assert not any(module._forward_hooks for module in pplus.pipe.unet.modules())
 
 
@@ -71,7 +71,7 @@ def test_maps_are_of_the_prompt_and_not_of_the_negative(pplus: pp.PPlus) -> None
         torch.testing.assert_close(one[0], two[1], rtol=1e-3, atol=1e-4)
     maps = []
     for negative in ("", "a blue car"):
-        with recorded(pplus.pipe.unet, pplus.layers, guided=True) as recorder:
+        with record_attention(pplus.pipe.unet, pplus.layers, guided=True) as recorder:
             latents(pplus.pipe, **pplus.encode("a red house", negative), num_inference_steps=1)
         maps.append(recorder.maps)
     for one, two in zip(*maps, strict=True):
@@ -79,13 +79,13 @@ def test_maps_are_of_the_prompt_and_not_of_the_negative(pplus: pp.PPlus) -> None
 
 
 def test_shares_sum_to_one(pplus: pp.PPlus) -> None:
-    shares = attention_shares(pplus, [PROMPT, AskedPrompt("a car", "car")], [0, 1], **FEW)
+    shares = attention_shares(pplus, [PROMPT, LabelledPrompt("a car", "car")], [0, 1], **FEW)
     assert shares.shape == (2, 16, len(KINDS))
     torch.testing.assert_close(shares.sum(-1), torch.ones(2, 16))
     assert (shares[1, :, KINDS.index("appearance")] == 0).all()
     assert (shares[0] > 0).all()
-    torch.testing.assert_close(of_words(shares).sum(-1), torch.ones(2, 16))
-    torch.testing.assert_close(of_words(shares)[0, :, 0], shares[0, :, 0] / shares[0, :, :4].sum(-1))
+    torch.testing.assert_close(shares_of_words(shares).sum(-1), torch.ones(2, 16))
+    torch.testing.assert_close(shares_of_words(shares)[0, :, 0], shares[0, :, 0] / shares[0, :, :4].sum(-1))
 
 
 def test_every_position_has_its_kind(pplus: pp.PPlus) -> None:
@@ -95,7 +95,7 @@ def test_every_position_has_its_kind(pplus: pp.PPlus) -> None:
     assert names[:9] == ["start", other, look, "object", after, other, look, look, "end and padding"]
     assert set(names[9:]) == {"end and padding"}
     for text, kind in (("a house", "end and padding"), ("a house white", look)):
-        prompt = AskedPrompt(text, "house", ("white",) if "white" in text else ())
+        prompt = LabelledPrompt(text, "house", ("white",) if "white" in text else ())
         assert KINDS[kinds_of(pplus.tokenize(text), prompt, pplus)[3]] == kind
 
 

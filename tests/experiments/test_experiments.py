@@ -9,10 +9,10 @@ import pytest
 
 import promptplus as pp
 from promptplus.experiments import attention, attributes
-from promptplus.experiments import token_density_study as tokens
-from promptplus.experiments.attention_maps import AskedPrompt
-from promptplus.experiments.defaults import judges_for
+from promptplus.experiments import token_density as tokens
+from promptplus.experiments.attention import LabelledPrompt
 from promptplus.experiments.split import measure_split
+from promptplus.experiments.takeover import judges_for
 from promptplus.reproduce import claims
 from tests.cli.test_cli import run
 from tests.conftest import make_concept
@@ -22,7 +22,7 @@ WORDS = {"colour": ("red", "blue"), "object": ("house", "car"), "style": ("sketc
 
 def test_attributes(pplus: pp.PPlus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attributes, "SHOWN", 1)
-    plan = attributes.Plan(WORDS, judges_for(pplus.pipe, None, WORDS), pairs=2)
+    plan = attributes.AttributeStudySettings(WORDS, judges_for(pplus.pipe, None, WORDS), pairs=2)
     study = attributes.study(pplus, plan, progress=False, steps=2, guidance=3.0)
     page = study.write(tmp_path)
     html = page.read_text()
@@ -53,7 +53,9 @@ def test_a_judge_alone_says_the_same(pplus: pp.PPlus, monkeypatch: pytest.Monkey
     made = 0
 
     def told(judge: str) -> dict[str, Any]:
-        plan = attributes.Plan(WORDS, judges_for(pplus.pipe, judge, WORDS), pairs=2, parts=("subsets", "split"))
+        plan = attributes.AttributeStudySettings(
+            WORDS, judges_for(pplus.pipe, judge, WORDS), pairs=2, parts=("subsets", "split")
+        )
         return dict(attributes.study(pplus, plan, progress=False, steps=1, guidance=1.0).values["by_judge"])
 
     def count(*_: Any) -> None:
@@ -94,7 +96,10 @@ def test_the_split_is_counted(pplus: pp.PPlus) -> None:
 
 
 def test_attention(pplus: pp.PPlus, tmp_path: Path) -> None:
-    prompts = [AskedPrompt("a red house", "house", ("red",)), AskedPrompt("a blue car, neon", "car", ("blue", "neon"))]
+    prompts = [
+        LabelledPrompt("a red house", "house", ("red",)),
+        LabelledPrompt("a blue car, neon", "car", ("blue", "neon")),
+    ]
     study = attention.study(pplus, prompts, [0], steps=2, guidance=3.0)
     assert study.write(tmp_path).read_text().count("<img") == 3
     values = json.loads((tmp_path / "attention.json").read_text())["values"]

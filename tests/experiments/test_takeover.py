@@ -11,29 +11,29 @@ from PIL import Image
 import promptplus as pp
 from promptplus.errors import SettingsError
 from promptplus.evaluation.judges import ClipJudge
-from promptplus.experiments.curves import bands, crossing, intervals, relative
-from promptplus.experiments.defaults import PHRASES
 from promptplus.experiments.takeover import (
     FORM,
-    Pair,
+    PromptPair,
     Takeover,
     Values,
-    apart,
+    classify_by_clip,
+    combine_judges,
     draw_pairs,
-    filled,
+    fill_form,
     measure,
-    named_by_clip,
-    pictures,
     single_takeovers,
+    split_by_judge,
     step_takeovers,
     subset_takeovers,
-    together,
+    takeover_pictures,
     window_takeovers,
 )
+from promptplus.experiments.takeover_curves import bands, crossing, intervals, relative
 from promptplus.generation import denoise, generate
 from promptplus.pocket.world import Scene, Thing, render
+from promptplus.profiles import PHRASES
 
-PAIR = Pair(
+PAIR = PromptPair(
     {"colour": "red", "object": "house", "style": "watercolor"}, {"colour": "blue", "object": "car", "style": "sketch"}
 )
 STEPS = 4
@@ -51,7 +51,7 @@ def seen_by(pplus: pp.PPlus, takeover: Takeover) -> list[list[str]]:
 
     handle = pplus.pipe.unet.register_forward_pre_hook(note, with_kwargs=True)
     try:
-        pictures(pplus, [PAIR], takeover, [0], FORM, STEPS, 3.0)
+        takeover_pictures(pplus, [PAIR], takeover, [0], FORM, STEPS, 3.0)
     finally:
         handle.remove()
     return steps
@@ -59,9 +59,11 @@ def seen_by(pplus: pp.PPlus, takeover: Takeover) -> list[list[str]]:
 
 def test_an_article_fits_its_word() -> None:
     form = "a {colour} {object}, {style}"
-    assert filled(form, {"colour": "orange", "object": "owl", "style": "oil painting"}) == "an orange owl, oil painting"
-    assert filled("A {object}", {"object": "umbrella"}) == "An umbrella"
-    assert filled(form, {"colour": "red", "object": "plaza", "style": "comic"}) == "a red plaza, comic"
+    assert (
+        fill_form(form, {"colour": "orange", "object": "owl", "style": "oil painting"}) == "an orange owl, oil painting"
+    )
+    assert fill_form("A {object}", {"object": "umbrella"}) == "An umbrella"
+    assert fill_form(form, {"colour": "red", "object": "plaza", "style": "comic"}) == "a red plaza, comic"
 
 
 def test_prompt_2_gets_its_layers_in_its_steps(pplus: pp.PPlus) -> None:
@@ -90,7 +92,7 @@ def test_taking_over_with_the_same_prompt_changes_nothing(pplus: pp.PPlus) -> No
 def test_the_ends_are_the_two_prompts(pplus: pp.PPlus) -> None:
     for takeovers in (subset_takeovers(pplus.layers), single_takeovers(pplus.layers), step_takeovers(pplus.layers)):
         for takeover, which in ((takeovers[0], "first"), (takeovers[-1], "second")):
-            (picture,) = pictures(pplus, [PAIR], takeover, [3], FORM, 2, 3.0)
+            (picture,) = takeover_pictures(pplus, [PAIR], takeover, [3], FORM, 2, 3.0)
             (stock,) = generate(pplus, [PAIR.prompt(which)], [3], steps=2, guidance=3.0)
             assert list(picture.get_flattened_data()) == list(stock.get_flattened_data())
 
@@ -115,7 +117,7 @@ def test_measure_means_over_seeds(pplus: pp.PPlus) -> None:
         first = len(asked) - len(wanted)
         return {"object": np.arange(first, first + len(images), dtype=float)}
 
-    pairs = [PAIR, Pair(PAIR.second, PAIR.first)]
+    pairs = [PAIR, PromptPair(PAIR.second, PAIR.first)]
     takeovers = [Takeover(()), Takeover((3,))]
     found = measure(pplus, pairs, takeovers, [0, 1], score, steps=1)
     assert found["object"].tolist() == [[0.5, 4.5], [2.5, 6.5]]
@@ -129,7 +131,9 @@ def test_judges_are_asked_together_and_told_apart() -> None:
     def none(images: Sequence[Any], _wanted: Sequence[Values]) -> dict[str, np.ndarray]:
         return {"object": np.full(len(images), 7.0)}
 
-    found = apart(together({"a": count, "b/c": none, "b": none})([Image.new("RGB", (1, 1))] * 2, [PAIR.first] * 2))
+    found = split_by_judge(
+        combine_judges({"a": count, "b/c": none, "b": none})([Image.new("RGB", (1, 1))] * 2, [PAIR.first] * 2)
+    )
     assert {judge: {name: v.tolist() for name, v in own.items()} for judge, own in found.items()} == {
         "a": {"object": [1, 1], "colour": [0, 0]},
         "b/c": {"object": [7, 7]},
@@ -139,7 +143,7 @@ def test_judges_are_asked_together_and_told_apart() -> None:
 
 def test_clip_names_what_a_render_shows() -> None:
     words = {"colour": ("red", "blue", "white"), "object": ("car", "house", "flower")}
-    names = named_by_clip(ClipJudge.load(), PHRASES, words)
+    names = classify_by_clip(ClipJudge.load(), PHRASES, words)
     scenes = [Scene((Thing(noun, colour),), "white") for noun in words["object"] for colour in words["colour"]]
     seen = names([render(scene, seed) for seed, scene in enumerate(scenes)])
     right = [seen["object"][i] == scene.things[0].noun for i, scene in enumerate(scenes)]

@@ -7,7 +7,7 @@ import torch
 
 import promptplus as pp
 from promptplus.density import TokenDensity
-from promptplus.experiments.token_density import DRAWN, log_densities, nearest_words
+from promptplus.experiments.token_density import CONTROLS, log_densities, nearest_words
 from tests.conftest import make_concept
 
 
@@ -23,7 +23,7 @@ def test_densities_of_words_controls_and_rows(pplus: pp.PPlus) -> None:
     density = TokenDensity.over_words(pplus.pipe)
     assert list(found)[:3] == ["words", "midpoints of two words", "random directions"]
     assert len(found["words"]) == len(density.points)
-    assert len(found["random directions"]) == len(found["midpoints of two words"]) == DRAWN
+    assert len(found["random directions"]) == len(found["midpoints of two words"]) == CONTROLS
     assert found["TI"].tolist() == pytest.approx([float(density.log_density(word(pplus, "house")[None])[0])])
     assert len(found["XTI"]) == 32
     assert found["XTI"][:16].mean() < found["XTI, at word norm"][:16].mean()

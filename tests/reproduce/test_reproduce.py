@@ -18,13 +18,13 @@ import torch
 import promptplus as pp
 from promptplus.errors import BusyError, LossError, ModelError, OutputError, SettingsError, TrainingError
 from promptplus.evaluation import training_cache as tasks
-from promptplus.evaluation.grid import ExperimentGrid, Result
+from promptplus.evaluation.grid import ExperimentGrid, GridResult
 from promptplus.evaluation.metrics import Interval
 from promptplus.evaluation.ray_workers import Worker, run_on_ray
 from promptplus.evaluation.scoring import Scorer
-from promptplus.evaluation.training_cache import Method, Task, TrainingCache
+from promptplus.evaluation.training_cache import MethodSpec, Task, TrainingCache
 from promptplus.experiments import mixing
-from promptplus.experiments.methods import alike
+from promptplus.experiments.methods import comparable
 from promptplus.experiments.study import Study
 from promptplus.pictures import read_note
 from promptplus.pocket import CONCEPTS
@@ -42,9 +42,9 @@ TINY = replace(
     prompts=2,
     concepts=2,
     methods=(
-        Method("xti", {"batch_size": 1}, (1,)),
-        Method("ti", {"method": "ti", "batch_size": 1}, (1,)),
-        Method("lora", {"method": "dreambooth-lora", "prior_weight": 0.0}, (1,)),
+        MethodSpec("xti", {"batch_size": 1}, (1,)),
+        MethodSpec("ti", {"method": "ti", "batch_size": 1}, (1,)),
+        MethodSpec("lora", {"method": "dreambooth-lora", "prior_weight": 0.0}, (1,)),
     ),
     ours=("xti", 1),
     rival=("ti", 1),
@@ -64,7 +64,7 @@ def two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def small_judges(random_scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Judges with random weights wherever one is asked for."""
-    monkeypatch.setattr("promptplus.reproduce.run.scorer_for", lambda *_, **__: random_scorer)
+    monkeypatch.setattr(Scorer, "for_model", lambda *_, **__: random_scorer)
 
 
 @pytest.mark.usefixtures("small_judges")
@@ -74,7 +74,7 @@ def test_everything_once_and_then_nothing(pplus: pp.PPlus, tmp_path: Path, monke
     report = work.run()
     page = report.write(tmp_path).read_text()
     assert [study.name for study in report.studies] == [
-        *("attributes", "attention", "evaluation", "density", "several", "mixing")
+        *("attributes", "attention", "methods", "density", "two-concepts", "mixing")
     ]
     assert said == [f"{study.name} …" for study in report.studies]
     for study in report.studies:
@@ -88,10 +88,11 @@ def test_everything_once_and_then_nothing(pplus: pp.PPlus, tmp_path: Path, monke
     measured = {row["says"]: row["measured"] for row in told["claims"]}
     assert all("see --full" in measured[says] for says, *_ in comparisons(FULL)[1:])
     assert (tmp_path / "report.csv").read_text().count("\n") == len(report.claims) + 1
-    for part in ("attributes", "attention", "two_concepts_study", "mixing"):
+    for part in ("attributes", "attention", "two_concepts", "mixing"):
         monkeypatch.setattr(f"promptplus.experiments.{part}.study", lambda *_, **__: pytest.fail("measured again"))
     monkeypatch.setattr(ExperimentGrid, "do", lambda *_: pytest.fail("trained again"))
     shutil.rmtree(tmp_path / "methods" / "learned")  # what is read again needs no rows
+    (tmp_path / "methods" / "learned.safetensors").unlink()
     again = Reproduction(pplus, "pocket", TINY, FOLDERS, tmp_path, said.append).run()
     assert again.claims == report.claims
     assert again.write(tmp_path).read_text() == page
@@ -123,12 +124,12 @@ def test_what_failed_is_left_out(pplus: pp.PPlus, tmp_path: Path, monkeypatch: p
     assert [sentence in study.lead for study in report.studies] == [False, False, True, True, True, True]
     assert report.made_by["left out, training failed"] == "robot, ti, seed 0"
     studies = {study.name: study.values for study in report.studies}
-    assert studies["several"]["pairs"] == [["teapot", "key"]]
+    assert studies["two-concepts"]["pairs"] == [["teapot", "key"]]
     assert studies["mixing"]["pairs"] == [{"shape": "teapot", "looks": "key"}]
     assert {name: len(own) for name, own in studies["density"]["by_concept"].items()} == {"XTI rows": 3, "TI rows": 2}
     work.size = replace(size, rival=("ti", 2))  # which nothing has learned
-    monkeypatch.setattr(work.matrix, "find", lambda _: [])
-    monkeypatch.setattr(work.matrix, "run", lambda _: results("xti", 1, 0, 0))
+    monkeypatch.setattr(work.grid, "find", lambda _: [])
+    monkeypatch.setattr(work.grid, "run", lambda _: results("xti", 1, 0, 0))
     assert [claim.holds for claim in work.run().claims] == ["not measured"] * len(work.run().claims)
 
 
@@ -172,11 +173,11 @@ def test_every_count_is_asked_of_the_study_that_depends_on_it(
         size = resized(TINY, given)
         work = Reproduction(pplus, "pocket", size, FOLDERS, tmp_path, lambda _: None)
         monkeypatch.setattr(work, "study", lambda name, question, _: found.update({name: str(question)}))
-        monkeypatch.setattr(work.matrix, "run", lambda _: [])
-        monkeypatch.setattr(work.matrix, "find", lambda _: [None])
+        monkeypatch.setattr(work.grid, "run", lambda _: [])
+        monkeypatch.setattr(work.grid, "find", lambda _: [None])
         with pytest.raises(BusyError):
             work.run()
-        found["pairs"] = str(TrainedConcepts(work.matrix, size, FOLDERS, []).key)
+        found["pairs"] = str(TrainedConcepts(work.grid, size, FOLDERS, []).key)
         return found
 
     usual = asked()
@@ -193,9 +194,9 @@ def test_every_count_is_asked_of_the_study_that_depends_on_it(
 
 @pytest.mark.usefixtures("small_judges")
 def test_long_trainings_stand_for_short_ones(pplus: pp.PPlus, tmp_path: Path) -> None:
-    long = Method("ti", TINY.methods[1].options, (1, 2))
-    one = Method("one picture", {"method": "dreambooth"}, (3,), pictures=1)
-    other = Method("xti, rate 1", {"learning_rate": 1}, (1,))
+    long = MethodSpec("ti", TINY.methods[1].options, (1, 2))
+    one = MethodSpec("one picture", {"method": "dreambooth"}, (3,), pictures=1)
+    other = MethodSpec("xti, rate 1", {"learning_rate": 1}, (1,))
     size = replace(TINY, runs=2, long=(long,), few=1, few_methods=(one,), tuned=1, tuned_methods=(other,))
     asked = Reproduction(pplus, "pocket", size, FOLDERS, tmp_path, lambda _: None).tasks
     tied = [(task.concept.name, task.seed, task.method.steps) for task in asked if task.method.name == "ti"]
@@ -244,7 +245,7 @@ def test_the_estimate_counts_what_is_done(pplus: pp.PPlus) -> None:
 
 def test_a_study_is_read_as_it_was_written(pplus: pp.PPlus, tmp_path: Path) -> None:
     concepts = {name: make_concept(pplus, f"<{name}>", i) for i, name in enumerate(("a", "b"))}
-    study = mixing.unjudged(pplus, concepts, [mixing.Pair("a", "b")], 1)
+    study = mixing.study_without_judge(pplus, concepts, [mixing.ConceptPair("a", "b")], 1)
     page = study.write(tmp_path).read_text()
     found = Study.read(tmp_path, "mixing")
     assert found is not None
@@ -257,8 +258,8 @@ def test_a_study_is_read_as_it_was_written(pplus: pp.PPlus, tmp_path: Path) -> N
 
 def test_mixing_is_judged_against_renders(pplus: pp.PPlus, tmp_path: Path) -> None:
     concepts = {name: make_concept(pplus, f"<{name}>", i) for i, name in enumerate(("robot", "teapot"))}
-    pair = mixing.Pair("robot", "teapot")
-    study = mixing.study(pplus, {"XTI": concepts}, [pair], 2, mixing.rivals(pplus, concepts))
+    pair = mixing.ConceptPair("robot", "teapot")
+    study = mixing.study(pplus, {"XTI": concepts}, [pair], 2, mixing.other_methods(pplus, concepts))
     assert study.values["chance"] == 1 / 36
     assert study.lead == mixing.LEAD
     assert list(study.values["success"]) == ["XTI mix, coarse layers", "TI, “S1 in the style of S2”", "plain words"]
@@ -308,9 +309,9 @@ def test_sizes_are_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str], mon
     assert asked == [size]
 
 
-def results(method: str, steps: int, subject: float, text: float, concepts: int = 6) -> list[Result]:
+def results(method: str, steps: int, subject: float, text: float, concepts: int = 6) -> list[GridResult]:
     """Of concepts that differ more from each other than methods do."""
-    return [Result(str(c), method, 0, steps, c + subject, c + text, 1.0, {}) for c in range(concepts)]
+    return [GridResult(str(c), method, 0, steps, c + subject, c + text, 1.0, {}) for c in range(concepts)]
 
 
 def test_claims_follow_from_numbers() -> None:
@@ -332,11 +333,11 @@ def test_curves_are_over_what_all_methods_share() -> None:
     longer = [one for steps in (1, 9) for one in results("ti", steps, 0, 0, concepts=2)]
     shorter = results("ti", 1, 0, 0)[2:]
     other = [replace(one, seed=1) for one in curved]
-    found = alike([*curved, *longer, *shorter, *other, *results("fast", 1, 0, 0)])
+    found = comparable([*curved, *longer, *shorter, *other, *results("fast", 1, 0, 0)])
     assert found == [one for one in (*curved, *longer) if one.concept in ("0", "1")]
-    assert alike(results("fast", 1, 0, 0)) == []
+    assert comparable(results("fast", 1, 0, 0)) == []
     apart = [replace(one, concept="another") for one in longer]
-    assert alike([*curved, *apart]) == []
+    assert comparable([*curved, *apart]) == []
 
 
 def test_claims_of_studies() -> None:
@@ -372,7 +373,7 @@ def told(values: dict[str, Any]) -> Study:
 
 
 class Stub:
-    """A matrix whose work is a file for each task; the first worker on `dies` is killed."""
+    """A grid whose work is a file for each task; the first worker on `dies` is killed."""
 
     def __init__(self, folder: Path, dies: str) -> None:
         self.folder, self.dies = folder, dies
@@ -406,7 +407,7 @@ def test_a_worker_leaves_a_failed_training_undone(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(Stub, "find", lambda *_: [None])
     monkeypatch.setattr(Stub, "do", fail)
-    Worker(partial(make_stub, tmp_path, ""), torch.get_num_threads()).do(Task(CONCEPTS / "robot", Method("xti"), 0))
+    Worker(partial(make_stub, tmp_path, ""), torch.get_num_threads()).do(Task(CONCEPTS / "robot", MethodSpec("xti"), 0))
 
 
 @pytest.mark.slow
@@ -414,7 +415,7 @@ def test_a_worker_leaves_a_failed_training_undone(monkeypatch: pytest.MonkeyPatc
 def test_workers_may_die(tmp_path: Path) -> None:
     ray = pytest.importorskip("ray")
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not find the tests
-    tasks = [Task(CONCEPTS / "robot", Method("xti"), seed) for seed in range(5)]
+    tasks = [Task(CONCEPTS / "robot", MethodSpec("xti"), seed) for seed in range(5)]
     for _ in range(2):  # the second time there is nothing to do
         run_on_ray(partial(make_stub, tmp_path, "once"), tasks, workers=2, progress=False)
         assert (tmp_path / "died").exists()
@@ -432,9 +433,9 @@ def test_the_key_of_mixes_names_what_was_learned_and_trains_nothing(
 ) -> None:
     """So a folder of results is read again where the rows themselves are gone; another class word is another mix."""
     folders = [Path(shutil.copytree(folder, tmp_path / folder.name)) for folder in FOLDERS]
-    matrix = cast(Any, SimpleNamespace(failed=[], learner=TrainingCache(pplus, "pocket", tmp_path)))
-    results = [Result(f.name, name, 0, 100, 0.0, 0.0, 0.0, {}) for f in folders for name in ("xti", "ti")]
-    learned = TrainedConcepts(matrix, QUICK, folders, results)
+    grid = cast(Any, SimpleNamespace(failed=[], cache=TrainingCache(pplus, "pocket", tmp_path)))
+    results = [GridResult(f.name, name, 0, 100, 0.0, 0.0, 0.0, {}) for f in folders for name in ("xti", "ti")]
+    learned = TrainedConcepts(grid, QUICK, folders, results)
     monkeypatch.setattr(TrainedConcepts, "of", lambda *_: pytest.fail("rows were asked for"))
     before = learned.key
     assert learned.key == before
@@ -442,4 +443,4 @@ def test_the_key_of_mixes_names_what_was_learned_and_trains_nothing(
     (folders[0] / "concept.json").write_text(json.dumps({**note, "class_word": "bus"}))
     assert learned.key != before
     assert learned.pairs == learned.plain_pairs == [("robot", "teapot")]
-    assert TrainedConcepts(matrix, QUICK, folders, results[1:]).pairs == []
+    assert TrainedConcepts(grid, QUICK, folders, results[1:]).pairs == []

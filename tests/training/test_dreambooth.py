@@ -18,7 +18,7 @@ from promptplus.generation import generate
 from promptplus.models import add_loras
 from promptplus.pictures import to_pixels
 from promptplus.pocket.world import caption, random_scene
-from promptplus.profiles import usual_sampling
+from promptplus.profiles import default_sampling
 from promptplus.report.training_page import run_page
 from promptplus.training import (
     denoiser as subject,
@@ -94,7 +94,7 @@ def test_the_pipeline_folder_loads_in_stock_diffusers(
         assert all(torch.equal(theirs[k], v) for k, v in getattr(pplus.pipe, part).state_dict().items())
     assert all(torch.equal(pplus.pipe.unet.state_dict()[k], v) for k, v in before.items()), "ours must stay as it was"
     assert all(weight.requires_grad for weight in pplus.pipe.unet.parameters())
-    assert usual_sampling(pp.load(run.product)) == usual_sampling(pplus.pipe)
+    assert default_sampling(pp.load(run.product)) == default_sampling(pplus.pipe)
     assert run.name == "sks house"
     assert 0 < run.moved < 0.1
     assert "sks house" in run_page(run)

@@ -1,35 +1,90 @@
-"""The command line: argument parsing and printing, nothing else. One verb per function."""
+"""The command line: it reads options and prints results, nothing else. One function for each command.
 
+``--help`` must be quick, so a command's module is imported when that command is used, and these modules import nothing
+heavy at the top (no torch, no numpy). Tests check both.
+"""
+
+import inspect
+import os
 import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
-from promptplus.cli import analyze, concepts, pictures
 from promptplus.cli.common import complain
-from promptplus.cli.evaluate import evaluate
-from promptplus.cli.invert import invert
-from promptplus.cli.reproduce import reproduce
 from promptplus.errors import PromptPlusError
 
-app = typer.Typer(
-    name="promptplus",
-    help="Per-layer text conditioning (P+) and its inversion (XTI) for diffusion models.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-app.command("demo")(pictures.demo)
-app.command("generate")(pictures.generate)
-app.command("invert")(invert)
-app.command("mix")(concepts.mix)
-app.command("info")(concepts.info)
-app.command("evaluate")(evaluate)
-app.command("reproduce")(reproduce)
-app.add_typer(analyze.app, name="analyze")
+COMMANDS = {
+    "demo": ("pictures", "Show the main features on the pocket model, on one page."),
+    "generate": ("pictures", "Make pictures from a prompt with a text for each layer."),
+    "invert": ("invert", "Learn a concept from a folder of pictures."),
+    "mix": ("concepts", "Mix one concept's shape with another's style into a new concept file."),
+    "info": ("concepts", "Show what a concept file holds, or the generation parameters of a picture."),
+    "evaluate": ("evaluate", "Compare methods on concepts, or score pictures that exist."),
+    "reproduce": ("reproduce", "Run every study, and report the paper's claims beside what was measured."),
+    "analyze": ("analyze", "Measure what layers decide and where they look."),
+}
+"""Each command's module in this package, and the first line of its help text."""
+
+
+class LazyGroup(TyperGroup):
+    """A group that imports a command's module when the command is used; its own help needs none."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The commands' names, in the order of the help text."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command, or None where there is none of this name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"{__name__}.{COMMANDS[cmd_name][0]}")
+        command = typer.Typer(add_completion=False)
+        if hasattr(module, "app"):  # a group of commands
+            command = module.app
+        else:
+            function = getattr(module, cmd_name)
+            command.command(cmd_name, help=_paragraphs(function))(function)
+        return typer.main.get_command(command)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help text from the first lines in ``COMMANDS``."""
+        listing = _Listing(name=self.name, help=self.help, params=self.params, rich_markup_mode=self.rich_markup_mode)
+        listing.format_help(ctx, formatter)
+
+
+def _paragraphs(function: Callable[..., None]) -> str:
+    """A docstring with one line for each paragraph, so that the terminal's width decides where lines break."""
+    return "\n\n".join(" ".join(part.split()) for part in (inspect.getdoc(function) or "").split("\n\n"))
+
+
+class _Listing(TyperGroup):
+    """The same commands, with names and first lines alone."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        return TyperCommand(cmd_name, help=COMMANDS[cmd_name][1])
+
+
+app = typer.Typer(name="promptplus", cls=LazyGroup, no_args_is_help=True, add_completion=False)
+
+
+@app.callback()
+def promptplus() -> None:
+    """Diffusion models with a text for each layer (P+), and concepts with a token for each layer (XTI)."""
 
 
 def main() -> None:
-    """Run the command line. Exit code 0; 1: the run failed; 2: the words are off."""
+    """Run the command line. Exit codes: 0: done; 1: the run failed; 2: an option or an input is wrong."""
+    if not os.environ.keys() & {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}:
+        # GNU OpenMP's threads wait by spinning, which is very slow beside another busy process (measured: 30 s became
+        # 1 s with this value; alone it costs nothing)
+        os.environ["GOMP_SPINCOUNT"] = "3000"
     try:
         app()
     except PromptPlusError as error:

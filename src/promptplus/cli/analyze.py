@@ -1,4 +1,4 @@
-"""The verb that measures layers: analyze attributes, attention, density."""
+"""The commands that measure layers: ``analyze attributes``, ``attention``, ``density`` and ``mixing``."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,29 +6,34 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from promptplus.cli.common import Device, Dtype, Json, Model, open_model, say, spoken_warnings
+from promptplus.cli.common import Device, Dtype, Json, Model, ModelOptions, open_model, say, spoken_warnings
+from promptplus.cli.pictures import Guidance, Steps
 
 if TYPE_CHECKING:
     from promptplus.experiments.study import Study
 
-app = typer.Typer(help="Measure what layers decide and where they look: a page, CSV and JSON.", no_args_is_help=True)
+app = typer.Typer(
+    help="Measure what layers decide and where they look.\n\nEach command writes a page, CSV files and JSON.",
+    no_args_is_help=True,
+    add_completion=False,
+)
 
-Out = Annotated[Path | None, typer.Option(help="A folder, new or empty; default: runs/NAME.")]
-Listed = Annotated[str | None, typer.Option(help="Comma list; default: the model's own list.")]
-Steps = Annotated[int | None, typer.Option(min=1, help="Denoising steps; default: usual for the model.")]
-Guidance = Annotated[float | None, typer.Option(min=0.0, help="Guidance scale; default: usual for the model.")]
+Out = Annotated[Path | None, typer.Option(help="A new or empty folder. Default: runs/NAME.")]
+WordList = Annotated[str | None, typer.Option(help="Words, separated by commas. Default: the model's usual list.")]
+ConceptFiles = Annotated[list[Path], typer.Argument(help="Concept files. Those of TI and of XTI are compared.")]
 
 
 @app.command("attributes")
 def attributes(
-    pairs: Annotated[int, typer.Option(min=2, help="Prompt pairs.")] = 64,
-    seeds: Annotated[int, typer.Option(min=1, help="Pictures of each.")] = 1,
+    pairs: Annotated[int, typer.Option(min=2, help="Number of prompt pairs.")] = 64,
+    seeds: Annotated[int, typer.Option(min=1, help="Pictures of each prompt pair and each choice of layers.")] = 1,
     judge: Annotated[
-        Literal["classifier", "clip", "both"] | None, typer.Option(help="Default: both on the pocket, else clip.")
+        Literal["classifier", "clip", "both"] | None,
+        typer.Option(help="What recognises attributes in pictures. Default: both with the pocket model, else clip."),
     ] = None,
-    colours: Listed = None,
-    objects: Listed = None,
-    styles: Listed = None,
+    colours: WordList = None,
+    objects: WordList = None,
+    styles: WordList = None,
     steps: Steps = None,
     guidance: Guidance = None,
     out: Out = None,
@@ -37,32 +42,36 @@ def attributes(
     dtype: Dtype = None,
     as_json: Json = False,
 ) -> None:
-    """Which layer decides what: prompt 2 takes over layers, coarse to fine, or denoising steps."""
-    from promptplus.experiments import attributes as evidence
-    from promptplus.experiments.defaults import judges_for, words_for
+    """Measure which layers decide object, colour and style.
 
-    out = _folder(out, "attributes")
+    A second prompt replaces the first in some layers, coarse to fine, or from some denoising step on.
+    """
+    from promptplus.experiments import attributes as experiment
+    from promptplus.experiments.takeover import judges_for
+    from promptplus.profiles import profile_of
+
+    out = _check_out(out, "attributes")
     with spoken_warnings():
-        pplus = open_model(model, device, dtype)
-        words = words_for(pplus.pipe, _words(colours, objects, styles))
-        plan = evidence.Plan(words, judges_for(pplus.pipe, judge, words), pairs, seeds)
-        study = evidence.study(pplus, plan, steps=steps, guidance=guidance)
-    halfway = {judge: own["halfway"] for judge, own in study.values["by_judge"].items()}
-    said = [
+        pplus = open_model(ModelOptions(model, device, dtype))
+        words = profile_of(pplus.pipe).words_with(_given_words(colours, objects, styles))
+        plan = experiment.AttributeStudySettings(words, judges_for(pplus.pipe, judge, words), pairs, seeds)
+        study = experiment.study(pplus, plan, steps=steps, guidance=guidance)
+    halfway = {judge: values["halfway"] for judge, values in study.values["by_judge"].items()}
+    lines = [
         f"halfway, in subsets, judge {judge}: "
-        + "; ".join(f"{name} {v:.2f} [{low:.2f}, {high:.2f}]" for name, (v, low, high) in own.items())
-        for judge, own in halfway.items()
+        + "; ".join(f"{name} {v:.2f} [{low:.2f}, {high:.2f}]" for name, (v, low, high) in intervals.items())
+        for judge, intervals in halfway.items()
     ]
-    _finish(study, out, {"halfway": halfway}, "\n".join(said), as_json)
+    _finish(study, out, {"halfway": halfway}, "\n".join(lines), as_json)
 
 
 @app.command("attention")
 def attention(
-    prompts: Annotated[int, typer.Option(min=2, help="Prompts.")] = 32,
-    seeds: Annotated[int, typer.Option(min=1, help="Pictures of each.")] = 4,
-    colours: Listed = None,
-    objects: Listed = None,
-    styles: Listed = None,
+    prompts: Annotated[int, typer.Option(min=2, help="Number of prompts.")] = 32,
+    seeds: Annotated[int, typer.Option(min=1, help="Pictures of each prompt.")] = 4,
+    colours: WordList = None,
+    objects: WordList = None,
+    styles: WordList = None,
     steps: Steps = None,
     guidance: Guidance = None,
     out: Out = None,
@@ -71,95 +80,104 @@ def attention(
     dtype: Dtype = None,
     as_json: Json = False,
 ) -> None:
-    """Where layers look: attention on the object's word and on the words of its looks."""
-    from promptplus.experiments import attention as evidence
-    from promptplus.experiments.defaults import asked_prompts, words_for
+    """Measure how much attention each layer gives to the words for object, colour and style."""
+    from promptplus.experiments import attention as experiment
+    from promptplus.profiles import profile_of
 
-    out = _folder(out, "attention")
+    out = _check_out(out, "attention")
     with spoken_warnings():
-        pplus = open_model(model, device, dtype)
-        asked = asked_prompts(words_for(pplus.pipe, _words(colours, objects, styles)), prompts)
-        study = evidence.study(pplus, asked, range(seeds), steps=steps, guidance=guidance)
+        pplus = open_model(ModelOptions(model, device, dtype))
+        words = profile_of(pplus.pipe).words_with(_given_words(colours, objects, styles))
+        chosen = experiment.draw_prompts(words, prompts)
+        study = experiment.study(pplus, chosen, range(seeds), steps=steps, guidance=guidance)
     share = study.values["of_words"]["object"]
     _finish(study, out, {"object": share}, f"the object's share of the words' attention: {share}", as_json)
 
 
 @app.command("density")
 def density(
-    concept: Annotated[list[Path], typer.Argument(help="Concept files; those of TI and XTI are grouped.")],
+    concept: ConceptFiles,
     out: Out = None,
     model: Model = "pocket",
     device: Device = None,
     dtype: Dtype = None,
     as_json: Json = False,
 ) -> None:
-    """Where learned rows lie among words: log densities with controls, nearest words."""
+    """Measure where learned rows lie among the vocabulary: log densities, controls, nearest words."""
     from promptplus import Concept
-    from promptplus.experiments import token_density_study as evidence
+    from promptplus.experiments import token_density as experiment
 
-    out = _folder(out, "density")
+    out = _check_out(out, "density")
     with spoken_warnings():
         loaded = [Concept.load(path) for path in concept]
-        pplus = open_model(model, device, dtype)
-        groups: dict[str, list[Any]] = {}
+        pplus = open_model(ModelOptions(model, device, dtype))
+        groups: dict[str, list[Concept]] = {}
         for one in loaded:
             groups.setdefault("TI rows" if one.tying == "all" else "XTI rows", []).append(one)
-        study = evidence.study(pplus, groups)
+        study = experiment.study(pplus, groups)
     medians = {name: sorted(values)[len(values) // 2] for name, values in study.values["log_density"].items()}
-    said = "; ".join(f"{name} {value:.1f}" for name, value in medians.items())
-    _finish(study, out, {"median_log_density": medians}, f"median log density: {said}", as_json)
+    sentence = "; ".join(f"{name} {value:.1f}" for name, value in medians.items())
+    _finish(study, out, {"median_log_density": medians}, f"median log density: {sentence}", as_json)
 
 
 @app.command("mixing")
 def mixing(
-    concept: Annotated[list[Path], typer.Argument(help="Two or more concept files; each lends the next its shape.")],
+    concept: Annotated[
+        list[Path],
+        typer.Argument(help="Two or more concept files. Each gives its shape to a mix with the next one."),
+    ],
     seeds: Annotated[int, typer.Option(min=1, help="Pictures of each mix.")] = 4,
-    interpolate: Annotated[bool, typer.Option("--interpolate", help="Show places between the two, too.")] = False,
+    interpolate: Annotated[
+        bool, typer.Option("--interpolate", help="Also show interpolations between the two concepts.")
+    ] = False,
     out: Out = None,
     model: Model = "pocket",
     device: Device = None,
     dtype: Dtype = None,
     as_json: Json = False,
 ) -> None:
-    """One concept's shape with another's looks, at every split; judged where the pocket knows the truth."""
+    """Mix one concept's shape with another's style, at every split of the layers.
+
+    The bundled concepts of the pocket model are scored too, since their shape and style are known.
+    """
     from promptplus import Concept
     from promptplus.errors import ConceptError
-    from promptplus.experiments import interpolation as between
-    from promptplus.experiments import mixing as evidence
-    from promptplus.experiments.defaults import is_pocket
-    from promptplus.pocket.world import UNSEEN_OBJECTS
+    from promptplus.experiments import mixing as experiment
+    from promptplus.profiles import profile_of
 
-    out = _folder(out, "mixing")
+    out = _check_out(out, "mixing")
     loaded = {one.token.strip("<>"): one for one in map(Concept.load, concept)}
     if len(loaded) < 2:
         raise ConceptError("give two or more concepts with different tokens to mix")
     names = list(loaded)
-    pairs = [evidence.Pair(a, b) for a, b in zip(names, names[1:] + names[:1], strict=True)]
+    pairs = [experiment.ConceptPair(a, b) for a, b in zip(names, names[1:] + names[:1], strict=True)]
     with spoken_warnings():
-        pplus = open_model(model, device, dtype)
-        known = is_pocket(pplus.pipe) and all(name in UNSEEN_OBJECTS for name in names)
-        if known:
-            study = evidence.study(pplus, {"XTI": loaded}, pairs, seeds, {})
+        pplus = open_model(ModelOptions(model, device, dtype))
+        if profile_of(pplus.pipe).can_draw_mixes(names):
+            study = experiment.study(pplus, {"XTI": loaded}, pairs, seeds, {})
         else:
-            study = evidence.unjudged(pplus, loaded, pairs, seeds)
+            study = experiment.study_without_judge(pplus, loaded, pairs, seeds)
         if interpolate:
-            study = replace(study, sections=[*study.sections, between.section(pplus, loaded, pairs)])
+            study = replace(study, sections=[*study.sections, experiment.interpolation_section(pplus, loaded, pairs)])
     success = study.values.get("success", {})
-    said = "; ".join(f"{way}: {sum(shares) / len(shares):.0%}" for way, shares in success.items())
-    _finish(study, out, {"success": success}, said or "not judged: there is no ground truth for these", as_json)
+    sentence = "; ".join(f"{way}: {sum(shares) / len(shares):.0%}" for way, shares in success.items())
+    _finish(study, out, {"success": success}, sentence or "not judged: there is no ground truth for these", as_json)
 
 
-def _folder(out: Path | None, name: str) -> Path:
+def _check_out(out: Path | None, name: str) -> Path:
+    """The folder for a page: the given one, which must be new or empty, or a free one below ``runs``."""
     from promptplus.files import check_folder, free_folder
 
     return check_folder(out or free_folder(Path("runs") / name), new=True)
 
 
-def _words(colours: str | None, objects: str | None, styles: str | None) -> dict[str, list[str]]:
+def _given_words(colours: str | None, objects: str | None, styles: str | None) -> dict[str, list[str]]:
+    """The word lists that were given, by attribute."""
     given = {"colour": colours, "object": objects, "style": styles}
-    return {name: [word.strip() for word in said.split(",") if word.strip()] for name, said in given.items() if said}
+    return {name: [word.strip() for word in text.split(",") if word.strip()] for name, text in given.items() if text}
 
 
 def _finish(study: "Study", out: Path, values: dict[str, Any], sentence: str, as_json: bool) -> None:
+    """Write the study's page and print its result."""
     page = study.write(out)
     say({"page": str(page), **values}, f"{sentence}\nthe page: {page}", as_json)

@@ -1,4 +1,4 @@
-"""Verbs about concepts that are there: mix and info."""
+"""The commands about existing concepts: ``mix`` and ``info``."""
 
 import json
 from pathlib import Path
@@ -11,13 +11,15 @@ from promptplus.cli.common import Json, console, say
 
 def mix(
     shape: Annotated[Path, typer.Option(help="The concept file that gives the shape.")],
-    style: Annotated[Path, typer.Option(help="The concept file that gives the look.")],
-    token: Annotated[str, typer.Option(help="The placeholder token of the mixed concept.")],
+    style: Annotated[Path, typer.Option(help="The concept file that gives the style.")],
+    token: Annotated[str, typer.Option(help="The placeholder token of the mixed concept, as <catmug>.")],
     out: Annotated[Path, typer.Option(help="The new concept file.")],
-    shape_layers: Annotated[str, typer.Option(help="Layers the shape decides.")] = "coarse",
+    shape_layers: Annotated[
+        str, typer.Option(help="The layers that the shape's concept fills: names, groups or numbers.")
+    ] = "coarse",
     as_json: Json = False,
 ) -> None:
-    """One concept's shape with another's style: a new concept file."""
+    """Mix one concept's shape with another's style into a new concept file."""
     from promptplus.concept import Concept
     from promptplus.errors import OutputError
     from promptplus.mixing import mix as mix_concepts
@@ -32,10 +34,10 @@ def mix(
 
 
 def info(
-    file: Annotated[Path, typer.Argument(help="A concept file, or a picture made by generate.")],
+    file: Annotated[Path, typer.Argument(help="A concept file, or a picture that generate made.")],
     as_json: Json = False,
 ) -> None:
-    """What a concept file is, or how a picture was made."""
+    """Show what a concept file holds, or the generation parameters of a picture."""
     from promptplus.png_metadata import describe
 
     values = describe(file)

@@ -1,162 +1,218 @@
-"""The verb that compares methods, or scores anybody's pictures: evaluate."""
+"""The command ``evaluate``: compare methods on concepts, or score pictures that exist."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from promptplus.cli.common import Device, Dtype, Json, Model, Ray, complain, on_ray, open_model, say, spoken_warnings
+from promptplus.cli.common import (
+    Device,
+    Dtype,
+    Json,
+    Model,
+    ModelOptions,
+    Ray,
+    complain,
+    open_model,
+    run_tasks_on_ray,
+    say,
+    spoken_warnings,
+)
 from promptplus.errors import PictureError, SettingsError
+
+if TYPE_CHECKING:
+    from promptplus.evaluation.training_cache import MethodSpec
+    from promptplus.experiments.study import Study
 
 METHODS = "word, xti, ti, a preset, dreambooth or dreambooth-lora"
 
 
 def evaluate(
     concepts: Annotated[
-        Path | None, typer.Argument(help="A folder with a folder of pictures for each concept, concept.json in it.")
+        Path | None,
+        typer.Argument(help="A folder with one folder of pictures for each concept, with a concept.json in it."),
     ] = None,
     method: Annotated[
-        list[str] | None, typer.Option(help=f"{METHODS}; with its steps, as xti@50,500; repeatable.")
+        list[str] | None,
+        typer.Option(
+            help=f"A method to compare: {METHODS}; with its steps, as xti@50,500. Repeatable. "
+            "Default: word, xti@500 and ti@500."
+        ),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each.")] = 1,
-    baseline: Annotated[str, typer.Option(help="What gains are over, as xti@500.")] = "xti@500",
+    seeds: Annotated[int, typer.Option(min=1, help="Training runs of each method on each concept.")] = 1,
+    baseline: Annotated[str, typer.Option(help="The method that others are compared with.")] = "xti@500",
     per_prompt: Annotated[int, typer.Option(min=1, help="Pictures of each prompt.")] = 4,
-    prompts: Annotated[Path | None, typer.Option(help="A text file, a prompt with {} on each line.")] = None,
-    shard: Annotated[str, typer.Option(help="This process's part of the tasks, as 0/4.")] = "0/1",
+    prompts: Annotated[
+        Path | None, typer.Option(help="A text file of prompts, one a line, with {} for the concept's word.")
+    ] = None,
+    shard: Annotated[str, typer.Option(help="The part of the tasks that this process runs: 0/4 is the first.")] = "0/1",
     ray: Ray = None,
     images: Annotated[
-        Path | None, typer.Option(help="Score these pictures instead; prompts.json names their texts.")
+        Path | None,
+        typer.Option(help="Score the pictures of this folder instead. Its prompts.json maps file names to prompts."),
     ] = None,
-    concept: Annotated[Path | None, typer.Option(help="With --images: the concept's own pictures.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder of results, new or to go on with.")] = Path("runs/evaluation"),
+    concept: Annotated[Path | None, typer.Option(help="With --images: a folder of the concept's own pictures.")] = None,
+    out: Annotated[Path, typer.Option(help="The folder of results: a new one, or one to continue.")] = Path(
+        "runs/evaluation"
+    ),
     model: Model = "pocket",
     device: Device = None,
     dtype: Dtype = None,
     as_json: Json = False,
 ) -> None:
-    """Subject and text similarity of methods on concepts, or of pictures that are there.
+    """Compare methods on concepts, or score pictures that exist.
 
-    Results that exist are reused; processes that name the same --out share the tasks.
+    The scores are subject similarity (judge: DINO) and text similarity (judge: CLIP).
+
+    Existing results are reused. Several processes with the same --out share the tasks.
     """
+    options = ModelOptions(model, device, dtype)
     with spoken_warnings():
         if images or concept:
-            _score(images, concept, (model, device, dtype), as_json)
+            _score(images, concept, options, as_json)
             return
         if concepts is None:
             raise SettingsError("name a folder of concepts, or --images and --concept")
-        asked = _Asked(
-            [_method(text) for text in method or ("word", "xti@500", "ti@500")],
-            _method(baseline),
-            _lines(prompts) if prompts else [],
+        request = ComparisonRequest(
+            concepts,
+            [parse_method(text) for text in method or ("word", "xti@500", "ti@500")],
+            seeds,
+            parse_method(baseline),
+            _read_prompts(prompts) if prompts else [],
             per_prompt,
-            _shard(shard),
+            _parse_shard(shard),
+            out,
         )
-        _compare(asked, concepts, seeds, ray, out, (model, device, dtype), as_json)
+        _compare(request, options, ray, as_json)
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """The words of the command, read."""
+class ComparisonRequest:
+    """What the command line asks to compare.
 
-    methods: list[Any]
-    baseline: Any
+    Attributes:
+        concepts: a folder of concepts' folders.
+        seeds: training runs of each method on each concept.
+        baseline: the method that others are compared with, at its last step count.
+        prompts: templates with ``{}``; empty: the model's usual ones.
+        shard: (number, count): every count-th task from number on is this process's.
+        out: folder of results.
+    """
+
+    concepts: Path
+    methods: "list[MethodSpec]"
+    seeds: int
+    baseline: "MethodSpec"
     prompts: list[str]
     per_prompt: int
     shard: tuple[int, int]
+    out: Path
 
 
-def _compare(
-    asked: _Asked, concepts: Path, seeds: int, ray: str | None, out: Path, place: tuple[Any, ...], as_json: bool
-) -> None:
+def _compare(request: ComparisonRequest, options: ModelOptions, ray: str | None, as_json: bool) -> None:
+    """Run this process's tasks, then report on all that are done."""
     from promptplus.evaluation.grid import ExperimentGrid
+    from promptplus.evaluation.scoring import Scorer
     from promptplus.evaluation.training_cache import Task
-    from promptplus.experiments import methods as evaluation
-    from promptplus.experiments.defaults import scorer_for
+    from promptplus.experiments import methods as comparison
     from promptplus.files import check_folder
     from promptplus.pictures import concept_folders
 
-    folders = concept_folders(concepts)
-    tasks = [Task(folder, one, seed) for one in asked.methods for folder in folders for seed in range(seeds)]
-    number, count = asked.shard
-    check_folder(out)
+    folders = concept_folders(request.concepts)
+    seeds = range(request.seeds)
+    tasks = [Task(folder, method, seed) for method in request.methods for folder in folders for seed in seeds]
+    number, count = request.shard
+    check_folder(request.out)
     if ray:
-        on_ray(ray, (*place, asked.prompts, asked.per_prompt, out), tasks[number::count])
-    pplus = open_model(*place)
-    matrix = ExperimentGrid(pplus, place[0], scorer_for(pplus.pipe, asked.prompts, asked.per_prompt), out)
-    matrix.run(tasks[number::count])
-    found = [matrix.find(task) for task in tasks]
-    if missing := sum(None in results for results in found) - len(matrix.failed):
+        run_tasks_on_ray(ray, options, request.prompts, request.per_prompt, request.out, tasks[number::count])
+    pplus = open_model(options)
+    scorer = Scorer.for_model(pplus.pipe, request.prompts, request.per_prompt)
+    grid = ExperimentGrid(pplus, options.model, scorer, request.out)
+    grid.run(tasks[number::count])
+    by_task = [grid.find(task) for task in tasks]
+    if missing := sum(None in results for results in by_task) - len(grid.failed):
         complain(
             f"note: {missing} of {len(tasks)} tasks are left to other processes; run this again when they are done"
         )
-    results = [result for several in found for result in several if result]
-    baseline = (asked.baseline.name, asked.baseline.steps[-1])
-    study = evaluation.study(results, baseline, evaluation.gallery(matrix, tasks))
+    results = [result for several in by_task for result in several if result]
+    study = comparison.study(results, request.baseline.end, comparison.gallery(grid, tasks))
+    _report(study, request.out, as_json)
+    grid.pack()
+
+
+def _report(study: "Study", out: Path, as_json: bool) -> None:
+    """Write the study's page and print its table of methods."""
     page = study.write(out)
     table = study.tables["methods"]
     rows = [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
-    said = "\n".join(
-        f"{r['method']:<16} {r['steps']:>5}  {r['subject similarity']}  {r['text similarity']}" for r in rows
+    lines = "\n".join(
+        f"{row['method']:<16} {row['steps']:>5}  {row['subject similarity']}  {row['text similarity']}" for row in rows
     )
-    say({"page": str(page), "methods": rows}, f"{said}\nthe page: {page}", as_json)
+    say({"page": str(page), "methods": rows}, f"{lines}\nthe page: {page}", as_json)
 
 
-def _lines(path: Path) -> list[str]:
+def _read_prompts(path: Path) -> list[str]:
+    """The lines of a text file, each with one ``{}``."""
     lines = [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
     if any(line.count("{}") != 1 for line in lines):
         raise SettingsError(f"{path}: every prompt needs one {{}} for the concept's word")
     return lines
 
 
-def _method(text: str) -> Any:
-    """``xti@50,500`` → a Method."""
-    from promptplus.evaluation.training_cache import WORD, Method
-    from promptplus.training.settings import PRESETS
+def parse_method(text: str) -> "MethodSpec":
+    """A method from its name and steps, as ``xti@50,500``. Raises SettingsError where there is no such method."""
+    from promptplus.evaluation.training_cache import WORD, MethodSpec
+    from promptplus.training.settings import PRESETS, SETTINGS
 
-    name, _, said = text.partition("@")
-    known: dict[str, dict[str, Any]] = {WORD: {}, **{n: {"method": n} for n in ("xti", "ti")}, **PRESETS}
-    known |= {n: {"method": n} for n in ("dreambooth", "dreambooth-lora")}
+    name, _, numbers = text.partition("@")
+    known: dict[str, dict[str, Any]] = {WORD: {}, **{method: {"method": method} for method in SETTINGS}, **PRESETS}
     if name not in known:
         raise SettingsError(f"no method {name!r}; use {METHODS}")
     try:
-        steps = tuple(sorted(int(number) for number in said.split(","))) if said else (known[name].get("steps", 500),)
+        steps = tuple(sorted(map(int, numbers.split(",")))) if numbers else (known[name].get("steps", 500),)
     except ValueError as error:
         raise SettingsError(f"{text!r} does not name steps, as xti@50,500") from error
     options = {key: value for key, value in known[name].items() if key != "steps"}
-    return Method(name, options, (0,) if name == WORD else steps)
+    return MethodSpec(name, options, (0,) if name == WORD else steps)
 
 
-def _shard(text: str) -> tuple[int, int]:
+def _parse_shard(text: str) -> tuple[int, int]:
+    """``0/4`` → (0, 4)."""
     number, _, count = text.partition("/")
     if not (number.isdecimal() and count.isdecimal() and int(number) < int(count)):
         raise SettingsError(f"shard {text!r} is not a part such as 0/4")
     return int(number), int(count)
 
 
-def _score(images: Path | None, concept: Path | None, place: tuple[Any, ...], as_json: bool) -> None:
-    from promptplus.evaluation.scoring import score_images
-    from promptplus.experiments.defaults import scorer_for
+def _score(images: Path | None, concept: Path | None, options: ModelOptions, as_json: bool) -> None:
+    """Score the pictures of a folder against the concept's own, and against their prompts where there are any."""
+    from promptplus.evaluation.scoring import Scorer, score_images
     from promptplus.pictures import load_pictures, picture_files, read_picture
 
     if not (images and concept):
         raise SettingsError("--images and --concept go together: the pictures, and the concept's own")
     real = load_pictures(concept)
     texts = images / "prompts.json"
-    said: dict[str, str] = {}
-    if texts.is_file():
-        try:
-            said = dict(json.loads(texts.read_text("utf-8")))
-        except (ValueError, TypeError) as error:
-            raise PictureError(f"{texts} is no object of file names and prompts") from error
+    prompt_of = _read_picture_prompts(texts)
     files = [path for path in picture_files(images) if path != texts]
-    if said and (silent := [path.name for path in files if path.name not in said]):
-        raise PictureError(f"{texts} names no prompt of {silent[0]}")
+    if prompt_of and (missing := [path.name for path in files if path.name not in prompt_of]):
+        raise PictureError(f"{texts} names no prompt of {missing[0]}")
     pictures = [read_picture(path) for path in files]
-    scorer = scorer_for(open_model(*place).pipe)
-    prompts = [said[path.name] for path in files] if said else []
+    scorer = Scorer.for_model(open_model(options).pipe)
+    prompts = [prompt_of[path.name] for path in files] if prompt_of else []
     subject, text = score_images(scorer.clip, scorer.dino, pictures, prompts, real)
     values = {"pictures": len(pictures), "subject": subject, "text": text}
-    words = f"subject similarity {subject:.3f}" + (f", text similarity {text:.3f}" if text is not None else "")
-    say(values, f"{len(pictures)} pictures: {words}", as_json)
+    sentence = f"subject similarity {subject:.3f}" + (f", text similarity {text:.3f}" if text is not None else "")
+    say(values, f"{len(pictures)} pictures: {sentence}", as_json)
+
+
+def _read_picture_prompts(path: Path) -> dict[str, str]:
+    """The prompts of pictures by file name; empty where the file does not exist."""
+    if not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_text("utf-8")))
+    except (ValueError, TypeError) as error:
+        raise PictureError(f"{path} is no object of file names and prompts") from error

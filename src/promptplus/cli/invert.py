@@ -1,183 +1,187 @@
-"""The verb that learns concepts: invert."""
+"""The command ``invert``: from options to a request for training."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from promptplus.choices import TrainingMethod as AnyMethod
-from promptplus.cli.common import Device, Dtype, Json, Model, Seed, spoken_warnings
-from promptplus.cli.learning import check_alone, dreambooth, each_concept, one_concept
-from promptplus.concept import Kind, Tying
+from promptplus.choices import Kind, Preset, TrainingMethod
+from promptplus.cli.common import Device, Dtype, Json, Model, ModelOptions, Seed, spoken_warnings
+from promptplus.cli.train import TrainingRequest, invert_each, invert_one, train_denoiser
 from promptplus.errors import SettingsError
-from promptplus.training.compilation import Speed
-from promptplus.training.norm_constraint import Constraint
-from promptplus.training.settings import Preset, Schedule, Templates
+from promptplus.training.settings import (
+    PRESETS,
+    SETTINGS,
+    DreamBoothSettings,
+    InversionSettings,
+    LoraSettings,
+    TrainingSettings,
+    validated,
+    value_of_text,
+)
+from promptplus.training.settings_help import setting_help
 
-WHAT, HOW, BOOTH = "What is learned", "How", "DreamBooth"  # panels of the help
+CONCEPT, TRAINING, RUN = "Concept", "Training", "Run"  # panels of the help text
+OWN_OPTION = ("method", "steps", "learning_rate", "batch_size", "vectors", "micro_batch", "seed")
+"""Settings with an option of their own; ``--set`` takes the others."""
+KINDS = (InversionSettings, DreamBoothSettings, LoraSettings)
+
+
+def setting(name: str) -> Any:
+    """A command-line option for a setting: help text and defaults are the setting's."""
+    having = [kind for kind in KINDS if name in kind.model_fields]
+    note = "" if len(having) == len(KINDS) else " Not for dreambooth."
+    return typer.Option(help=setting_help(name, *having) + note, rich_help_panel=TRAINING)
+
+
+def _method_help() -> str:
+    return " ".join(str(kind.model_fields["method"].description) for kind in (InversionSettings, DreamBoothSettings))
+
+
+def _set_help() -> str:
+    """What ``--set`` takes: the settings without an option of their own, by method."""
+    groups = (
+        ("all methods", set(TrainingSettings.model_fields)),
+        ("xti and ti", InversionSettings.model_fields.keys() - TrainingSettings.model_fields.keys()),
+        ("dreambooth", DreamBoothSettings.model_fields.keys() - TrainingSettings.model_fields.keys()),
+        ("dreambooth-lora", LoraSettings.model_fields.keys() - DreamBoothSettings.model_fields.keys()),
+    )
+    lists = [f"{method}: {', '.join(sorted(names - {*OWN_OPTION}))}" for method, names in groups]
+    return f"Any other setting, as --set warmup=20; repeatable. For {'; '.join(lists)}. See docs/settings.md."
 
 
 def invert(
     pictures: Annotated[
-        Path, typer.Argument(help="A folder of pictures of one concept; with --each, of such folders.")
+        Path,
+        typer.Argument(help="A folder of pictures of one concept. With --each: a folder that holds such folders."),
     ],
     token: Annotated[
-        str | None, typer.Option(help="The placeholder token to define, as <cat>.", rich_help_panel=WHAT)
+        str | None, typer.Option(help="The placeholder token to define, as <cat>.", rich_help_panel=CONCEPT)
     ] = None,
-    initializer: Annotated[str | None, typer.Option(help="The word the rows begin as.", rich_help_panel=WHAT)] = None,
-    class_word: Annotated[str | None, typer.Option(help="The plain word for its class.", rich_help_panel=WHAT)] = None,
-    kind: Annotated[Kind | None, typer.Option(help="What it is; decides the captions.", rich_help_panel=WHAT)] = None,
+    initializer: Annotated[
+        str | None, typer.Option(help="The word whose embedding training starts from.", rich_help_panel=CONCEPT)
+    ] = None,
+    class_word: Annotated[
+        str | None,
+        typer.Option(help="The plain word for its class. Default: the initializer.", rich_help_panel=CONCEPT),
+    ] = None,
+    kind: Annotated[
+        Kind | None,
+        typer.Option(help="What the concept is; it decides the captions. Default: object.", rich_help_panel=CONCEPT),
+    ] = None,
     each: Annotated[
-        bool, typer.Option("--each", help="Learn every sub-folder's concept, side by side.", rich_help_panel=WHAT)
+        bool, typer.Option("--each", help="Learn one concept for each sub-folder, together.", rich_help_panel=CONCEPT)
     ] = False,
-    preset: Annotated[
-        Preset | None, typer.Option(help="Named settings; options beside it win.", rich_help_panel=HOW)
-    ] = None,
-    method: Annotated[
-        AnyMethod | None,
-        typer.Option(
-            help="xti (default): a row per layer; ti: one for all; dreambooth, -lora: train the denoiser.",
-            rich_help_panel=HOW,
-        ),
-    ] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(help="Optimiser steps; default 500 (dreambooth: 800).", rich_help_panel=HOW),
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Pictures per step and concept; default 8 (dreambooth: 1).", rich_help_panel=HOW)
-    ] = None,
-    learning_rate: Annotated[
-        float | None, typer.Option(help="Default 0.005 (dreambooth: 5e-6, its LoRA: 1e-4).", rich_help_panel=HOW)
-    ] = None,
-    vectors: Annotated[int | None, typer.Option(help="Rows per layer; default 1.", rich_help_panel=HOW)] = None,
-    tying: Annotated[
-        Tying | None, typer.Option(help="Which layers share a row; default: the method's.", rich_help_panel=HOW)
-    ] = None,
-    constraint: Annotated[
-        Constraint | None, typer.Option(help="Where rows may lie; default: anywhere.", rich_help_panel=HOW)
-    ] = None,
-    density: Annotated[
-        float | None, typer.Option(help="Weight of the rows' density among words; default 0.", rich_help_panel=HOW)
-    ] = None,
-    min_snr: Annotated[
-        float | None, typer.Option(help="Weigh timesteps by min(SNR, this); default: alike.", rich_help_panel=HOW)
-    ] = None,
-    flip: Annotated[
-        bool | None, typer.Option(help="Mirror half of the pictures; default: yes.", rich_help_panel=HOW)
-    ] = None,
-    jitter: Annotated[
-        int | None, typer.Option(help="Copies of each picture in other colours; default 0.", rich_help_panel=HOW)
-    ] = None,
-    templates: Annotated[
-        Templates | None, typer.Option(help="A template per batch (default) or picture.", rich_help_panel=HOW)
-    ] = None,
-    micro_batch: Annotated[
-        int | None, typer.Option(help="Pictures in memory at once; default: all.", rich_help_panel=HOW)
-    ] = None,
-    schedule: Annotated[
-        Schedule | None, typer.Option(help="Of the learning rate; default: constant.", rich_help_panel=HOW)
-    ] = None,
-    warmup: Annotated[
-        int | None, typer.Option(help="Steps over which the rate rises; default 0.", rich_help_panel=HOW)
-    ] = None,
-    beta1: Annotated[
-        float | None, typer.Option(help="AdamW's decay of the gradient's mean; default .9.", rich_help_panel=HOW)
-    ] = None,
-    beta2: Annotated[
-        float | None, typer.Option(help="AdamW's decay of its square; default .999.", rich_help_panel=HOW)
-    ] = None,
-    average: Annotated[
-        float | None, typer.Option(help="Decay of the rows' moving average; default 0: none.", rich_help_panel=HOW)
-    ] = None,
-    stratified: Annotated[
-        bool | None, typer.Option(help="Spread a batch's timesteps evenly; default: no.", rich_help_panel=HOW)
-    ] = None,
-    antithetic: Annotated[
-        bool | None, typer.Option(help="Use each noise twice, once negated; default: no.", rich_help_panel=HOW)
-    ] = None,
-    timestep_bias: Annotated[
-        float | None, typer.Option(help="Above 1: more of the noisy timesteps; default 1.", rich_help_panel=HOW)
-    ] = None,
-    speed: Annotated[
-        Speed | None, typer.Option(help="How the denoiser runs; default: plain.", rich_help_panel=HOW)
-    ] = None,
-    identifier: Annotated[
-        str | None, typer.Option(help="dreambooth: what names the subject; default sks.", rich_help_panel=BOOTH)
-    ] = None,
     class_pictures: Annotated[
         Path | None,
-        typer.Option(help="dreambooth: pictures of the class; default: the model draws them.", rich_help_panel=BOOTH),
+        typer.Option(
+            help="dreambooth: a folder of pictures of the class. Default: the model draws them.",
+            rich_help_panel=CONCEPT,
+        ),
     ] = None,
-    class_count: Annotated[
-        int | None, typer.Option(help="dreambooth: how many of those; default 200.", rich_help_panel=BOOTH)
+    preset: Annotated[
+        Preset | None,
+        typer.Option(help="Named settings, see docs/settings.md. Other options win.", rich_help_panel=TRAINING),
     ] = None,
-    prior_weight: Annotated[
-        float | None, typer.Option(help="dreambooth: weight of the class; default 1.", rich_help_panel=BOOTH)
+    method: Annotated[
+        TrainingMethod | None,
+        typer.Option(help=f"{_method_help()} Default: xti.", rich_help_panel=TRAINING),
     ] = None,
-    rank: Annotated[
-        int | None, typer.Option(help="dreambooth-lora: of its matrices; default 4.", rich_help_panel=BOOTH)
-    ] = None,
-    log_with: Annotated[list[str] | None, typer.Option(help="Also log to tensorboard, wandb or trackio.")] = None,
-    preview_every: Annotated[int | None, typer.Option(min=0, help="Steps between previews; 0: none.")] = None,
+    steps: Annotated[int | None, setting("steps")] = None,
+    learning_rate: Annotated[float | None, setting("learning_rate")] = None,
+    batch_size: Annotated[int | None, setting("batch_size")] = None,
+    vectors: Annotated[int | None, setting("vectors")] = None,
+    micro_batch: Annotated[int | None, setting("micro_batch")] = None,
     seed: Seed = 0,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help=_set_help(), rich_help_panel=TRAINING),
+    ] = None,
+    preview_every: Annotated[
+        int | None,
+        typer.Option(min=0, help="Steps between preview pictures. 0: none. Default: five times.", rich_help_panel=RUN),
+    ] = None,
+    log_with: Annotated[
+        list[str] | None,
+        typer.Option(help="Log the loss to tensorboard, wandb or trackio too; repeatable.", rich_help_panel=RUN),
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the run, new or to go on with; default: runs/TOKEN.")
+        Path | None,
+        typer.Option(
+            help="The run folder: a new one, or one of a stopped run. Default: runs/TOKEN.", rich_help_panel=RUN
+        ),
     ] = None,
     model: Model = "pocket",
     device: Device = None,
     dtype: Dtype = None,
     as_json: Json = False,
 ) -> None:
-    """Learn a concept from a folder of pictures: the concept file (dreambooth: a pipeline), a log, previews, a page.
+    """Learn a concept from a folder of pictures.
 
-    The same call with the same --out goes on where it was stopped; more --steps go on from a finished run.
+    The run folder gets the concept file (dreambooth: a pipeline or a LoRA file), a log, preview pictures and a report
+    (run.html). The same command with the same --out continues a stopped run; with more --steps it continues a
+    finished one. A folder's concept.json gives what the options leave out.
     """
-    from promptplus.pictures import FolderNote
-
-    options: dict[str, Any] = {
-        "method": method,
-        "steps": steps,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "vectors": vectors,
-        "tying": tying,
-        "constraint": constraint,
-        "density": density,
-        "min_snr": min_snr,
-        "flip": flip,
-        "jitter": jitter,
-        "templates": templates,
-        "micro_batch": micro_batch,
-        "schedule": schedule,
-        "warmup": warmup,
-        "beta1": beta1,
-        "beta2": beta2,
-        "average": average,
-        "stratified": stratified,
-        "antithetic": antithetic,
-        "timestep_bias": timestep_bias,
-        "speed": speed,
-        "identifier": identifier,
-        "class_count": class_count,
-        "prior_weight": prior_weight,
-        "rank": rank,
-    }
-    options = {name: value for name, value in options.items() if value is not None} | {"seed": seed}
-    call: dict[str, Any] = {"preview_every": preview_every, "log_with": log_with or (), **options}
-    told, place = (
-        FolderNote(token=token, initializer=initializer, class_word=class_word, kind=kind),
-        (model, device, dtype),
+    given = {"method": method, "steps": steps, "learning_rate": learning_rate, "batch_size": batch_size}
+    given |= {"vectors": vectors, "micro_batch": micro_batch, "seed": seed}
+    options = {name: value for name, value in given.items() if value is not None}
+    chosen: TrainingMethod = method or "xti"
+    options |= parse_assignments(chosen, assignments or ())
+    request = TrainingRequest(
+        pictures=pictures,
+        token=token,
+        initializer=initializer,
+        class_word=class_word,
+        kind=kind,
+        class_pictures=class_pictures,
+        preset=preset,
+        options=options,
+        preview_every=preview_every,
+        log_with=tuple(log_with or ()),
+        out=out,
+        model=ModelOptions(model, device, dtype),
+        as_json=as_json,
     )
     with spoken_warnings():
-        if method in ("dreambooth", "dreambooth-lora"):
-            check_alone(method, {"each": each or None, "preset": preset, "token": token, "initializer": initializer})
-            dreambooth(pictures, told, class_pictures, out, place, call, as_json)
+        if SETTINGS[chosen] is not InversionSettings:
+            _refuse(chosen, {"each": each or None, "preset": preset, "token": token, "initializer": initializer})
+            validated(SETTINGS[chosen], options)
+            train_denoiser(request)
             return
         if class_pictures:
             raise SettingsError("class_pictures is an option of dreambooth; leave it out")
-        call["preset"] = preset
+        validated(InversionSettings, {**(PRESETS[preset] if preset else {}), **options})
         if each:
-            each_concept(pictures, told, out, place, call, as_json)
+            invert_each(request)
         else:
-            one_concept(pictures, told, out, place, call, as_json)
+            invert_one(request)
+
+
+def parse_assignments(method: TrainingMethod, assignments: Sequence[str]) -> dict[str, Any]:
+    """The values of ``--set name=value``, by name. Raises SettingsError where one is no setting of the method."""
+    kind = SETTINGS[method]
+    free = [name for name in kind.model_fields if name not in OWN_OPTION]
+    options: dict[str, Any] = {}
+    for text in assignments:
+        name, equals, value = text.partition("=")
+        name = name.strip().replace("-", "_")
+        if not equals:
+            raise SettingsError(f"--set {text!r} is not name=value, as warmup=20")
+        if name in OWN_OPTION:
+            raise SettingsError(f"--set {text!r}: use the option --{name.replace('_', '-')} instead")
+        if name in options:
+            raise SettingsError(f"--set gives {name} twice; leave one out")
+        if name not in kind.model_fields:
+            others = [other for other, its in SETTINGS.items() if name in its.model_fields]
+            belongs = f"; it belongs to {' and '.join(others)}" if others else ""
+            raise SettingsError(f"{name} is no option of the method {method}{belongs}; there are {', '.join(free)}")
+        options[name] = value_of_text(kind, name, value.strip())
+    return options
+
+
+def _refuse(method: TrainingMethod, others: dict[str, Any]) -> None:
+    """Raise SettingsError where an option is given that DreamBooth does not have."""
+    for name, value in others.items():
+        if value is not None:
+            raise SettingsError(f"{name} is no option of the method {method}; leave it out")

@@ -1,1 +1,1 @@
-"""How well pictures match what was asked: judges that look at them, metrics that count."""
+"""Evaluation: judges, metrics, and experiment grids that train and score methods."""

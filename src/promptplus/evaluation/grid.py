@@ -1,16 +1,16 @@
-"""Concepts × methods × seeds: a list of tasks that any number of processes share, and that survives their deaths.
+"""Experiment grid: concepts × methods × seeds, shared by any number of processes and safe against kills.
 
-A result's id is a hash of all it depends on; it is a small JSON file that is written whole. What exists is never
-computed again, and two processes never work on one task: they hold locks, which die with them. What is learned has an
-id of its own, so that other prompts or judges cost no training of rows.
+A task's result is named by a hash of everything it depends on. Results are written atomically, and one that exists is
+never computed again. A process locks the task it works on; the lock ends with the process. Trained concepts have ids
+of their own, so other prompts or judges need no new training.
 """
 
 import io
-import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from tqdm import tqdm
@@ -18,19 +18,29 @@ from tqdm import tqdm
 from promptplus.concept import Concept
 from promptplus.errors import BusyError, LossError
 from promptplus.evaluation.scoring import Scorer
+from promptplus.evaluation.store import RecordStore
 from promptplus.evaluation.training_cache import Task, TrainingCache
-from promptplus.files import make_folder, write_atomically
+from promptplus.files import write_atomically
 from promptplus.fingerprints import settings_hash, weights_hash
+from promptplus.models import load
 from promptplus.pictures import load_pictures, read_picture
 from promptplus.pplus import PPlus
-from promptplus.profiles import usual_sampling
+from promptplus.profiles import default_sampling
 from promptplus.report.picture_grid import GAP, tile
 from promptplus.training.checkpoint import locked
 
 
 @dataclass(frozen=True)
-class Result:
-    """A run's scores after some steps. ``seconds``: of training up to there; ``by_prompt``: (subject, text)."""
+class GridResult:
+    """The scores of one training after some steps.
+
+    Attributes:
+        concept: name of the concept's folder.
+        method: name of the method.
+        subject: subject similarity, mean over prompts; ``text``: text similarity, the same.
+        seconds: duration of the training up to there.
+        by_prompt: (subject similarity, text similarity) of each prompt.
+    """
 
     concept: str
     method: str
@@ -43,32 +53,39 @@ class Result:
 
 
 class ExperimentGrid:
-    """Runs tasks on a pipeline; all it writes is under ``folder``: scores, sheets of pictures, learned concepts.
+    """Trains and scores tasks with one pipeline. Everything it writes is under ``folder``.
+
+    ``folder/results`` holds scores and sheets of the scored pictures, ``folder/learned`` trained concepts and LoRAs,
+    ``folder/runs`` trainings that are under way. ``pack`` moves scores and concepts into one file each.
 
     Args:
-        source: the name the pipeline was loaded by.
+        source: the name that the pipeline was loaded by.
+        scorer: generates and scores the pictures.
 
     Attributes:
-        failed: tasks whose training failed, which are left out.
+        cache: the training cache.
+        failed: tasks whose training failed; they are left out.
+        scoring_key: what a result depends on besides the training: judges, prompts and sampling.
     """
 
     def __init__(self, pplus: PPlus, source: str, scorer: Scorer, folder: Path) -> None:
         self.pplus, self.scorer, self.folder = pplus, scorer, folder
-        self.learner, self.results = TrainingCache(pplus, source, folder), make_folder(folder / "results")
+        self.cache, self.results = TrainingCache(pplus, source, folder), RecordStore(folder / "results")
         self.failed: list[Task] = []
         judges = {"clip": weights_hash(scorer.clip.model), "dino": weights_hash(scorer.dino.model)}
-        asked = {"prompts": scorer.prompts, "per_prompt": scorer.per_prompt, "says": scorer.says}
-        self.asked = {**judges, **asked, "sampling": usual_sampling(pplus.pipe)}
+        # "says" is the reference noun; the hash key keeps its former name, so that earlier results are reused
+        texts = {"prompts": scorer.prompts, "per_prompt": scorer.per_prompt, "says": scorer.reference_noun}
+        self.scoring_key: dict[str, Any] = {**judges, **texts, "sampling": default_sampling(pplus.pipe)}
 
-    def run(self, tasks: Sequence[Task], *, progress: bool = True) -> list[Result]:
-        """Do what is left; returns all results there are, in the tasks' order.
+    def run(self, tasks: Sequence[Task], *, progress: bool = True) -> list[GridResult]:
+        """Do all tasks that have no results yet; returns all results there are, in the order of the tasks.
 
-        Tasks that other processes hold are passed over at first and tried once more in the end. A task whose loss
-        is no number is left out with a warning.
+        Tasks that other processes work on are skipped, and tried once more at the end. A task whose loss is not finite
+        is left out with a warning.
         """
         left = [task for task in tasks if None in self.find(task)]
         with tqdm(total=len(tasks), initial=len(tasks) - len(left), desc="tasks", disable=not progress) as bar:
-            for again in (False, True):
+            for last_round in (False, True):
                 held = []
                 for task in left:
                     bar.set_postfix_str(str(task))
@@ -76,7 +93,7 @@ class ExperimentGrid:
                         bar.update()
                     else:
                         held.append(task)
-                left = held if not again else []
+                left = held if not last_round else []
         return [result for task in tasks for result in self.find(task) if result]
 
     def _try(self, task: Task) -> bool:
@@ -87,58 +104,83 @@ class ExperimentGrid:
             self.failed.append(task)
             return True
 
-    def find(self, task: Task) -> list[Result | None]:
-        """A task's results, None where there is none yet."""
-        paths = [self._path(task, steps) for steps in task.method.steps]
-        return [_read(path, task) if path.exists() else None for path in paths]
+    def find(self, task: Task) -> list[GridResult | None]:
+        """The results of a task, one for each of its step counts; None where there is none yet."""
+        records = [self.results.entry(self.id(task, steps)) for steps in task.method.steps]
+        return [_result(record, task) if record else None for record in records]
 
     def do(self, task: Task) -> bool:
-        """Train and score one task, from where it was stopped; False if another process holds it."""
+        """Train and score one task, or continue it; returns False if another process holds it."""
         try:
-            with locked(self.learner.folder(task)):
+            with locked(self.cache.run_folder(task)):
                 for steps in sorted(task.method.steps):
-                    if not self._path(task, steps).exists():
+                    if self.id(task, steps) not in self.results:
                         self._measure(task, steps)
-                self.learner.forget_run(task)
+                self.cache.forget_run(task)
         except BusyError:
             return False
         return True
 
+    def pack(self) -> None:
+        """Pack results and trained concepts: call it when the work is done."""
+        self.results.pack()
+        self.cache.concepts.pack()
+
     def concept(self, task: Task, steps: int) -> Concept:
-        """What a finished task of ``xti`` or ``ti`` had learned after so many steps."""
-        return self.learner.concept(task, steps)
+        """The concept that a finished task of ``xti`` or ``ti`` had trained after so many steps."""
+        return self.cache.concept(task, steps)
 
     def pictures(self, task: Task, steps: int) -> list[Image.Image]:
-        """The first picture of each prompt that a finished task was scored by; none where they were not kept."""
-        path = self._path(task, steps).with_suffix(".png")
+        """The first scored picture of each prompt of a finished task; empty where the pictures were not kept."""
+        path = self._sheet_path(task, steps)
         if not path.exists():
             return []
         sheet, count = read_picture(path), len(self.scorer.prompts)
         side = (sheet.width - GAP * (count - 1)) // count
         return [sheet.crop((x, 0, x + side, side)) for x in range(0, sheet.width, side + GAP)]
 
+    def id(self, task: Task, steps: int) -> str:
+        """The id of a task's result after so many steps: a hash of everything it depends on."""
+        return settings_hash({"learned": self.cache.id(task, steps), **self.scoring_key})
+
     def _measure(self, task: Task, steps: int) -> None:
-        with self.learner.taught(task, steps) as (pplus, word, seconds):
+        with self.cache.pipeline_with_concept(task, steps) as (pplus, word, seconds):
             real = load_pictures(task.concept)
-            scores, pictures = self.scorer.of_model(pplus, word, task.class_word, real, task.seed)
-        found = Result(task.concept.name, task.method.name, task.seed, steps, scores.subject, scores.text, seconds, {})
-        path = self._path(task, steps)
-        write_atomically(path.with_suffix(".png"), _sheet(pictures, self.scorer.per_prompt))
-        record = {**asdict(found), "by_prompt": scores.by_prompt, "options": task.method.options}
-        write_atomically(path, (json.dumps(record, indent=2) + "\n").encode())
+            scores, pictures = self.scorer.score_model(pplus, word, task.class_word, real, task.seed)
+        result = GridResult(
+            concept=task.concept.name,
+            method=task.method.name,
+            seed=task.seed,
+            steps=steps,
+            subject=scores.subject,
+            text=scores.text,
+            seconds=seconds,
+            by_prompt=scores.by_prompt,
+        )
+        write_atomically(self._sheet_path(task, steps), _sheet(pictures, self.scorer.per_prompt))
+        self.results.write(self.id(task, steps), {**asdict(result), "options": task.method.options})
 
-    def _path(self, task: Task, steps: int) -> Path:
-        return self.results / f"{settings_hash({'learned': self.learner.id(task, steps), **self.asked})}.json"
+    def _sheet_path(self, task: Task, steps: int) -> Path:
+        return self.results.folder / f"{self.id(task, steps)}.png"
 
 
-def _read(path: Path, task: Task) -> Result:
-    told = json.loads(path.read_text("utf-8"))
-    del told["options"]
-    return Result(**{**told, "concept": task.concept.name, "method": task.method.name})
+def open_grid(
+    model: str, device: str | None, dtype: str | None, prompts: Sequence[str], per_prompt: int, folder: Path
+) -> ExperimentGrid:
+    """Load a model and its judges, and open a folder of results with them; workers of their own begin so."""
+    pplus = PPlus(load(model, device=device, dtype=dtype))
+    return ExperimentGrid(pplus, model, Scorer.for_model(pplus.pipe, prompts, per_prompt), folder)
+
+
+def _result(record: Mapping[str, Any], task: Task) -> GridResult:
+    """A stored record as the result of a task; the names of concept and method are the task's."""
+    scores = {name: record[name] for name in ("seed", "steps", "subject", "text", "seconds")}
+    by_prompt = {prompt: (subject, text) for prompt, (subject, text) in record["by_prompt"].items()}
+    return GridResult(concept=task.concept.name, method=task.method.name, by_prompt=by_prompt, **scores)
 
 
 def _sheet(pictures: Sequence[Image.Image], per_prompt: int) -> bytes:
-    """A column for each prompt."""
+    """One PNG of all scored pictures: one column per prompt."""
     rows = [picture for row in range(per_prompt) for picture in pictures[row::per_prompt]]
     buffer = io.BytesIO()
     tile(rows, len(pictures) // per_prompt).save(buffer, "PNG")

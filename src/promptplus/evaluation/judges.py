@@ -1,7 +1,7 @@
-"""Judges: models that look at a picture and say what is in it, what it is like, or how well words fit it.
+"""Judges: models that embed pictures and texts, to measure similarity.
 
-`AttributeJudge` knows the drawn world alone. `ClipJudge` and `DinoJudge` load any transformers folder or hub id: the
-pocket's own, or CLIP ViT-B/32 and DINO ViT-S/16 for real models.
+`ClipJudge` and `DinoJudge` load any transformers folder or hub id: the pocket's own judges, or CLIP ViT-B/32 and DINO
+ViT-S/16 for real models. The pocket's `AttributeJudge`, which classifies drawings, is in `promptplus.pocket`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,31 +9,32 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
 from promptplus.pocket import CLIP, DINO
 
-BATCH = 256
+BATCH = 256  # pictures per forward pass
 
 
 class DinoJudge:
-    """Likeness: the class token of a vision transformer trained without labels (paper section 4: DINO ViT-S/16)."""
+    """Picture features for subject similarity: the class token of a DINO model (paper section 4: DINO ViT-S/16)."""
 
     def __init__(self, model: Any, processor: Any) -> None:
         self.model, self.processor = model, processor
 
     @classmethod
     def load(cls, source: str | Path = DINO, device: str = "cpu") -> Self:
-        """From a folder or hub id, such as ``facebook/dino-vits16``; float32, eval mode."""
-        from transformers import ViTImageProcessorPil, ViTModel  # slow to import: only where a judge is asked for
+        """Load a folder or hub id, such as ``facebook/dino-vits16``, in float32 and eval mode."""
+        from transformers import ViTImageProcessorPil, ViTModel  # slow to import: only where a judge is needed
 
         model: Any = ViTModel.from_pretrained(source, add_pooling_layer=False, dtype=torch.float32)
         return cls(model.to(device).eval(), ViTImageProcessorPil.from_pretrained(source))
 
     @torch.no_grad()
-    def embed(self, images: Sequence[Image.Image]) -> Tensor:
-        """Features [N, D] of unit length, on the CPU: their cosine says how alike two pictures are."""
+    def embed(self, images: Sequence[Image.Image]) -> Float[Tensor, "images width"]:
+        """Features of unit length, on the CPU; their cosine is the similarity of two pictures."""
         parts = []
         for pixels in _batches(self.processor, images, self.model.device):
             parts.append(self.model(pixel_values=pixels).last_hidden_state[:, 0].cpu())
@@ -41,40 +42,44 @@ class DinoJudge:
 
 
 class ClipJudge:
-    """How well words fit a picture: CLIP's shared space of texts and pictures."""
+    """Picture and text features in CLIP's shared space, for text similarity."""
 
     def __init__(self, model: Any, processor: Any, tokenizer: Any) -> None:
         self.model, self.processor, self.tokenizer = model, processor, tokenizer
 
     @classmethod
     def load(cls, source: str | Path = CLIP, device: str = "cpu") -> Self:
-        """From a folder or hub id, such as ``openai/clip-vit-base-patch32``; float32, eval mode."""
+        """Load a folder or hub id, such as ``openai/clip-vit-base-patch32``, in float32 and eval mode."""
         from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer  # slow, as above
 
-        from promptplus.pocket.clip_judge import ClipModel  # which has a judge's tower
+        from promptplus.pocket.clip_judge import ClipModel  # the pocket's judge has an image tower of its own
 
-        own = ClipModel.is_in(source)
-        model: Any = ClipModel.load(Path(source)) if own else CLIPModel.from_pretrained(source, dtype=torch.float32)
+        is_pocket = ClipModel.is_in(source)
+        model: Any = (
+            ClipModel.load(Path(source)) if is_pocket else CLIPModel.from_pretrained(source, dtype=torch.float32)
+        )
         processor, tokenizer = (part.from_pretrained(source) for part in (CLIPImageProcessorPil, CLIPTokenizer))
         return cls(model.to(device).eval(), processor, tokenizer)
 
     @torch.no_grad()
-    def embed(self, images: Sequence[Image.Image]) -> Tensor:
-        """Picture features [N, D] of unit length, on the CPU."""
+    def embed(self, images: Sequence[Image.Image]) -> Float[Tensor, "images width"]:
+        """Picture features of unit length, on the CPU."""
         batches = _batches(self.processor, images, self.model.device)
         parts = [self.model.get_image_features(pixel_values=pixels).pooler_output.cpu() for pixels in batches]
         return nn.functional.normalize(torch.cat(parts), dim=-1)
 
     @torch.no_grad()
-    def embed_texts(self, texts: Sequence[str]) -> Tensor:
-        """Text features [N, D] of unit length, on the CPU; texts beyond the context are cut, as CLIP's own are."""
+    def embed_texts(self, texts: Sequence[str]) -> Float[Tensor, "texts width"]:
+        """Text features of unit length, on the CPU; texts longer than CLIP's context are truncated."""
         ids = self.tokenizer(list(texts), padding="max_length", truncation=True, return_tensors="pt").input_ids
         features = self.model.get_text_features(input_ids=ids.to(self.model.device)).pooler_output.cpu()
         return nn.functional.normalize(features, dim=-1)
 
 
-def _batches(processor: Any, images: Sequence[Image.Image], device: Any) -> Iterator[Tensor]:
-    """Pixels as `processor` makes them, a batch at a time."""
+def _batches(
+    processor: Any, images: Sequence[Image.Image], device: torch.device
+) -> Iterator[Float[Tensor, "batch 3 height width"]]:
+    """Preprocessed pixels of the pictures, batch by batch."""
     for start in range(0, len(images), BATCH):
         part = [image.convert("RGB") for image in images[start : start + BATCH]]
         yield processor(part, return_tensors="pt").pixel_values.to(device)

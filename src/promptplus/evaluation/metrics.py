@@ -1,4 +1,4 @@
-"""Pure functions from judges' answers to numbers."""
+"""Metrics and statistics: pure functions of features and of lists of numbers."""
 
 import math
 from collections.abc import Sequence
@@ -6,15 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-Z95 = 1.96  # of the normal distribution: a 95 % interval
-RESAMPLES = 2000  # of the bootstrap; our choice
+Z95 = 1.96  # quantile of the normal distribution for a 95 % interval
+RESAMPLES = 2000  # of the bootstrap (our choice)
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A number and its 95 % bootstrap interval."""
+    """A value and its 95 % bootstrap interval."""
 
     value: float
     low: float
@@ -24,23 +25,31 @@ class Interval:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-def subject_similarity(real: Tensor, generated: Tensor) -> float:
-    """Mean pairwise cosine of unit-length features ``[N, D]`` and ``[M, D]`` (paper section 4, with DINO there)."""
+def subject_similarity(real: Float[Tensor, "real width"], generated: Float[Tensor, "generated width"]) -> float:
+    """Mean cosine over all pairs of a real and a generated picture (paper section 4, with DINO features).
+
+    Args:
+        real: features of unit length of the concept's pictures; ``generated``: the same of generated ones.
+    """
     return float((real @ generated.T).mean())
 
 
-def text_similarity(pictures: Tensor, texts: Tensor) -> float:
-    """Mean cosine of unit-length picture and text features ``[N, D]``, row by row (paper section 4, CLIP)."""
+def text_similarity(pictures: Float[Tensor, "pictures width"], texts: Float[Tensor, "pictures width"]) -> float:
+    """Mean cosine of each picture and its text (paper section 4, with CLIP features).
+
+    Args:
+        pictures: picture features of unit length; ``texts``: text features of unit length, one for each picture.
+    """
     return float((pictures * texts).sum(1).mean())
 
 
 def recovered(similarity: float, floor: float, ceiling: float) -> float:
-    """How much of the way from ``floor`` to ``ceiling`` a similarity covers: 0 nothing, 1 all (our choice)."""
+    """A similarity on the scale where ``floor`` is 0 and ``ceiling`` is 1 (our choice); it may lie outside."""
     return (similarity - floor) / (ceiling - floor)
 
 
-def frechet_distance(a: Tensor, b: Tensor) -> float:
-    """Squared Fréchet distance of two sets of features ``[N, D]``, taken as Gaussians (Heusel et al., 2017)."""
+def frechet_distance(a: Float[Tensor, "first width"], b: Float[Tensor, "second width"]) -> float:
+    """Squared Fréchet distance of two sets of features, each taken as a Gaussian (Heusel et al., 2017)."""
     a, b = a.double(), b.double()
     means = (a.mean(0) - b.mean(0)).square().sum()
     first, second = torch.cov(a.T), torch.cov(b.T)
@@ -49,15 +58,20 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
 
 
 def mean_interval(values: Sequence[float], seed: int = 0) -> Interval:
-    """The mean of independent values, such as one for each concept, and its bootstrap interval (percentiles)."""
+    """The mean of independent values, such as one per concept, with its percentile bootstrap interval.
+
+    Args:
+        values: at least one.
+        seed: of the resampling; equal values give equal intervals.
+    """
     array = np.asarray(values, float)
-    drawn = array[np.random.default_rng(seed).integers(0, len(array), (RESAMPLES, len(array)))].mean(1)
-    low, high = np.percentile(drawn, (2.5, 97.5))
+    means = array[np.random.default_rng(seed).integers(0, len(array), (RESAMPLES, len(array)))].mean(1)
+    low, high = np.percentile(means, (2.5, 97.5))
     return Interval(float(array.mean()), float(low), float(high))
 
 
 def share(hits: Sequence[bool]) -> tuple[float, float, float]:
-    """Share of true answers and its 95 % Wilson interval: (share, low, high)."""
+    """The share of true values with its 95 % Wilson interval: (share, low, high)."""
     n, p = len(hits), sum(hits) / len(hits)
     centre = (p + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
     half = Z95 * math.sqrt(p * (1 - p) / n + Z95**2 / (4 * n**2)) / (1 + Z95**2 / n)

@@ -12,8 +12,8 @@ from promptplus.errors import LossError, ModelError, TrainingError, first_line
 from promptplus.evaluation.grid import ExperimentGrid
 from promptplus.evaluation.training_cache import Task
 
-PATIENCE = 900  # seconds for a worker to begin, a model's download among them (our choice)
-DEATHS = 3  # of a task's workers, before it is the task's own fault (our choice)
+START_SECONDS = 900  # for a worker to start, with the download of a model (our choice)
+MAX_DEATHS = 3  # of workers on one task, before it counts as the fault of the task (our choice)
 
 
 def run_on_ray(
@@ -24,16 +24,21 @@ def run_on_ray(
     workers: int | None = None,
     progress: bool = True,
 ) -> None:
-    """Do what is left of the tasks.
+    """Do all tasks that have no results yet.
+
+    A worker that dies is replaced, and its task continues from its last checkpoint. A training whose loss is not finite
+    is left undone.
 
     Args:
-        make: opens the model and the folder of results, in each worker; the folder must be the same for all.
-        address: a cluster's, as ``auto`` or ``ray://host:10001``; default: this machine.
-        workers: default, and at most: one for each GPU; without GPUs by default one for each machine.
+        make: loads the model and opens the folder of results in each worker; the folder must be the same for all.
+        address: of a cluster, such as ``auto`` or ``ray://host:10001``; default: this machine.
+        workers: their number. Default and maximum: one per GPU; without GPUs the default is one per machine.
 
-    A worker that dies is replaced and its task done again, from where it was saved. Raises TrainingError where a task
-    kills its workers again and again, ModelError where Ray is not installed; a task's own error is raised as it is,
-    but a training whose loss is no number is left undone.
+    Raises:
+        TrainingError: a task killed its workers three times.
+        ModelError: Ray is not installed, or a worker could not start.
+
+    Any other error of a task is raised unchanged.
     """
     ray = _ray()
     ray.init(address=address or "local", log_to_driver=False, include_dashboard=False, logging_level="ERROR")
@@ -45,31 +50,31 @@ def run_on_ray(
         cores = max(1, min(int(machine.get("CPU", 1)) for machine in machines) // max(on_each, 1))
         actor = ray.remote(num_gpus=1 if gpus else 0, num_cpus=cores)(Worker)
         with tqdm(total=len(tasks), desc="tasks", disable=not progress) as bar:
-            _share_out(ray, lambda: _hired(ray, actor.remote(make, cores)), tasks, count, bar)
+            _distribute(ray, lambda: _started(ray, actor.remote(make, cores)), tasks, count, bar)
     finally:
         ray.shutdown()
 
 
 class Worker:
-    """Holds the model and does one task after the other."""
+    """A Ray actor: holds the model and does one task after the other."""
 
     def __init__(self, make: Callable[[], ExperimentGrid], threads: int) -> None:
         torch.set_num_threads(threads)
-        self.matrix = make()
+        self.grid = make()
 
     def ready(self) -> bool:
-        """Once the model is there."""
+        """Returns when the model is loaded."""
         return True
 
     def do(self, task: Task) -> None:
-        """See that the task is done; another process that holds it does it, too. A failed training is left undone."""
-        if None in self.matrix.find(task):
+        """Do a task, unless it is done or another process holds it. A training whose loss is not finite is left."""
+        if None in self.grid.find(task):
             with suppress(LossError):
-                self.matrix.do(task)
+                self.grid.do(task)
 
 
-def _share_out(ray: Any, hire: Callable[[], Any], tasks: Sequence[Task], count: int, bar: Any) -> None:
-    idle, waiting = [hire() for _ in range(count)], deque(range(len(tasks)))
+def _distribute(ray: Any, start: Callable[[], Any], tasks: Sequence[Task], count: int, bar: Any) -> None:
+    idle, waiting = [start() for _ in range(count)], deque(range(len(tasks)))
     running: dict[Any, tuple[Any, int]] = {}
     deaths = [0] * len(tasks)
     while waiting or running:
@@ -84,20 +89,20 @@ def _share_out(ray: Any, hire: Callable[[], Any], tasks: Sequence[Task], count: 
             raise error.cause from None
         except ray.exceptions.RayActorError as error:
             deaths[number] += 1
-            if deaths[number] == DEATHS:
-                raise TrainingError(f"{tasks[number]}: {DEATHS} workers died of it; {first_line(error)}") from error
+            if deaths[number] == MAX_DEATHS:
+                raise TrainingError(f"{tasks[number]}: {MAX_DEATHS} workers died of it; {first_line(error)}") from error
             waiting.append(number)
-            worker = hire()
+            worker = start()
         else:
             bar.update()
         idle.append(worker)
 
 
-def _hired(ray: Any, worker: Any) -> Any:
+def _started(ray: Any, worker: Any) -> Any:
     try:
-        ray.get(worker.ready.remote(), timeout=PATIENCE)
+        ray.get(worker.ready.remote(), timeout=START_SECONDS)
     except ray.exceptions.GetTimeoutError as error:
-        raise ModelError(f"no worker began in {PATIENCE} s: has the cluster room for it?") from error
+        raise ModelError(f"no worker began in {START_SECONDS} s: has the cluster room for it?") from error
     except ray.exceptions.RayActorError as error:
         raise ModelError(f"a worker could not begin: {str(error).splitlines()[-1]}") from error
     return worker

@@ -1,4 +1,4 @@
-"""What is learned in a comparison: methods and tasks, and a store in which no rows are learned twice."""
+"""Tasks of an experiment grid, and the training cache: concepts and LoRAs that are trained once and then reused."""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -7,11 +7,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save
 
 from promptplus.concept import Concept
 from promptplus.errors import ConceptError, SettingsError
+from promptplus.evaluation.store import ConceptStore
 from promptplus.files import make_folder, write_atomically
 from promptplus.fingerprints import settings_hash, tensor_hash, weights_hash
 from promptplus.models import add_loras, base_model, load, picture_size
@@ -29,21 +31,22 @@ from promptplus.training.settings import (
 )
 
 WORD = "word"
-"""The method that learns nothing: the class word stands in the concept's place."""
+"""The method without training: prompts hold the class word instead of a concept."""
 
-_INDIFFERENT = {"steps", "seed", "micro_batch", "speed"}  # told apart, or change nothing that is learned
-_SECONDS = "seconds"  # in a stored concept's provenance: what its training took
+_NOT_HASHED = {"steps", "seed", "micro_batch", "speed"}  # hashed separately, or without effect on what is trained
+_SECONDS = "seconds"  # in the provenance of a stored concept: how long its training took
 
 
 @dataclass(frozen=True)
-class Method:
-    """A row of a comparison.
+class MethodSpec:
+    """One method of a comparison, with its training options.
 
     Attributes:
-        name: what tables call it; results do not depend on it.
-        options: for ``run_inversion``, or for ``dreambooth`` where ``options["method"]`` says so; no steps, no seed.
-        steps: where it is scored; more than one are snapshots of one run.
-        pictures: train on the first so many alone; 0: on all. It is scored against all.
+        name: its name in tables; results do not depend on it.
+        options: arguments of ``run_inversion``, or of ``dreambooth`` if ``options["method"]`` is one of its methods;
+            without steps and seed.
+        steps: the step counts to score it at; several are snapshots of one training.
+        pictures: how many of the first pictures to train on; 0: all. It is always scored against all pictures.
     """
 
     name: str
@@ -57,40 +60,40 @@ class Method:
 
     @property
     def end(self) -> tuple[str, int]:
-        """Its name and its last step count."""
+        """Name and last step count."""
         return self.name, self.steps[-1]
 
     @property
     def is_dreambooth(self) -> bool:
-        """Whether it trains the denoiser."""
+        """Whether it trains the denoiser, in full or by a LoRA."""
         return str(self.options.get("method", "")).startswith("dreambooth")
 
     @property
     def is_lora(self) -> bool:
-        """Whether what it trains is a LoRA."""
+        """Whether it trains a LoRA."""
         return self.options.get("method") == LORA
 
     @property
     def settings(self) -> TrainingSettings:
-        """Its options, and the defaults of the others; their steps mean nothing."""
+        """The options, with defaults for all others; ``steps`` is a placeholder."""
         kind: type[TrainingSettings] = settings_kind(self.options) if self.is_dreambooth else InversionSettings
         given = {name: value for name, value in self.options.items() if name in kind.model_fields}
         return validated(kind, {"steps": 1, **given})
 
     @property
-    def learns(self) -> dict[str, Any]:
-        """All that decides what it learns but concept, seed and steps: its options, and the defaults of the others."""
+    def training_key(self) -> dict[str, Any]:
+        """Everything that decides what it trains except concept, seed and steps; content of the hash in ids."""
         if self.name == WORD:
             return {}
-        return {**self.options, **self.settings.model_dump(exclude=_INDIFFERENT), "first": self.pictures}
+        return {**self.options, **self.settings.model_dump(exclude=_NOT_HASHED), "first": self.pictures}
 
 
 @dataclass(frozen=True)
 class Task:
-    """One run: a concept's folder, a method, a seed."""
+    """One training: a concept's folder, a method and a seed."""
 
     concept: Path
-    method: Method
+    method: MethodSpec
     seed: int
 
     def __str__(self) -> str:
@@ -98,7 +101,7 @@ class Task:
 
     @property
     def note(self) -> FolderNote:
-        """The concept's own, which must say what its class is called."""
+        """The note in the concept's folder. Raises ConceptError if it has no class word."""
         note = read_note(self.concept)
         if (note.class_word or note.initializer) is None:
             raise ConceptError(f"{self.concept}/concept.json names no class_word; write it there")
@@ -106,50 +109,55 @@ class Task:
 
     @property
     def class_word(self) -> str:
-        """The plain word for the concept's class."""
+        """The plain word for the class of the concept."""
         return self.note.class_word or self.note.initializer or ""
 
     @property
     def subject(self) -> str:
-        """What DreamBooth calls it in prompts."""
+        """The text that names the concept in DreamBooth's prompts: identifier and class word."""
         settings = self.method.settings
         assert isinstance(settings, DreamBoothSettings)
         return settings.subject(self.class_word)
 
 
 class TrainingCache:
-    """Learns what tasks ask for. Rows and LoRAs are kept in ``folder/learned`` by a hash of all that they depend on.
+    """Trains what tasks need. Concepts and LoRAs are kept in ``folder/learned`` by ids that hash all they depend on.
 
     Args:
-        source: the name the pipeline was loaded by.
+        source: the name that the pipeline was loaded by.
+
+    Attributes:
+        concepts: the store of trained concepts.
+        runs: folder of trainings that are under way.
+        model_key: hashes and names of the model; part of every id.
     """
 
     def __init__(self, pplus: PPlus, source: str, folder: Path) -> None:
         self.pplus, self.source = pplus, source
-        self.kept, self.runs = (make_folder(folder / name) for name in ("learned", "runs"))
+        self.concepts, self.runs = ConceptStore(folder / "learned"), make_folder(folder / "runs")
         pipe = pplus.pipe
         parts = {"denoiser": pipe.unet, "text_encoder": pipe.text_encoder, "vae": pipe.vae}
-        self.same: dict[str, Any] = {name: weights_hash(part) for name, part in parts.items()}
-        self.same |= {"model": base_model(pipe), "dtype": str(pipe.unet.dtype)}
+        self.model_key: dict[str, str] = {name: weights_hash(part) for name, part in parts.items()}
+        self.model_key |= {"model": base_model(pipe), "dtype": str(pipe.unet.dtype)}
 
     def id(self, task: Task, steps: int | Sequence[int]) -> str:
-        """Names what a task has learned after so many steps; with all of its step counts, its run."""
+        """The id of what a task has trained after so many steps; with all its step counts, the id of its training."""
         pixels = to_pixels(load_pictures(task.concept), picture_size(self.pplus.pipe))
-        told = {"pictures": tensor_hash(pixels), "note": task.note.model_dump(), "seed": task.seed, **self.same}
-        return settings_hash({**told, **task.method.learns, "steps": steps})
+        task_key = {"pictures": tensor_hash(pixels), "note": task.note.model_dump(), "seed": task.seed}
+        return settings_hash({**task_key, **self.model_key, **task.method.training_key, "steps": steps})
 
-    def folder(self, task: Task) -> Path:
-        """Where a task's run lies while it is under way."""
+    def run_folder(self, task: Task) -> Path:
+        """The folder of a task's training while it is under way; it is made if there is none."""
         return make_folder(self.runs / self.id(task, task.method.steps))
 
     def forget_run(self, task: Task) -> None:
-        """Remove what only a run that is under way needs."""
-        shutil.rmtree(self.folder(task) / "training", ignore_errors=True)
+        """Remove the files of a training that is finished."""
+        shutil.rmtree(self.run_folder(task) / "training", ignore_errors=True)
 
     def concept(self, task: Task, steps: int) -> Concept:
-        """The rows that a task had learned after so many steps; they are learned now if they never were."""
-        path = self.kept / f"{self.id(task, steps)}.safetensors"
-        if not path.exists():
+        """The concept that a task has trained after so many steps. It is trained now if it is not in the cache."""
+        concept_id = self.id(task, steps)
+        if concept_id not in self.concepts:
             note = task.note
             run = run_inversion(
                 self.pplus,
@@ -159,21 +167,24 @@ class TrainingCache:
                 class_word=task.class_word,
                 **self._options(task, steps),
             )
-            told = {**run.concept.provenance, _SECONDS: run.seconds}
-            replace(run.concept, provenance=told).save(path)
-        return Concept.load(path)
+            provenance = {**run.concept.provenance, _SECONDS: run.seconds}
+            replace(run.concept, provenance=provenance).save(self.concepts.path(concept_id))
+        return self.concepts.load(concept_id)
 
     def lora(self, task: Task, steps: int) -> Path:
-        """The LoRA that a task of ``dreambooth-lora`` had learned after so many steps; learned now if it never was."""
-        path = self.kept / f"{self.id(task, steps)}.safetensors"
+        """The LoRA that a task of ``dreambooth-lora`` has trained after so many steps; trained now if not cached."""
+        path = self.concepts.path(self.id(task, steps))
         if not path.exists():
             run = self._dreambooth(task, steps)
             write_atomically(path, save(load_file(run.product), {_SECONDS: str(run.seconds)}))
         return path
 
     @contextmanager
-    def taught(self, task: Task, steps: int) -> Iterator[tuple[PPlus, str, float]]:
-        """While inside, a pipeline that knows the concept, and by which word; and the training's seconds."""
+    def pipeline_with_concept(self, task: Task, steps: int) -> Iterator[tuple[PPlus, str, float]]:
+        """Yields a pipeline that generates a task's concept, the word for it in prompts, and the training's seconds.
+
+        The concept is trained now if it is not in the cache. The pipeline is as before afterwards.
+        """
         if task.method.name == WORD:
             yield self.pplus, task.class_word, 0.0
         elif task.method.is_lora:
@@ -182,7 +193,7 @@ class TrainingCache:
                 yield tuned, task.subject, float(file.metadata()[_SECONDS])
         elif task.method.is_dreambooth:
             run = self._dreambooth(task, steps)
-            with PPlus(load(run.product, **self._here)) as tuned:
+            with PPlus(load(run.product, **self._load_options)) as tuned:
                 yield tuned, task.subject, run.seconds
         else:
             concept = self.concept(task, steps)
@@ -191,22 +202,22 @@ class TrainingCache:
 
     @contextmanager
     def adapted(self, loras: Sequence[Path]) -> Iterator[PPlus]:
-        """While inside, a pipeline of its own with these LoRAs added up."""
-        pipe = load(self.source, **self._here)
+        """Yields a separate pipeline with the sum of these LoRAs."""
+        pipe = load(self.source, **self._load_options)
         add_loras(pipe, loras)
         with PPlus(pipe) as tuned:
             yield tuned
 
     @property
-    def _here(self) -> dict[str, Any]:
+    def _load_options(self) -> dict[str, Any]:
         return {"device": str(self.pplus.pipe.unet.device), "dtype": self.pplus.pipe.unet.dtype}
 
     def _dreambooth(self, task: Task, steps: int) -> DreamBoothResult:
         return dreambooth(self.pplus, self._pictures(task), task.class_word, **self._options(task, steps))
 
-    def _pictures(self, task: Task) -> list[Any]:
+    def _pictures(self, task: Task) -> list[Image.Image]:
         return load_pictures(task.concept)[: task.method.pictures or None]
 
     def _options(self, task: Task, steps: int) -> dict[str, Any]:
-        call: dict[str, Any] = {"out": self.folder(task) / "training", "steps": steps, "seed": task.seed}
-        return {**call, "preview_every": 0, "progress": False, "kind": task.note.kind, **task.method.options}
+        options: dict[str, Any] = {"out": self.run_folder(task) / "training", "steps": steps, "seed": task.seed}
+        return {**options, "preview_every": 0, "progress": False, "kind": task.note.kind, **task.method.options}

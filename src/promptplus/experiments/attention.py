@@ -1,98 +1,256 @@
-"""Where layers look: attention on the object's word and on the words of its looks, by layer (paper section 3.1)."""
+"""The study of attention: how much of each cross-attention layer's attention falls on which words (paper section 3.1).
 
-from collections.abc import Sequence
-from typing import Any
+Attention is recomputed from the outputs of ``to_q`` and ``to_k``, so it works with any attention processor. Only hooks
+are installed, and they are removed again.
+"""
 
-import numpy as np
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Unpack
+
+import torch
+from jaxtyping import Float, Int
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
+from promptplus.errors import PromptError
 from promptplus.evaluation.metrics import mean_interval
-from promptplus.experiments.attention_maps import (
-    KINDS,
-    WORDS,
-    AskedPrompt,
-    attention_maps,
-    attention_shares,
-    kinds_of,
-    of_words,
-    positions,
-)
 from promptplus.experiments.study import Study
+from promptplus.experiments.takeover import FORM, draw_pairs, fill_form
+from promptplus.generation import BATCH, denoise, quiet
+from promptplus.layers import LayerMap
+from promptplus.placeholders import TokenizedText
 from promptplus.pplus import PPlus
+from promptplus.profiles import SamplingOptions, Words, default_sampling
 from promptplus.report import figures
 from promptplus.report.figures import Curve
 from promptplus.report.html import Figure, Section
 from promptplus.report.picture_grid import labelled_grid
 from promptplus.report.tables import Table
 
+KINDS = ("object", "after the object", "appearance", "other words", "start", "end and padding")
+"""Kinds of tokens. "After the object" is the next token: a causal text encoder tells it the object (docs/log.md)."""
+WORDS = 4  # the first four kinds are words, the others are not
 LEAD = (
-    "Cross-attention mass, recomputed from queries and keys: the mean over heads, pixels, denoising steps and seeds. "
-    "The token after the object's word counts by itself, for a causal text encoder tells it what it follows. "
-    "Bands: 95 %, bootstrap over prompts."
+    "The share of each layer's cross-attention that falls on each kind of token: the mean over heads, pixels, "
+    "denoising steps and seeds. The token after the object's word is a kind of its own, because a causal text encoder "
+    "writes the object into it as well. Bands: 95 %, bootstrap over prompts."
 )
 
 
-def study(pplus: PPlus, prompts: Sequence[AskedPrompt], seeds: Sequence[int], **sampling: Any) -> Study:
+@dataclass(frozen=True)
+class LabelledPrompt:
+    """A text, the word for its object, and the words for its appearance: ``("red", "striped", "pixel art")``."""
+
+    text: str
+    object: str
+    appearance: tuple[str, ...] = ()
+
+
+def draw_prompts(words: Words, count: int, seed: int = 0) -> list[LabelledPrompt]:
+    """Random prompts of the paper's form. Raises SettingsError where an attribute has fewer than two words."""
+    drawn = [pair.first for pair in draw_pairs(words, count, seed)]
+    return [
+        LabelledPrompt(fill_form(FORM, values), values["object"], (values["colour"], values["style"]))
+        for values in drawn
+    ]
+
+
+def study(
+    pplus: PPlus, prompts: Sequence[LabelledPrompt], seeds: Sequence[int], **sampling: Unpack[SamplingOptions]
+) -> Study:
     """Shares by layer, of all tokens and of the words alone; maps of the first prompt's words over its picture."""
     shares = attention_shares(pplus, prompts, seeds, **sampling)
-    words = of_words(shares)
+    words = shares_of_words(shares)
     layers = pplus.layers.names
-    whole, part = _curves(shares, KINDS), _curves(words, KINDS[:WORDS])
+    of_all, of_words = _curves(shares, KINDS), _curves(words, KINDS[:WORDS])
     drawn = {
-        name: figures.curves(found, layers, xlabel="layer, forward order", ylabel=f"share of {name}", slanted=True)
-        for name, found in (("all attention", whole), ("the words' attention", part))
+        name: figures.curves(curves, layers, xlabel="layer, forward order", ylabel=f"share of {name}", slanted=True)
+        for name, curves in (("all attention", of_all), ("the words' attention", of_words))
     }
-    maps, words_shown = overlays(pplus, prompts[0], seeds[0], **sampling)
+    maps, shown = attention_grid(pplus, prompts[0], seeds[0], **sampling)
+    caption = f"“{prompts[0].text}”. A row for each of: {', '.join(shown)}. A column for each layer."
+    word_figure = Figure(drawn["the words' attention"], name="words")
     sections = [
-        Section("Of all tokens", "", [Figure(drawn["all attention"])]),
-        Section("Of the words alone", "", [Figure(drawn["the words' attention"])], _table(layers, part)),
-        Section("Maps", f"“{prompts[0].text}”: {', '.join(words_shown)}; each layer by itself.", [Figure(maps)]),
+        Section("Of all tokens", "", [Figure(drawn["all attention"], name="all-tokens")]),
+        Section("Of the words alone", "", [word_figure], _table(layers, of_words)),
+        Section("Maps", caption, [Figure(maps, name="maps")]),
     ]
     values = {
         "prompts": [prompt.text for prompt in prompts],
         "seeds": list(seeds),
-        "of_all": {kind: [round(float(v), 5) for v in curve.values] for kind, curve in whole.items()},
-        "of_words": {kind: [round(float(v), 5) for v in curve.values] for kind, curve in part.items()},
-        "coarse_less_fine": {kind: _coarse_less_fine(words, kind, pplus) for kind in KINDS[:2]},
+        "of_all": {kind: [round(float(v), 5) for v in curve.values] for kind, curve in of_all.items()},
+        "of_words": {kind: [round(float(v), 5) for v in curve.values] for kind, curve in of_words.items()},
+        "coarse_less_fine": {kind: _coarse_less_fine(words, kind, pplus.layers) for kind in KINDS[:2]},
     }
-    tables: dict[str, Table] = {"of-all": _table(layers, whole), "of-words": _table(layers, part)}
-    return Study("attention", "Where layers look", LEAD, sections, values, tables)
+    tables: dict[str, Table] = {"of-all": _table(layers, of_all), "of-words": _table(layers, of_words)}
+    return Study("attention", "Where each layer looks", LEAD, sections, values, tables)
 
 
-def _coarse_less_fine(words: Tensor, kind: str, pplus: PPlus) -> list[float]:
-    """How much larger a kind's share is in coarse layers than in fine ones, with its interval over prompts."""
-    own = words[..., KINDS.index(kind)]
-    coarse, fine = (own[:, list(pplus.layers.group(name))].mean(1) for name in ("coarse", "fine"))
-    found = mean_interval((coarse - fine).tolist())
-    return [found.value, found.low, found.high]
+def _coarse_less_fine(words: Float[Tensor, "prompt layer kind"], kind: str, layers: LayerMap) -> list[float]:
+    """A kind's mean share in the coarse layers minus that in the fine layers: (value, low, high) over prompts."""
+    shares = words[..., KINDS.index(kind)]
+    coarse, fine = (shares[:, list(layers.group(name))].mean(1) for name in ("coarse", "fine"))
+    interval = mean_interval((coarse - fine).tolist())
+    return [interval.value, interval.low, interval.high]
 
 
-def overlays(pplus: PPlus, prompt: AskedPrompt, seed: int, **sampling: Any) -> tuple[Image.Image, list[str]]:
-    """A row for each word, a column for each layer: its attention over the picture. Also the rows' words."""
+def attention_grid(
+    pplus: PPlus, prompt: LabelledPrompt, seed: int, **sampling: Unpack[SamplingOptions]
+) -> tuple[Image.Image, list[str]]:
+    """Attention over the picture: a row for each word, a column for each layer. Also returns the rows' words."""
     maps, (picture,) = attention_maps(pplus, prompt.text, [seed], **sampling)
     text = pplus.tokenize(prompt.text)
     places = {word: positions(text, word, pplus) for word in (prompt.object, *prompt.appearance)}
     after = places[prompt.object].stop
     if kinds_of(text, prompt, pplus)[after] == KINDS.index("after the object"):
         places[f"after {prompt.object}"] = range(after, after + 1)
-    rows = [[picture, *(figures.overlay(picture, _map(layer, where)) for layer in maps)] for where in places.values()]
+    rows = [
+        [picture, *(figures.overlay(picture, layer[0, :, where.start : where.stop].sum(-1).numpy()) for layer in maps)]
+        for where in places.values()
+    ]
     words = list(places)
     return labelled_grid(rows, row_labels=words, column_labels=["picture", *pplus.layers.names], cell=72), words
 
 
-def _map(layer: Tensor, where: range) -> np.ndarray:
-    return layer[0, :, where.start : where.stop].sum(-1).numpy()
-
-
-def _curves(shares: Tensor, kinds: Sequence[str]) -> dict[str, Curve]:
-    """A curve over layers for each kind: ``[prompt, layer, kind]`` → means and bands."""
-    found = {}
+def _curves(shares: Float[Tensor, "prompt layer kind"], kinds: Sequence[str]) -> dict[str, Curve]:
+    """For each kind, the mean share and its band over layers."""
+    curves = {}
     for number, kind in enumerate(kinds):
         ends = [mean_interval(shares[:, layer, number].tolist()) for layer in range(shares.shape[1])]
-        found[kind] = Curve([i.value for i in ends], [i.low for i in ends], [i.high for i in ends])
-    return found
+        curves[kind] = Curve([i.value for i in ends], [i.low for i in ends], [i.high for i in ends])
+    return curves
 
 
 def _table(layers: Sequence[str], curves: dict[str, Curve]) -> Table:
     return {"layer": layers, **{kind: [f"{v:.3f}" for v in curve.values] for kind, curve in curves.items()}}
+
+
+@dataclass
+class AttentionRecorder:
+    """Sums the attention of each layer, averaged over heads.
+
+    Attributes:
+        guided: whether each batch is the negative prompts, then the prompts; only the prompts' half is recorded.
+        sums: by layer's number, over its calls, ``[batch, pixels, tokens]``.
+        calls: the number of calls by layer's number.
+        outputs: of ``to_q`` and ``to_k``, until the layer's own hook uses them.
+    """
+
+    guided: bool
+    sums: dict[int, Tensor] = field(default_factory=dict)
+    calls: dict[int, int] = field(default_factory=dict)
+    outputs: dict[tuple[int, str], Tensor] = field(default_factory=dict)
+
+    def keep(self, layer: int, name: str) -> Callable[..., None]:
+        """The forward hook of ``to_q`` or ``to_k``."""
+        return lambda _module, _inputs, output: self.outputs.__setitem__((layer, name), output)
+
+    def add(self, layer: int) -> Callable[..., None]:
+        """The forward hook of the attention layer."""
+
+        def hook(attention: nn.Module, *_: object) -> None:
+            weights = attention_weights(attention, self.outputs.pop((layer, "q")), self.outputs.pop((layer, "k")))
+            mean = weights.mean(1)[len(weights) // 2 if self.guided else 0 :].cpu()
+            self.sums[layer] = self.sums.get(layer, 0) + mean
+            self.calls[layer] = self.calls.get(layer, 0) + 1
+
+        return hook
+
+    @property
+    def maps(self) -> list[Float[Tensor, "batch pixels tokens"]]:
+        """The mean over calls of each layer; every pixel's attention sums to 1."""
+        return [self.sums[layer] / self.calls[layer] for layer in sorted(self.sums)]
+
+
+def attention_weights(
+    attention: Any, query: Float[Tensor, "batch pixels width"], key: Float[Tensor, "batch tokens width"]
+) -> Float[Tensor, "batch heads pixels tokens"]:
+    """The softmax of the scaled products of queries and keys, as the attention layer computes it."""
+    query, key = (x.float().unflatten(-1, (attention.heads, -1)).transpose(1, 2) for x in (query, key))
+    return (query @ key.transpose(-1, -2) * attention.scale).softmax(-1)
+
+
+@contextmanager
+def record_attention(unet: nn.Module, layers: LayerMap, guided: bool) -> Iterator[AttentionRecorder]:
+    """While inside, the denoiser's attention is recorded. ``guided``: see ``AttentionRecorder``."""
+    recorder, handles = AttentionRecorder(guided), []
+    for number, path in enumerate(layers.module_paths()):
+        attention: Any = unet.get_submodule(path)
+        handles += [
+            attention.to_q.register_forward_hook(recorder.keep(number, "q")),
+            attention.to_k.register_forward_hook(recorder.keep(number, "k")),
+            attention.register_forward_hook(recorder.add(number)),
+        ]
+    try:
+        yield recorder
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def attention_maps(
+    pplus: PPlus, text: str, seeds: Sequence[int], *, steps: int | None = None, guidance: float | None = None
+) -> tuple[list[Float[Tensor, "seed pixels tokens"]], list[Image.Image]]:
+    """The attention of each layer, mean over steps and heads, and the pictures. All layers get the same text."""
+    steps, guidance = default_sampling(pplus.pipe, steps, guidance)
+    kwargs = pplus.encode([text] * len(seeds))
+    with record_attention(pplus.pipe.unet, pplus.layers, guided=guidance > 1) as recorder, quiet(pplus.pipe):
+        pictures = denoise(pplus.pipe, kwargs, seeds, steps=steps, guidance=guidance)
+    return recorder.maps, pictures
+
+
+def attention_shares(
+    pplus: PPlus,
+    prompts: Sequence[LabelledPrompt],
+    seeds: Sequence[int],
+    *,
+    steps: int | None = None,
+    guidance: float | None = None,
+) -> Float[Tensor, "prompt layer kind"]:
+    """Shares of attention on ``KINDS``, which sum to 1; mean over pixels, heads, steps and seeds."""
+    shares = []
+    for prompt in prompts:
+        kinds = kinds_of(pplus.tokenize(prompt.text), prompt, pplus)
+        membership = torch.stack([kinds == kind for kind in range(len(KINDS))], 1).float()
+        batches = []
+        for start in range(0, len(seeds), BATCH):
+            maps, _ = attention_maps(pplus, prompt.text, seeds[start : start + BATCH], steps=steps, guidance=guidance)
+            batches.append(torch.stack([(layer.mean(1) @ membership) for layer in maps], 1))
+        shares.append(torch.cat(batches).mean(0))
+    return torch.stack(shares)
+
+
+def shares_of_words(shares: Float[Tensor, "... kind"]) -> Float[Tensor, "... words"]:
+    """Shares of the words' attention alone, for the first ``WORDS`` kinds; they sum to 1."""
+    words = shares[..., :WORDS]
+    return words / words.sum(-1, keepdim=True)
+
+
+def kinds_of(text: TokenizedText, prompt: LabelledPrompt, pplus: PPlus) -> Int[Tensor, " tokens"]:
+    """The kind of each token, as an index of ``KINDS``. Raises PromptError where a word is not in the text."""
+    kinds = torch.full((len(text.ids),), KINDS.index("other words"))
+    kinds[positions(text, prompt.object, pplus).stop] = KINDS.index("after the object")
+    kinds[0], kinds[text.used - 1 :] = KINDS.index("start"), KINDS.index("end and padding")
+    for kind, phrases in (("object", (prompt.object,)), ("appearance", prompt.appearance)):
+        for phrase in phrases:
+            kinds[list(positions(text, phrase, pplus))] = KINDS.index(kind)
+    return kinds
+
+
+def positions(text: TokenizedText, phrase: str, pplus: PPlus) -> range:
+    """The positions of a phrase's tokens in a text. Raises PromptError where the phrase is not in it."""
+    part = pplus.tokenize(phrase)
+    wanted = _symbols(part)[1 : part.used - 1]
+    inside = _symbols(text)[: text.used - 1]
+    for start in range(1, len(inside) - len(wanted) + 1):
+        if inside[start : start + len(wanted)] == wanted:
+            return range(start, start + len(wanted))
+    raise PromptError(f"{phrase!r} is no part of the text; name words of the prompt")
+
+
+def _symbols(text: TokenizedText) -> list[object]:
+    """The tokens' ids; for a concept's token, its name and the vector's number."""
+    placed: dict[int, object] = {position: (token, vector) for position, token, vector in text.slots}
+    return [placed.get(position, id_) for position, id_ in enumerate(text.ids)]

@@ -1,72 +1,74 @@
-"""Which layer decides what, and whether it is layers at all or denoising steps (paper section 3.1 and its reviews)."""
+"""The study of what each layer decides, and whether layers or denoising steps decide it (paper section 3.1)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
+from jaxtyping import Float
 from PIL import Image
 
-from promptplus.experiments.curves import bands, crossing, intervals, relative
 from promptplus.experiments.split import measure_split
 from promptplus.experiments.study import Study
 from promptplus.experiments.takeover import (
     FORM,
-    Judge,
-    Pair,
+    PromptPair,
     Takeover,
-    apart,
+    TakeoverJudge,
+    combine_judges,
     draw_pairs,
     measure,
-    pictures,
     single_takeovers,
+    split_by_judge,
     step_takeovers,
     subset_takeovers,
-    together,
+    takeover_pictures,
     window_takeovers,
 )
+from promptplus.experiments.takeover_curves import PAPER, curve_numbers, intervals, relative, takeover_figure
 from promptplus.layers import LayerMap
 from promptplus.pplus import PPlus
+from promptplus.profiles import SamplingOptions, Words
 from promptplus.report import figures
-from promptplus.report.figures import Curve
 from promptplus.report.html import Figure, Section
 from promptplus.report.picture_grid import labelled_grid
 from promptplus.report.tables import Table
 
-PAPER = {
-    "object": (0.00, 0.33, 0.79, 0.92, 0.93, 0.98, 0.99, 1.00),
-    "style": (0.00, 0.12, 0.49, 0.60, 0.82, 0.84, 0.90, 1.00),
-    "colour": (0.00, 0.00, 0.01, 0.11, 0.30, 0.36, 0.64, 1.00),
-}
-"""Share of prompt 2's attribute by subset: read off the paper's figure, to .01."""
 SHOWN = 4  # pairs in the picture grid
-WINDOWS = 4  # parts of the denoising in the layer × step map
+WINDOWS = 4  # parts of the denoising in the map of layers and steps
 ORDERS = [("object", "style"), ("style", "colour"), ("object", "colour")]
 PARTS = ("subsets", "split", "steps", "single", "windows")
 LEAD = (
-    "Prompt 1 and prompt 2 differ in every attribute. Prompt 2 takes over more and more of the cross-attention layers; "
-    "0: nothing of it shows, 1: all that shows when it has every layer. Bands: 95 %, bootstrap over prompt pairs."
+    "Prompt 1 and prompt 2 differ in object, colour and style. Step by step, more cross-attention layers get prompt 2 "
+    "instead of prompt 1. The curves show how much of prompt 2 is in the picture. 0: as much as with no layer. 1: as "
+    "much as with all layers. Bands: 95 %, bootstrap over prompt pairs."
 )
-READING = "Where each curve is halfway, counted in columns from the left; “a < b” is how much later b is than a."
+READING = (
+    "The table gives the column where each curve reaches one half, counted from 0 at the left. “a < b” is the column "
+    "of b minus the column of a."
+)
 
-Scores = Mapping[str, Mapping[str, np.ndarray]]
-"""By judge and attribute: ``[pair, takeover]``."""
-Ask = Callable[[Sequence[Takeover]], Scores]
+Scores = Mapping[str, Mapping[str, Float[np.ndarray, "pairs takeovers"]]]
+"""Scores by judge and attribute."""
+MeasureFunction = Callable[[Sequence[Takeover]], Scores]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What to measure.
+class AttributeStudySettings:
+    """What the study measures.
 
     Attributes:
-        words: of each attribute, out of which pairs of prompts are drawn.
-        judges: by name; all see the same pictures, and claims are the first one's.
-        seeds: pictures of each pair; ``map_seeds``: for the two heat maps (default: as many), which ask much more.
-        parts: which of ``PARTS``.
+        words: the words of each attribute. Pairs of prompts are drawn from them.
+        judges: by name. All judges see the same pictures; the claims are about the first one.
+        pairs: the number of prompt pairs.
+        seeds: the number of pictures of each pair and takeover.
+        map_seeds: the same for the two heat maps, which need many more pictures; default: ``seeds``.
+        form: the prompts' form.
+        parts: which of ``PARTS`` are measured.
     """
 
-    words: Mapping[str, Sequence[str]]
-    judges: Mapping[str, Judge]
+    words: Words
+    judges: Mapping[str, TakeoverJudge]
     pairs: int = 64
     seeds: int = 1
     map_seeds: int | None = None
@@ -75,52 +77,56 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Part:
-    """What one part of the study tells; ``values``: by judge."""
+class StudyPart:
+    """The sections, numbers and tables of one part of the study; ``values``: by judge."""
 
     sections: Sequence[Section]
     values: Mapping[str, Mapping[str, Any]]
     tables: Mapping[str, Table] = field(default_factory=dict)
 
 
-def study(pplus: PPlus, plan: Plan, *, progress: bool = True, **sampling: Any) -> Study:
-    """Subset curves, the split test, takeover by steps, each layer and block alone, groups by windows."""
-    pairs, layers = draw_pairs(plan.words, plan.pairs), pplus.layers
-    score = together({name: judge.score for name, judge in plan.judges.items()})
+def study(
+    pplus: PPlus, settings: AttributeStudySettings, *, progress: bool = True, **sampling: Unpack[SamplingOptions]
+) -> Study:
+    """Measure the parts that the settings name: subsets of layers, the split test, steps, single layers, windows."""
+    pairs, layers = draw_pairs(settings.words, settings.pairs), pplus.layers
+    score = combine_judges({name: judge.score for name, judge in settings.judges.items()})
 
-    def asking(seeds: int) -> Ask:
-        call: dict[str, Any] = {"form": plan.form, "progress": progress, **sampling}
-        return lambda takeovers: apart(measure(pplus, pairs, takeovers, range(seeds), score, **call))
+    def measure_with(seeds: int) -> MeasureFunction:
+        return lambda takeovers: split_by_judge(
+            measure(pplus, pairs, takeovers, range(seeds), score, form=settings.form, progress=progress, **sampling)
+        )
 
-    ask, ask_for_map = asking(plan.seeds), asking(plan.map_seeds or plan.seeds)
-
-    make: dict[str, Callable[[], Part]] = {
-        "subsets": lambda: _subsets(ask, layers, picture_grid(pplus, pairs[:SHOWN], plan.form, **sampling)),
-        "split": lambda: _split(pplus, plan, progress=progress, **sampling),
-        "steps": lambda: _steps(ask, layers),
-        "single": lambda: _single(ask_for_map, layers),
-        "windows": lambda: _windows(ask_for_map, layers),
+    map_seeds = settings.map_seeds or settings.seeds
+    measured, mapped = measure_with(settings.seeds), measure_with(map_seeds)
+    make: dict[str, Callable[[], StudyPart]] = {
+        "subsets": lambda: _subsets(measured, layers, picture_grid(pplus, pairs[:SHOWN], settings.form, **sampling)),
+        "split": lambda: _split(pplus, settings, progress, sampling),
+        "steps": lambda: _steps(measured, layers),
+        "single": lambda: _single(mapped, layers),
+        "windows": lambda: _windows(mapped, layers),
     }
-    found = [make[name]() for name in PARTS if name in plan.parts]
+    parts = [make[name]() for name in PARTS if name in settings.parts]
     by_judge = {
-        name: {key: value for part in found for key, value in part.values.get(name, {}).items()} for name in plan.judges
+        name: {key: value for part in parts for key, value in part.values.get(name, {}).items()}
+        for name in settings.judges
     }
-    counts = {"pairs": plan.pairs, "seeds": plan.seeds, "map_seeds": plan.map_seeds or plan.seeds}
-    values = {**counts, "form": plan.form, "by_judge": by_judge}
-    sections = [section for part in found for section in part.sections]
-    tables = {name: table for part in found for name, table in part.tables.items()}
-    return Study("attributes", "Which layer decides what", LEAD, sections, values, tables)
+    counts = {"pairs": settings.pairs, "seeds": settings.seeds, "map_seeds": map_seeds}
+    values = {**counts, "form": settings.form, "by_judge": by_judge}
+    sections = [section for part in parts for section in part.sections]
+    tables = {name: table for part in parts for name, table in part.tables.items()}
+    return Study("attributes", "What each layer decides", LEAD, sections, values, tables)
 
 
-def _subsets(ask: Ask, layers: LayerMap, grid: Image.Image) -> Part:
-    found, sizes = ask(subset_takeovers(layers)), [str(len(subset)) for subset in layers.subsets()]
-    drawn = _curves(found, sizes, "layers that take prompt 2, coarse to fine", PAPER)
-    section, halfway = _halfway("From coarse to fine", READING, drawn, found)
-    shown = Section("The same pictures", "Prompt 2 takes over from the left to the right.", [Figure(grid)])
-    curves = {judge: {name: _curve(table) for name, table in own.items()} for judge, own in found.items()}
+def _subsets(measured: MeasureFunction, layers: LayerMap, grid: Image.Image) -> StudyPart:
+    scores, sizes = measured(subset_takeovers(layers)), [str(len(subset)) for subset in layers.subsets()]
+    drawn = _figures("subsets", scores, sizes, "number of layers with prompt 2, coarse to fine", PAPER)
+    section, halfway = _halfway("From coarse to fine", READING, drawn, scores)
+    shown = Section("Pictures", "From left to right, more layers get prompt 2.", [Figure(grid, name="same-pictures")])
+    curves = {judge: {name: curve_numbers(table) for name, table in own.items()} for judge, own in scores.items()}
     relatives = {f"{name}, {judge}": c["relative"] for judge, own in curves.items() for name, c in own.items()}
-    values = {judge: {"halfway": halfway[judge], "subsets": curves[judge]} for judge in found}
-    return Part([section, shown], values, {"subsets": {"layers": sizes, **relatives}})
+    values = {judge: {"halfway": halfway[judge], "subsets": curves[judge]} for judge in scores}
+    return StudyPart([section, shown], values, {"subsets": {"layers": sizes, **relatives}})
 
 
 SHARES = {
@@ -133,133 +139,127 @@ SHARES = {
 }
 
 
-def _split(pplus: PPlus, plan: Plan, **call: Any) -> Part:
-    judges, objects = {name: judge.names for name, judge in plan.judges.items()}, plan.words["object"]
-    found = measure_split(pplus, judges, objects, plan.words["colour"], plan.seeds, **call)
+def _split(pplus: PPlus, settings: AttributeStudySettings, progress: bool, sampling: SamplingOptions) -> StudyPart:
+    judges = {name: judge.classify for name, judge in settings.judges.items()}
+    objects, colours = settings.words["object"], settings.words["colour"]
+    results = measure_split(pplus, judges, objects, colours, settings.seeds, progress=progress, **sampling)
     table: Table = {"share of pictures [95 %]": list(SHARES.values())}
-    table |= {judge: [str(getattr(result, name)) for name in SHARES] for judge, result in found.items()}
+    table |= {judge: [str(getattr(result, name)) for name in SHARES] for judge, result in results.items()}
     text = (
-        f"“a {plan.words['colour'][0]} OBJECT” in the coarse layers, “a COLOUR object” in all others: {len(objects)} "
-        f"objects × {plan.seeds} seeds. CLIP chooses among these: by chance {1 / len(objects):.3f} of the objects "
-        f"and {1 / len(plan.words['colour']):.3f} of the colours are right. Intervals: bootstrap over objects."
+        f"The prompt of the coarse layers is “a {colours[0]} OBJECT”, that of all other layers “a COLOUR object”. "
+        f"{len(objects)} objects × {settings.seeds} seeds. CLIP chooses among these words: by chance it is right in "
+        f"{1 / len(objects):.3f} of the objects and {1 / len(colours):.3f} of the colours. Intervals: bootstrap over "
+        "objects."
     )
     values = {
         judge: {
             "split": {name: list(asdict(getattr(result, name)).values()) for name in SHARES}
             | {"pictures": result.pictures}
         }
-        for judge, result in found.items()
+        for judge, result in results.items()
     }
-    return Part([Section("Split", text, table=table)], values, {"split": table})
+    return StudyPart([Section("Object and colour from two prompts", text, table=table)], values, {"split": table})
 
 
-def _steps(ask: Ask, layers: LayerMap) -> Part:
+def _steps(measured: MeasureFunction, layers: LayerMap) -> StudyPart:
     takeovers = step_takeovers(layers)
-    found, ticks = ask(takeovers), [f"{1 - takeover.start:.0%}" for takeover in takeovers]
-    drawn = _curves(found, ticks, "last denoising steps that take prompt 2", None)
-    section, halfway = _halfway("Layers or steps?", "All layers, from a denoising step on.", drawn, found)
-    curves = {judge: {name: _curve(table) for name, table in own.items()} for judge, own in found.items()}
-    return Part([section], {judge: {"halfway_by_steps": halfway[judge], "steps": curves[judge]} for judge in found})
+    scores, ticks = measured(takeovers), [f"{1 - takeover.start:.0%}" for takeover in takeovers]
+    drawn = _figures("steps", scores, ticks, "share of the denoising steps with prompt 2, counted from the last", None)
+    text = "All layers get prompt 2, but only from a denoising step on."
+    section, halfway = _halfway("Layers or steps?", text, drawn, scores)
+    curves = {judge: {name: curve_numbers(table) for name, table in own.items()} for judge, own in scores.items()}
+    values = {judge: {"halfway_by_steps": halfway[judge], "steps": curves[judge]} for judge in scores}
+    return StudyPart([section], values)
 
 
-def _single(ask: Ask, layers: LayerMap) -> Part:
-    found, names = ask(single_takeovers(layers)), _alone(layers)
+def _single(measured: MeasureFunction, layers: LayerMap) -> StudyPart:
+    scores, columns = measured(single_takeovers(layers)), _columns_of_single(layers)
     alone = {
-        judge: {name: relative(table)[list(names.values())].tolist() for name, table in own.items()}
-        for judge, own in found.items()
+        judge: {name: relative(table)[list(columns.values())].tolist() for name, table in own.items()}
+        for judge, own in scores.items()
     }
-    drawn = [Figure(_heat(own, list(names)), f"judge: {judge}") for judge, own in alone.items()]
+    drawn = [
+        Figure(_heat_map(own, list(columns)), f"judge: {judge}", name=f"single-{judge}") for judge, own in alone.items()
+    ]
     values = {
-        judge: {"alone": {name: dict(zip(names, row, strict=True)) for name, row in own.items()}}
+        judge: {"alone": {name: dict(zip(columns, row, strict=True)) for name, row in own.items()}}
         for judge, own in alone.items()
     }
     rows = {f"{name}, {judge}": row for judge, own in alone.items() for name, row in own.items()}
-    text = "Layers first, then whole blocks: only this one has prompt 2."
-    title = "Each layer and each block by itself"
-    return Part([Section(title, text, drawn)], values, {"single": {"only": list(names), **rows}})
+    text = "In each column, one layer or one block has prompt 2; all other layers have prompt 1."
+    title = "Each layer and each block alone"
+    return StudyPart([Section(title, text, drawn)], values, {"single": {"only": list(columns), **rows}})
 
 
-def _alone(layers: LayerMap) -> dict[str, int]:
-    """Layers, then blocks, by name → their column of ``single_takeovers``; a block of one layer is that layer."""
+def _columns_of_single(layers: LayerMap) -> dict[str, int]:
+    """The column of ``single_takeovers`` of each layer, then of each block, by name.
+
+    A block of one layer has that layer's column.
+    """
     columns = {takeover.layers: column for column, takeover in enumerate(single_takeovers(layers))}
-    found = {name: columns[(i,)] for i, name in enumerate(layers.names)}
-    return found | {f"block {name}": columns[chosen] for name, chosen in layers.blocks.items()}
+    of_layers = {name: columns[(i,)] for i, name in enumerate(layers.names)}
+    return of_layers | {f"block {name}": columns[chosen] for name, chosen in layers.blocks.items()}
 
 
-def _windows(ask: Ask, layers: LayerMap) -> Part:
-    found = ask(window_takeovers(layers, WINDOWS))
+def _windows(measured: MeasureFunction, layers: LayerMap) -> StudyPart:
+    scores = measured(window_takeovers(layers, WINDOWS))
     spans = [f"{i / WINDOWS:.0%}–{(i + 1) / WINDOWS:.0%}" for i in range(WINDOWS)]
     groups, drawn = ("coarse", "medium", "fine"), []
     values: dict[str, dict[str, Any]] = {}
-    for judge, own in found.items():
+    for judge, own in scores.items():
         tables = {name: relative(table)[1:-1].reshape(-1, WINDOWS) for name, table in own.items()}
         for name, table in tables.items():
             labels = {"xlabel": f"denoising steps with prompt 2 ({name})", "ylabel": "layers"}
             heat = figures.heat_map(table, groups, spans, unit="share of prompt 2", **labels)
-            drawn.append(Figure(heat, f"judge: {judge}"))
+            drawn.append(Figure(heat, f"judge: {judge}", name=f"windows-{name}-{judge}"))
         values[judge] = {"windows": {n: dict(zip(groups, t.tolist(), strict=True)) for n, t in tables.items()}}
-    return Part([Section("Layer groups in windows of the steps", "", drawn)], values)
+    return StudyPart([Section("Groups of layers in parts of the denoising", "", drawn)], values)
 
 
 def picture_grid(
-    pplus: PPlus, pairs: Sequence[Pair], form: str, label: str | None = None, **sampling: Any
+    pplus: PPlus,
+    pairs: Sequence[PromptPair],
+    form: str,
+    label: str | None = None,
+    **sampling: Unpack[SamplingOptions],
 ) -> Image.Image:
-    """A row for each pair, prompt 1 above prompt 2, a column for each nested subset.
+    """Pictures of the nested subsets: a row for each pair, a column for each subset.
 
-    ``label``: what is shown of the prompts, if they are too long.
+    ``label``: the form of the prompts in the row labels; default: ``form``.
     """
     takeovers = subset_takeovers(pplus.layers)
-    rows = [[pictures(pplus, [pair], t, [0], form, **sampling)[0] for t in takeovers] for pair in pairs]
+    rows = [[takeover_pictures(pplus, [pair], t, [0], form, **sampling)[0] for t in takeovers] for pair in pairs]
     names = [f"{pair.prompt('first', label or form)}\n{pair.prompt('second', label or form)}" for pair in pairs]
-    return labelled_grid(rows, row_labels=names, column_labels=_names_of(pplus.layers), cell=96)
+    columns = [f"{len(subset)} layers" for subset in pplus.layers.subsets()]
+    return labelled_grid(rows, row_labels=names, column_labels=columns, cell=96)
 
 
-def _names_of(layers: LayerMap) -> list[str]:
-    return [f"{len(subset)} layers" for subset in layers.subsets()]
-
-
-def takeover_figure(
-    scores: Mapping[str, np.ndarray], ticks: Sequence[str], xlabel: str, paper: Mapping[str, Sequence[float]] | None
-) -> Image.Image:
-    """Relative curves of ``[pair, takeover]`` scores, with bands; the paper's beside them if as long."""
-    found = {}
-    for name, table in scores.items():
-        low, high = bands(table)
-        found[name] = Curve(relative(table).tolist(), low.tolist(), high.tolist())
-    same = paper if paper and len(ticks) == len(next(iter(paper.values()))) else None
-    return figures.curves(found, ticks, xlabel=xlabel, ylabel="share of prompt 2", reference=same)
-
-
-def _curves(
-    scores: Scores, ticks: Sequence[str], xlabel: str, paper: Mapping[str, Sequence[float]] | None
+def _figures(
+    name: str, scores: Scores, ticks: Sequence[str], xlabel: str, paper: Mapping[str, Sequence[float]] | None
 ) -> list[Figure]:
     """A figure for each judge."""
-    return [Figure(takeover_figure(own, ticks, xlabel, paper), f"judge: {judge}") for judge, own in scores.items()]
-
-
-def _curve(scores: np.ndarray) -> dict[str, Any]:
-    low, high = bands(scores)
-    curve = relative(scores)
-    raw = {"score": scores.mean(0), "relative": curve, "low": low, "high": high}
-    return {name: [round(float(v), 4) for v in row] for name, row in raw.items()} | {"halfway": crossing(curve)}
+    return [
+        Figure(takeover_figure(own, ticks, xlabel, paper), f"judge: {judge}", name=f"{name}-{judge}")
+        for judge, own in scores.items()
+    ]
 
 
 def _halfway(
     title: str, text: str, drawn: Sequence[Figure], scores: Scores
 ) -> tuple[Section, dict[str, dict[str, list[float]]]]:
-    """Curves and where they are halfway, judges side by side; the intervals as numbers, too."""
-    found = {
+    """A section with curves and a table of where they reach one half; these numbers by judge and name."""
+    by_judge = {
         judge: intervals(own, [order for order in ORDERS if set(order) <= set(own)]) for judge, own in scores.items()
     }
-    names = list(dict.fromkeys(name for own in found.values() for name in own))
-    table: Table = {"halfway, in columns of the figure": names}
-    table |= {f"{judge} [95 %]": [str(own.get(name, "")) for name in names] for judge, own in found.items()}
+    names = list(dict.fromkeys(name for own in by_judge.values() for name in own))
+    table: Table = {"one half is reached at column": names}
+    table |= {f"{judge} [95 %]": [str(own.get(name, "")) for name in names] for judge, own in by_judge.items()}
     numbers = {
-        judge: {name: [one.value, one.low, one.high] for name, one in own.items()} for judge, own in found.items()
+        judge: {name: [one.value, one.low, one.high] for name, one in own.items()} for judge, own in by_judge.items()
     }
     return Section(title, text, drawn, table), numbers
 
 
-def _heat(alone: Mapping[str, Sequence[float]], names: Sequence[str]) -> Image.Image:
-    labels: dict[str, str] = {"xlabel": "all that has prompt 2", "ylabel": "attribute"}
+def _heat_map(alone: Mapping[str, Sequence[float]], names: Sequence[str]) -> Image.Image:
+    labels: dict[str, str] = {"xlabel": "the only layer or block with prompt 2", "ylabel": "attribute"}
     return figures.heat_map(np.array(list(alone.values())), list(alone), names, unit="share of prompt 2", **labels)

@@ -1,18 +1,20 @@
-"""One concept's shape with another's looks: where the split should be, and how often it works (paper section 5)."""
+"""The study of mixing: one concept's shape with another's appearance, and pictures between two concepts (section 5)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from PIL import Image
 
 from promptplus.concept import Concept
 from promptplus.evaluation.metrics import mean_interval
-from promptplus.evaluation.scoring import SEEDS_APART
+from promptplus.evaluation.scoring import SEED_STRIDE
 from promptplus.evaluation.training_cache import TrainingCache
-from promptplus.experiments.mix_judge import MixJudge, in_words, mixed, splits
+from promptplus.experiments.mix_judge import Combination, MixJudge, describe, mix_at, splits
 from promptplus.experiments.study import Study
 from promptplus.generation import generate
+from promptplus.mixing import InterpolationPath, interpolate
 from promptplus.pocket.attribute_judge import AttributeJudge
 from promptplus.pocket.world import UNSEEN_OBJECTS
 from promptplus.pplus import PPlus
@@ -22,121 +24,155 @@ from promptplus.report.html import Figure, Section
 from promptplus.report.picture_grid import labelled_grid
 from promptplus.report.tables import Table
 
+TITLE = "One concept's shape with another's appearance"
 LEAD = (
-    "Whose shape, whose looks: every concept's shape is rendered in every concept's looks, and a picture counts for "
-    "the combination whose renders it is nearest to, in the attribute judge's features. Success: the first one's shape "
-    "in the second one's looks. No two pairs share noise; 95 % intervals by bootstrap over pairs."
+    "Every concept's shape is rendered with every concept's colours and texture. A picture counts for the combination "
+    "whose renders it is nearest to, by the attribute judge's features. Success: the first concept's shape with the "
+    "second concept's appearance. No two pairs share noise. Intervals: 95 %, bootstrap over pairs."
 )
-ENTANGLED = " Some pairs share a concept, so that the intervals are too narrow."
-PROMPT, STYLED = "a photo of a {}", "a photo of a {} in the style of {}"
-TOKEN, PLAIN, ADDED = "<mix>", "plain words", "DreamBooth-LoRA, two files, “S1 in the style of S2”"
+ORDER = "From left to right, more layers have the first concept."
+SHARED = " Some pairs share a concept, so the intervals are too narrow."
+PROMPT, STYLE_PROMPT = "a photo of a {}", "a photo of a {} in the style of {}"
+TOKEN = "<mix>"
+PLAIN, ADDED = "plain words", "DreamBooth-LoRA, two files, “S1 in the style of S2”"
+SHARES = (0.0, 0.2, 0.4, 0.5, 0.6, 0.8, 1.0)  # of the second concept, when interpolating; our choice
+ROWS: tuple[tuple[InterpolationPath, str | None], ...] = tuple(
+    (path, layers) for layers in (None, "coarse") for path in get_args(InterpolationPath)
+)
+"""(path, the layers that are interpolated; None: all)."""
 
 Concepts = Mapping[str, Concept]
 """Learned concepts by the name of what they show."""
-Drawer = Callable[[str, str, Sequence[int]], list[Image.Image]]
-"""Pictures of a pair of concepts, by name: (shape, looks, seeds)."""
+DrawFunction = Callable[[str, str, Sequence[int]], list[Image.Image]]
+"""(the concept with the shape, the concept with the appearance, seeds) → pictures, by another method than mixing."""
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Two concepts by name: whose shape, whose looks."""
+class ConceptPair:
+    """Two concepts by name: the one with the shape, and the one with the appearance (``looks``)."""
 
     shape: str
     looks: str
 
 
-Noises = Mapping[Pair, range]
-"""Seeds of each pair's pictures; every way to draw a pair gets the same ones."""
+SeedsByPair = Mapping[ConceptPair, range]
+"""The seeds of each pair's pictures, the same ones for every method."""
 
 
-def noises_of(pairs: int, count: int) -> list[range]:
-    """As many seeds for each pair, none of them in two pairs."""
-    apart = max(SEEDS_APART, count)
-    return [range(apart * number, apart * number + count) for number in range(pairs)]
+def seeds_by_pair(pairs: int, count: int) -> list[range]:
+    """``count`` seeds for each pair, so that no two pairs share one."""
+    distance = max(SEED_STRIDE, count)
+    return [range(distance * number, distance * number + count) for number in range(pairs)]
 
 
 def study(
     pplus: PPlus,
-    learned: Mapping[str, Concepts],
-    pairs: Sequence[Pair],
+    concepts: Mapping[str, Concepts],
+    pairs: Sequence[ConceptPair],
     count: int,
-    rivals: Mapping[str, Drawer],
+    rivals: Mapping[str, DrawFunction],
 ) -> Study:
-    """The sweep over splits, the success of the default split and of its rivals, and a grid of mixes.
+    """The sweep over splits, the success of the default split and of other methods, and a grid of mixes.
 
     Args:
-        pairs: where no concept is in two of them they are independent, which the intervals take for granted.
-        count: pictures of each pair, in every way.
-        learned: the same concepts, trained in one way or another; the first way's are swept and shown, the others
-            are regularised.
-        rivals: other ways to ask for the same, by name; ``PLAIN`` says the class word and the nearest colours.
+        concepts: the same concepts by name, for each way to train them. The first way's are swept and shown; the others
+            are trained with a regulariser.
+        pairs: the intervals take them for independent, which holds if no concept is in two of them.
+        count: the number of pictures of each pair, for each method.
+        rivals: other methods by name. ``PLAIN`` names the class word and the nearest colours.
     """
     names = [name for pair in pairs for name in (pair.shape, pair.looks)]
-    lead = LEAD + (ENTANGLED if len(set(names)) < len(names) else "")
+    lead = LEAD + (SHARED if len(set(names)) < len(names) else "")
     judge = MixJudge(AttributeJudge.load(), names)
-    noises = dict(zip(pairs, noises_of(len(pairs), count), strict=True))
-    swept = next(iter(learned.values()))
+    seeds = dict(zip(pairs, seeds_by_pair(len(pairs), count), strict=True))
+    swept = next(iter(concepts.values()))
     coarse = pplus.layers.group("coarse")
     success = {
-        f"{way} mix, coarse layers": _success(pplus, found, judge, coarse, noises) for way, found in learned.items()
+        f"{way} mix, coarse layers": _success(pplus, by_name, judge, coarse, seeds) for way, by_name in concepts.items()
     }
     for name, draw in rivals.items():
-        success[name] = [_share(judge.seen(draw(p.shape, p.looks, seeds)), p) for p, seeds in noises.items()]
-    others = ["words" if name == PLAIN else "rival" for name in rivals]
-    sweep, shown = _sweep(pplus, swept, judge, noises)
+        success[name] = [_share(judge.classify(draw(p.shape, p.looks, own)), p) for p, own in seeds.items()]
+    roles = ["ours", *["regularised"] * (len(concepts) - 1), *["words" if n == PLAIN else "rival" for n in rivals]]
+    sweep, shown = _sweep(pplus, swept, judge, seeds)
     sizes = [str(len(split)) for split in splits(pplus.layers)]
     drawn = figures.curves(
         {name: _curve(shares) for name, shares in sweep.items()},
         sizes,
-        xlabel="layers that the shape decides, coarse to fine",
+        xlabel="layers with the first concept (shape), coarse to fine",
         ylabel="share of pictures",
     )
     table: Table = {
-        "way": list(success),
+        "method": list(success),
         "success [95 %]": [str(mean_interval(shares)) for shares in success.values()],
         "pairs × seeds": [f"{len(pairs)} × {count}"] * len(success),
     }
+    chance = f"By chance: {judge.chance:.3f} (1 of {len(judge.combinations)} combinations)."
     sections = [
-        Section("Where shape hands over to looks", figures=[Figure(drawn)]),
+        Section("Shape and appearance by split", figures=[Figure(drawn, name="shape-by-split")]),
+        Section("Success", chance, table=table),
         Section(
-            "Success", f"By chance: {judge.chance:.3f} (1 of {len(judge.combinations)} combinations).", table=table
+            "Mixes",
+            "From left to right, more layers have the first concept.",
+            [Figure(grid(pplus, pairs, shown), name="grid")],
         ),
-        Section("Mixes", "From all looks to all shape.", [Figure(grid(pplus, pairs, shown))]),
     ]
     values = {
         "pairs": [vars(pair) for pair in pairs],
-        "seeds": [list(seeds) for seeds in noises.values()],
+        "seeds": [list(own) for own in seeds.values()],
         "chance": judge.chance,
         "splits": sizes,
         "sweep": sweep,
         "success": success,
-        "roles": dict(zip(success, ["ours", *["regularised"] * (len(learned) - 1), *others], strict=True)),
+        "roles": dict(zip(success, roles, strict=True)),
     }
-    return Study("mixing", "One's shape, another's looks", lead, sections, values, {"success": table})
+    return Study("mixing", TITLE, lead, sections, values, {"success": table})
+
+
+def study_without_judge(pplus: PPlus, concepts: Concepts, pairs: Sequence[ConceptPair], count: int) -> Study:
+    """The grids of mixes alone, for concepts whose true mixes cannot be drawn."""
+    seeds = seeds_by_pair(len(pairs), count)
+    drawn = [
+        sweep_pictures(pplus, concepts[pair.shape], concepts[pair.looks], own)
+        for pair, own in zip(pairs, seeds, strict=True)
+    ]
+    shown = [
+        Figure(grid(pplus, pairs, [[images[i] for images in row] for row in drawn]), name="grid") for i in range(count)
+    ]
+    values = {"pairs": [vars(pair) for pair in pairs], "seeds": [list(own) for own in seeds]}
+    lead = "Not judged: true mixes of these concepts cannot be drawn."
+    return Study("mixing", TITLE, lead, [Section("Mixes", f"{ORDER} A grid for each seed.", shown)], values)
 
 
 def _sweep(
-    pplus: PPlus, concepts: Concepts, judge: MixJudge, noises: Noises
+    pplus: PPlus, concepts: Concepts, judge: MixJudge, seeds: SeedsByPair
 ) -> tuple[dict[str, list[list[float]]], list[list[Image.Image]]]:
-    """Shares ``[pair][split]`` of pictures with the one's shape and with the other's looks; a picture of each."""
+    """Shares ``[pair][split]`` of pictures with the first's shape and with the second's appearance; a picture each."""
     shapes: list[list[float]] = []
     looks: list[list[float]] = []
     shown: list[list[Image.Image]] = []
-    for pair, seeds in noises.items():
-        drawn = sweep_pictures(pplus, concepts[pair.shape], concepts[pair.looks], seeds)
-        seen = [judge.seen(images) for images in drawn]
-        shapes.append([sum(shape == pair.shape for shape, _ in found) / len(found) for found in seen])
-        looks.append([sum(look == pair.looks for _, look in found) / len(found) for found in seen])
+    for pair, own in seeds.items():
+        drawn = sweep_pictures(pplus, concepts[pair.shape], concepts[pair.looks], own)
+        seen = [judge.classify(images) for images in drawn]
+        shapes.append([sum(shape == pair.shape for shape, _ in each) / len(each) for each in seen])
+        looks.append([sum(look == pair.looks for _, look in each) / len(each) for each in seen])
         shown.append([images[0] for images in drawn])
     return {"the first one's shape": shapes, "the second one's looks": looks}, shown
 
 
 def sweep_pictures(pplus: PPlus, shape: Concept, looks: Concept, seeds: Sequence[int]) -> list[list[Image.Image]]:
-    """Pictures of the mix at every split, from all looks to all shape."""
+    """Pictures of the mix at every split, from no layer to all layers for the shape."""
     return [mix_pictures(pplus, shape, looks, split, seeds) for split in splits(pplus.layers)]
 
 
-def grid(pplus: PPlus, pairs: Sequence[Pair], rows: Sequence[Sequence[Image.Image]]) -> Image.Image:
+def mix_pictures(
+    pplus: PPlus, shape: Concept, looks: Concept, split: Sequence[int], seeds: Sequence[int]
+) -> list[Image.Image]:
+    """Pictures of a mix whose ``split`` layers have the shape's rows."""
+    with pplus.added([mix_at(shape, looks, TOKEN, split)]):
+        return generate(pplus, [PROMPT.format(TOKEN)] * len(seeds), seeds)
+
+
+def grid(pplus: PPlus, pairs: Sequence[ConceptPair], rows: Sequence[Sequence[Image.Image]]) -> Image.Image:
     """A row for each pair, a column for each split."""
     return labelled_grid(
         rows,
@@ -146,67 +182,77 @@ def grid(pplus: PPlus, pairs: Sequence[Pair], rows: Sequence[Sequence[Image.Imag
     )
 
 
-def unjudged(pplus: PPlus, concepts: Concepts, pairs: Sequence[Pair], count: int) -> Study:
-    """The grids alone, where nobody can say what a mix should look like."""
-    noises = noises_of(len(pairs), count)
-    drawn = [
-        sweep_pictures(pplus, concepts[pair.shape], concepts[pair.looks], seeds)
-        for pair, seeds in zip(pairs, noises, strict=True)
-    ]
-    shown = [Figure(grid(pplus, pairs, [[images[i] for images in row] for row in drawn])) for i in range(count)]
-    sections = [Section("Mixes", "From all looks to all shape; a grid for each seed.", shown)]
-    values = {"pairs": [vars(pair) for pair in pairs], "seeds": [list(seeds) for seeds in noises]}
-    return Study("mixing", "One's shape, another's looks", "Not judged: there is no ground truth.", sections, values)
+def other_methods(pplus: PPlus, inversions: Concepts) -> dict[str, DrawFunction]:
+    """Methods that need no mix: two textual inversions in one prompt; the class word in the nearest named colours.
 
-
-def rivals(pplus: PPlus, tied: Concepts) -> dict[str, Drawer]:
-    """Other ways to ask: textual inversions in one prompt, and the class word in the nearest named colours.
-
-    ``tied``: concepts learned by TI.
+    ``inversions``: the concepts as learned by TI.
     """
 
-    def inversions(shape: str, looks: str, seeds: Sequence[int]) -> list[Image.Image]:
-        both = [tied[shape], tied[looks]]
+    def two_inversions(shape: str, looks: str, seeds: Sequence[int]) -> list[Image.Image]:
+        both = [inversions[shape], inversions[looks]]
         with pplus.added(both):
-            return generate(pplus, [STYLED.format(both[0].token, both[1].token)] * len(seeds), seeds)
+            return generate(pplus, [STYLE_PROMPT.format(both[0].token, both[1].token)] * len(seeds), seeds)
 
-    def words(shape: str, looks: str, seeds: Sequence[int]) -> list[Image.Image]:
-        text = in_words(UNSEEN_OBJECTS[looks], tied[shape].class_word)
+    def plain_words(shape: str, looks: str, seeds: Sequence[int]) -> list[Image.Image]:
+        text = describe(UNSEEN_OBJECTS[looks], inversions[shape].class_word)
         return generate(pplus, [f"a photo of {text}"] * len(seeds), seeds)
 
-    return {"TI, “S1 in the style of S2”": inversions, PLAIN: words}
+    return {"TI, “S1 in the style of S2”": two_inversions, PLAIN: plain_words}
 
 
-def added(learner: TrainingCache, loras: Mapping[str, tuple[Path, str]]) -> Drawer:
-    """Both concepts' LoRAs added up, both subjects in one prompt."""
+def added_loras(cache: TrainingCache, loras: Mapping[str, tuple[Path, str]]) -> DrawFunction:
+    """The method that adds up both concepts' LoRAs and names both subjects in one prompt.
+
+    ``loras``: each concept's file and what prompts call its subject.
+    """
 
     def draw(shape: str, looks: str, seeds: Sequence[int]) -> list[Image.Image]:
         (first, one), (second, other) = loras[shape], loras[looks]
-        with learner.adapted([first, second]) as pplus:
-            return generate(pplus, [STYLED.format(one, other)] * len(seeds), seeds)
+        with cache.adapted([first, second]) as pplus:
+            return generate(pplus, [STYLE_PROMPT.format(one, other)] * len(seeds), seeds)
 
     return draw
 
 
-def mix_pictures(
-    pplus: PPlus, shape: Concept, looks: Concept, split: Sequence[int], seeds: Sequence[int]
-) -> list[Image.Image]:
-    """Pictures of a mix that gives ``split`` to the shape."""
-    with pplus.added([mixed(shape, looks, TOKEN, split)]):
-        return generate(pplus, [PROMPT.format(TOKEN)] * len(seeds), seeds)
-
-
-def _success(pplus: PPlus, concepts: Concepts, judge: MixJudge, split: Sequence[int], noises: Noises) -> list[float]:
+def _success(
+    pplus: PPlus, concepts: Concepts, judge: MixJudge, split: Sequence[int], seeds: SeedsByPair
+) -> list[float]:
+    """Each pair's share of pictures with the first's shape and the second's appearance."""
     return [
-        _share(judge.seen(mix_pictures(pplus, concepts[p.shape], concepts[p.looks], split, seeds)), p)
-        for p, seeds in noises.items()
+        _share(judge.classify(mix_pictures(pplus, concepts[p.shape], concepts[p.looks], split, own)), p)
+        for p, own in seeds.items()
     ]
 
 
-def _share(seen: Sequence[tuple[str, str]], pair: Pair) -> float:
-    return sum(found == (pair.shape, pair.looks) for found in seen) / len(seen)
+def _share(seen: Sequence[Combination], pair: ConceptPair) -> float:
+    return sum(each == (pair.shape, pair.looks) for each in seen) / len(seen)
 
 
 def _curve(shares: Sequence[Sequence[float]]) -> Curve:
-    found = [mean_interval(column) for column in zip(*shares, strict=True)]
-    return Curve([i.value for i in found], [i.low for i in found], [i.high for i in found])
+    ends = [mean_interval(column) for column in zip(*shares, strict=True)]
+    return Curve([i.value for i in ends], [i.low for i in ends], [i.high for i in ends])
+
+
+def interpolation_section(pplus: PPlus, concepts: Concepts, pairs: Sequence[ConceptPair]) -> Section:
+    """A grid for each pair, from its first concept to its second. All pictures of a grid have the same noise."""
+    seeds = [own[0] for own in seeds_by_pair(len(pairs), 1)]
+    drawn = [
+        Figure(
+            interpolation_grid(pplus, concepts[pair.shape], concepts[pair.looks], seed),
+            f"from {pair.shape} to {pair.looks}",
+        )
+        for pair, seed in zip(pairs, seeds, strict=True)
+    ]
+    return Section("Between two concepts", "Each column's number is the share of the second concept's rows.", drawn)
+
+
+def interpolation_grid(pplus: PPlus, first: Concept, second: Concept, seed: int) -> Image.Image:
+    """A row for each path and choice of layers, a column for each share of the second concept."""
+    rows = []
+    for path, layers in ROWS:
+        between = [interpolate(first, second, f"<mix-{i}>", s, path, layers=layers) for i, s in enumerate(SHARES)]
+        with pplus.added(between):
+            prompts = [PROMPT.format(concept.token) for concept in between]
+            rows.append(generate(pplus, prompts, [seed] * len(between)))
+    names = [f"{path}, {layers or 'all'} layers" for path, layers in ROWS]
+    return labelled_grid(rows, row_labels=names, column_labels=[f"{share:.0%}" for share in SHARES], cell=96)

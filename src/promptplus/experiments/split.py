@@ -1,22 +1,29 @@
-"""The split test (paper figure 2): object from the coarse layers' prompt, colour from the prompt of all others."""
+"""The split test (paper figure 2): the coarse layers' prompt names an object, the other layers' prompt a colour."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from promptplus.evaluation.metrics import Interval, mean_interval
-from promptplus.experiments.takeover import Names
+from promptplus.experiments.takeover import ClassifyFunction
 from promptplus.generation import generate
 from promptplus.pplus import PPlus
+
+Case = tuple[str, str, int]
+"""(object, colour of the other layers' prompt, seed) of a picture."""
 
 
 @dataclass(frozen=True)
 class SplitResult:
-    """One judge's answers: shares of pictures, with intervals over objects.
+    """What one judge sees: shares of pictures, with intervals over objects.
 
     Attributes:
-        object, colour: as asked of their layers; ``both``: of one picture.
-        leak: with the colour of the object's prompt.
-        one_object, one_colour: as asked where one prompt says both; what a split can reach at most.
+        pictures: the number of pictures.
+        object: with the object of the coarse layers' prompt.
+        colour: with the colour of the other layers' prompt.
+        both: with both of these.
+        leak: with the colour of the coarse layers' prompt.
+        one_object, one_colour: with the object and the colour where one prompt for all layers names both. A split
+            cannot be expected to do better.
     """
 
     pictures: int
@@ -30,7 +37,7 @@ class SplitResult:
 
 def measure_split(
     pplus: PPlus,
-    judges: Mapping[str, Names],
+    judges: Mapping[str, ClassifyFunction],
     objects: Sequence[str],
     colours: Sequence[str],
     seeds: int,
@@ -40,7 +47,13 @@ def measure_split(
     guidance: float | None = None,
     progress: bool = False,
 ) -> dict[str, SplitResult]:
-    """Every object × ``seeds``, in the object's prompt with the first colour, the others taking turns; by judge."""
+    """The split test's result by judge.
+
+    Args:
+        colours: the first one is in the prompt of ``layers``, with the object; the others take turns in the prompt of
+            all other layers.
+        seeds: the number of pictures of each object.
+    """
     leaking, *others = colours
     cases = [
         (thing, others[(i + seed) % len(others)], seed) for i, thing in enumerate(objects) for seed in range(seeds)
@@ -53,19 +66,16 @@ def measure_split(
         generate(pplus, texts, [seed for *_, seed in cases], steps=steps, guidance=guidance, progress=progress and name)
         for name, texts in prompts.items()
     )
-    return {judge: _result(names(split), names(one), cases, leaking) for judge, names in judges.items()}
+    return {name: _result(classify(split), classify(one), cases, leaking) for name, classify in judges.items()}
 
 
 def _result(
-    split: Mapping[str, Sequence[str]],
-    one: Mapping[str, Sequence[str]],
-    cases: Sequence[tuple[str, str, int]],
-    leaking: str,
+    split: Mapping[str, Sequence[str]], one: Mapping[str, Sequence[str]], cases: Sequence[Case], leaking: str
 ) -> SplitResult:
     things, colours, _ = zip(*cases, strict=True)
     hits = {
-        name: [a == b for a, b in zip(seen, asked, strict=True)]
-        for name, seen, asked in (
+        name: [a == b for a, b in zip(seen, wanted, strict=True)]
+        for name, seen, wanted in (
             ("object", split["object"], things),
             ("colour", split["colour"], colours),
             ("one_object", one["object"], things),
@@ -74,11 +84,11 @@ def _result(
     }
     hits["both"] = [a and b for a, b in zip(hits["object"], hits["colour"], strict=True)]
     hits["leak"] = [seen == leaking for seen in split["colour"]]
-    return SplitResult(len(cases), **{name: _over(things, found) for name, found in hits.items()})
+    return SplitResult(len(cases), **{name: _share_by_object(things, each) for name, each in hits.items()})
 
 
-def _over(things: Sequence[str], hits: Sequence[bool]) -> Interval:
-    """The share of hits; an object's pictures are one unit."""
+def _share_by_object(things: Sequence[str], hits: Sequence[bool]) -> Interval:
+    """The share of hits. An object's pictures are one unit of the bootstrap."""
     by_thing: dict[str, list[bool]] = {}
     for thing, hit in zip(things, hits, strict=True):
         by_thing.setdefault(thing, []).append(hit)

@@ -1,11 +1,13 @@
-"""What a study returns, and how it is kept: a page, JSON, CSV and PNG files, from which it can be read again."""
+"""Study: the result of an experiment, and its files: one JSON file, a page, PNG figures and CSV tables."""
 
 import io
 import json
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypedDict
 
 from PIL import Image
 
@@ -14,16 +16,38 @@ from promptplus.files import make_folder, write_atomically
 from promptplus.report.html import Figure, Section, page
 from promptplus.report.tables import Table, to_csv
 
+FORMER_NAMES = {"methods": "evaluation", "two-concepts": "several"}
+"""Former names of studies: ``Study.read`` finds their files too, so that earlier results are reused."""
+
+
+class FigureRecord(TypedDict):
+    """A figure in the JSON file; ``file`` lies in the same folder."""
+
+    file: str
+    caption: str
+    width: int | None
+
+
+class SectionRecord(TypedDict):
+    """A section in the JSON file."""
+
+    title: str
+    text: str
+    table: Table | None
+    figures: list[FigureRecord]
+
 
 @dataclass(frozen=True)
 class Study:
-    """One part of the evidence.
+    """The result of one experiment.
 
     Attributes:
-        name: of its files.
-        title, lead: of its page.
-        sections: the page; ``tables``: what CSV files get; ``values``: all numbers, plain.
-        key: what it was asked, as a hash; a study that is read again is used only if that is the same.
+        name: begins the names of its files.
+        title: of its page; ``lead``: the first paragraph there.
+        sections: of its page, with figures.
+        values: all numbers, as plain JSON values.
+        tables: by name; each becomes a CSV file.
+        key: hash of everything the study depends on; a study is read again only if its key is the same.
     """
 
     name: str
@@ -35,43 +59,72 @@ class Study:
     key: str = ""
 
     def write(self, folder: Path) -> Path:
-        """Write ``NAME.html``, ``NAME.json``, a PNG for each figure, a CSV for each table; returns the page's path."""
+        """Write ``NAME.html``, ``NAME.json``, a PNG per figure and a CSV per table; returns the path of the page.
+
+        The JSON file comes last: where it is, all others are.
+        """
         folder = make_folder(folder)
         for name, table in self.tables.items():
             write_atomically(folder / f"{self.name}-{name}.csv", to_csv(table).encode())
         write_atomically(folder / f"{self.name}.html", page(self.title, self.lead, self.sections).encode())
-        told = {"key": self.key, "title": self.title, "lead": self.lead, "tables": self.tables, "values": self.values}
-        told["sections"] = [self._write_section(folder, number, one) for number, one in enumerate(self.sections)]
-        write_atomically(folder / f"{self.name}.json", (json.dumps(told, indent=1) + "\n").encode())
+        record = {"key": self.key, "title": self.title, "lead": self.lead, "tables": self.tables, "values": self.values}
+        record["sections"] = self._write_figures(folder)
+        write_atomically(folder / f"{self.name}.json", (json.dumps(record, indent=1) + "\n").encode())
         return folder / f"{self.name}.html"
 
-    def _write_section(self, folder: Path, number: int, section: Section) -> dict[str, Any]:
-        figures = []
-        for count, figure in enumerate(section.figures):
-            path = folder / f"{self.name}-{number}-{count}.png"
-            buffer = io.BytesIO()
-            figure.picture.save(buffer, "PNG", optimize=True)
-            write_atomically(path, buffer.getvalue())
-            figures.append({"file": path.name, "caption": figure.caption, "width": figure.width})
-        return {"title": section.title, "text": section.text, "table": section.table, "figures": figures}
+    def _write_figures(self, folder: Path) -> list[SectionRecord]:
+        """Write all figures; returns the sections with the figures' file names."""
+        records: list[SectionRecord] = []
+        names: Counter[str] = Counter()
+        for section in self.sections:
+            figures: list[FigureRecord] = []
+            for figure in section.figures:
+                name = figure.name or _figure_name(section.title, figure.caption)
+                names[name] += 1  # figures without a name and a caption are numbered
+                file = f"{self.name}-{name}{f'-{names[name]}' if names[name] > 1 else ''}.png"
+                buffer = io.BytesIO()
+                figure.picture.save(buffer, "PNG", optimize=True)
+                write_atomically(folder / file, buffer.getvalue())
+                figures.append({"file": file, "caption": figure.caption, "width": figure.width})
+            records.append({"title": section.title, "text": section.text, "table": section.table, "figures": figures})
+        return records
 
     @classmethod
     def read(cls, folder: Path, name: str) -> Self | None:
-        """What ``write`` left in a folder; None where there is nothing. Raises OutputError on a file that is none."""
-        path = folder / f"{name}.json"
-        if not path.exists():
+        """Read what ``write`` left in a folder; None where there is nothing.
+
+        A figure whose file is missing is left out, and the text of its section says so. Raises OutputError on a file
+        that is no study.
+        """
+        names = [one for one in (name, FORMER_NAMES.get(name)) if one and (folder / f"{one}.json").exists()]
+        if not names:
             return None
+        path = folder / f"{names[0]}.json"
         try:
-            told = json.loads(path.read_text("utf-8"))
-            sections = [_read_section(folder, one) for one in told["sections"]]
-            return cls(name, told["title"], told["lead"], sections, told["values"], told["tables"], told["key"])
+            record = json.loads(path.read_text("utf-8"))
+            sections = [_read_section(path, section) for section in record["sections"]]
+            values, tables = record["values"], record["tables"]
+            return cls(name, record["title"], record["lead"], sections, values, tables, record["key"])
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise OutputError(f"{path} is no study ({error}); give another folder") from error
 
 
-def _read_section(folder: Path, told: dict[str, Any]) -> Section:
-    figures = []
-    for one in told["figures"]:
-        with Image.open(folder / Path(one["file"]).name, formats=["PNG"]) as picture:
-            figures.append(Figure(picture.convert("RGB"), one["caption"], one["width"]))
-    return Section(told["title"], told["text"], figures, told["table"])
+def _read_section(path: Path, record: SectionRecord) -> Section:
+    figures, missing = [], 0
+    for figure in record["figures"]:
+        file = path.parent / Path(figure["file"]).name
+        if not file.exists():
+            missing += 1
+            continue
+        with Image.open(file, formats=["PNG"]) as picture:
+            name = file.stem.removeprefix(f"{path.stem}-")
+            figures.append(Figure(picture.convert("RGB"), figure["caption"], figure["width"], name))
+    text = record["text"]
+    if missing:
+        text = f"{text} Figures not kept: {missing}. Remove {path.name} to measure and draw them again.".strip()
+    return Section(record["title"], text, figures, record["table"])
+
+
+def _figure_name(title: str, caption: str) -> str:
+    """The words of a section's title and a figure's caption, joined by hyphens."""
+    return "-".join(re.findall(r"[a-z0-9]+", f"{title} {caption}".lower()))

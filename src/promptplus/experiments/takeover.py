@@ -1,11 +1,16 @@
-"""Which layers, and which denoising steps, decide what: a second prompt takes over some of them (paper section 3.1)."""
+"""Takeovers: prompt 2 replaces prompt 1 in some layers or denoising steps (paper section 3.1).
+
+How much of prompt 2 then shows in the picture tells what those layers or steps decide.
+"""
 
 import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from PIL import Image
 from tqdm import tqdm
 
@@ -15,30 +20,35 @@ from promptplus.generation import BATCH, denoise, quiet
 from promptplus.layers import LayerMap
 from promptplus.pocket.attribute_judge import AttributeJudge
 from promptplus.pplus import PPlus
-from promptplus.profiles import usual_sampling
+from promptplus.profiles import Words, default_sampling, profile_of
 from promptplus.prompts import PPlusPrompt
 
-FORM = "a {colour} {object}, {style}"  # the paper's pairs look like this
+FORM = "a {colour} {object}, {style}"  # of the paper's prompts
 
 Values = Mapping[str, str]
-"""What a prompt says of each attribute: ``{"colour": "red", "object": "house", "style": "watercolor"}``."""
-Score = Callable[[Sequence[Image.Image], Sequence[Values]], dict[str, np.ndarray]]
-"""Pictures and, for each, prompt 2's values → how much of each attribute shows, ``[picture]``."""
-Names = Callable[[Sequence[Image.Image]], dict[str, list[str]]]
-"""Pictures → each attribute's word for each of them."""
+"""A prompt's word for each attribute: ``{"colour": "red", "object": "house", "style": "watercolor"}``."""
+ScoreFunction = Callable[[Sequence[Image.Image], Sequence[Values]], dict[str, Float[np.ndarray, " pictures"]]]
+"""Pictures and, for each, the wanted words → how much of each attribute's word shows."""
+ClassifyFunction = Callable[[Sequence[Image.Image]], dict[str, list[str]]]
+"""Pictures → each picture's word of each attribute."""
 
 
 @dataclass(frozen=True)
-class Judge:
-    """One judge, asked in two ways: how much of prompt 2's words shows, and which words a picture shows."""
+class TakeoverJudge:
+    """A judge, as the two functions that the studies call.
 
-    score: Score
-    names: Names
+    Attributes:
+        score: how much of the wanted words shows.
+        classify: which words a picture shows.
+    """
+
+    score: ScoreFunction
+    classify: ClassifyFunction
 
 
 @dataclass(frozen=True)
 class Takeover:
-    """Prompt 2 in some layers during some of the denoising: from ``start`` to ``end``, shares of its steps."""
+    """The layers and the denoising steps that get prompt 2; ``start`` and ``end`` are shares of the steps, 0 to 1."""
 
     layers: tuple[int, ...]
     start: float = 0.0
@@ -46,52 +56,52 @@ class Takeover:
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Two prompts that differ in every attribute."""
+class PromptPair:
+    """The words of two prompts that differ in every attribute."""
 
     first: Values
     second: Values
 
     def prompt(self, which: str, form: str = FORM) -> str:
-        """The text of ``first`` or ``second``."""
-        return filled(form, getattr(self, which))
+        """The text of the prompt ``first`` or ``second``."""
+        return fill_form(form, getattr(self, which))
 
 
-def filled(form: str, values: Values) -> str:
-    """The form with its words, "a" before a vowel as "an"."""
+def fill_form(form: str, values: Values) -> str:
+    """The text of a form with these words; "a" becomes "an" before a vowel."""
     return re.sub(r"\b([Aa])(?= [aeiou])", r"\1n", form.format(**values))
 
 
-def draw_pairs(words: Mapping[str, Sequence[str]], count: int, seed: int = 0) -> list[Pair]:
-    """Random pairs out of each attribute's words. Raises SettingsError where an attribute has fewer than two."""
+def draw_pairs(words: Words, count: int, seed: int = 0) -> list[PromptPair]:
+    """Random pairs of prompts. Raises SettingsError where an attribute has fewer than two words."""
     poor = [name for name, choices in words.items() if len(set(choices)) < 2]
     if poor:
         raise SettingsError(f"{poor[0]}: two words or more are needed to tell prompts apart")
     rng = random.Random(f"pairs {seed}")
     drawn = [{name: rng.sample(list(choices), 2) for name, choices in words.items()} for _ in range(count)]
-    return [Pair({n: a for n, (a, _) in d.items()}, {n: b for n, (_, b) in d.items()}) for d in drawn]
+    return [PromptPair({n: a for n, (a, _) in d.items()}, {n: b for n, (_, b) in d.items()}) for d in drawn]
 
 
 def subset_takeovers(layers: LayerMap) -> list[Takeover]:
-    """The nested subsets, coarse to fine: none … all."""
+    """The nested subsets of the layers, coarse to fine, from none to all."""
     return [Takeover(subset) for subset in layers.subsets()]
 
 
 def step_takeovers(layers: LayerMap, count: int = 8) -> list[Takeover]:
-    """All layers, from a step on: never, for the last steps, … from the start. The rival of the subsets."""
+    """All layers in the last steps: no step, then more and more of them, at last all. The control for the subsets."""
     everything = tuple(range(len(layers)))
     return [Takeover(everything, start=1 - i / (count - 1)) for i in range(count)]
 
 
 def single_takeovers(layers: LayerMap) -> list[Takeover]:
-    """No layer, each layer by itself, each block of several layers by itself, all layers."""
+    """No layer; each layer alone; each block of several layers alone; all layers."""
     blocks = [chosen for chosen in layers.blocks.values() if len(chosen) > 1]
     parts = [*((i,) for i in range(len(layers))), *blocks]
     return [Takeover(()), *map(Takeover, parts), Takeover(tuple(range(len(layers))))]
 
 
 def window_takeovers(layers: LayerMap, windows: int = 4) -> list[Takeover]:
-    """None; coarse, medium and fine layers, each in each window of the steps; all."""
+    """No layer; the coarse, medium and fine layers, each in each window of the steps; all layers."""
     groups = [layers.group(name) for name in ("coarse", "medium", "fine")]
     spans = [(i / windows, (i + 1) / windows) for i in range(windows)]
     parts = [Takeover(group, *span) for group in groups for span in spans]
@@ -100,43 +110,43 @@ def window_takeovers(layers: LayerMap, windows: int = 4) -> list[Takeover]:
 
 def measure(
     pplus: PPlus,
-    pairs: Sequence[Pair],
+    pairs: Sequence[PromptPair],
     takeovers: Sequence[Takeover],
     seeds: Sequence[int],
-    score: Score,
+    score: ScoreFunction,
     *,
     form: str = FORM,
     steps: int | None = None,
     guidance: float | None = None,
     progress: bool = False,
-) -> dict[str, np.ndarray]:
-    """How much of prompt 2's attributes shows: by name, ``[pair, takeover]``, means over seeds."""
-    found: dict[str, np.ndarray] = {}
+) -> dict[str, Float[np.ndarray, "pairs takeovers"]]:
+    """How much of prompt 2's words shows under each takeover; by attribute, means over seeds."""
+    scores: dict[str, np.ndarray] = {}
     cases = [(p, s) for p in range(len(pairs)) for s in range(len(seeds))]
     with tqdm(total=len(takeovers) * len(cases), unit="picture", disable=not progress) as bar:
         for column, takeover in enumerate(takeovers):
             for start in range(0, len(cases), BATCH):
-                part = cases[start : start + BATCH]
-                chosen = [pairs[p] for p, _ in part]
-                images = pictures(pplus, chosen, takeover, [seeds[s] for _, s in part], form, steps, guidance)
+                batch = cases[start : start + BATCH]
+                chosen = [pairs[p] for p, _ in batch]
+                images = takeover_pictures(pplus, chosen, takeover, [seeds[s] for _, s in batch], form, steps, guidance)
                 for name, values in score(images, [pair.second for pair in chosen]).items():
-                    table = found.setdefault(name, np.zeros((len(pairs), len(takeovers))))
-                    np.add.at(table[:, column], [p for p, _ in part], values / len(seeds))
-                bar.update(len(part))
-    return found
+                    table = scores.setdefault(name, np.zeros((len(pairs), len(takeovers))))
+                    np.add.at(table[:, column], [p for p, _ in batch], values / len(seeds))
+                bar.update(len(batch))
+    return scores
 
 
-def pictures(
+def takeover_pictures(
     pplus: PPlus,
-    pairs: Sequence[Pair],
+    pairs: Sequence[PromptPair],
     takeover: Takeover,
     seeds: Sequence[int],
     form: str = FORM,
     steps: int | None = None,
     guidance: float | None = None,
 ) -> list[Image.Image]:
-    """A picture of each pair under one takeover; the pairs are one batch."""
-    steps, guidance = usual_sampling(pplus.pipe, steps, guidance)
+    """A picture of each pair under one takeover, from one seed each. All pairs are one batch."""
+    steps, guidance = default_sampling(pplus.pipe, steps, guidance)
     plain = pplus.encode([pair.prompt("first", form) for pair in pairs])
     begin, end = (round(share * steps) for share in (takeover.start, takeover.end))
     if not takeover.layers or begin >= end:
@@ -153,8 +163,32 @@ def pictures(
         )
 
 
-def by_classifier(judge: AttributeJudge) -> Score:
-    """1 where the judge sees prompt 2's word of an attribute, else 0: the pocket's ground truth."""
+def judges_for(pipe: Any, judge: str | None, words: Words) -> dict[str, TakeoverJudge]:
+    """The judges of a model's pictures, by name.
+
+    Args:
+        judge: ``classifier`` (the model's attribute judge), ``clip`` or ``both``; default: all that the model has.
+        words: the words of each attribute, which CLIP chooses from.
+
+    Raises SettingsError where the model has no attribute judge.
+    """
+    profile = profile_of(pipe)
+    judge = judge or ("both" if profile.attribute_judge else "clip")
+    if judge != "clip" and not profile.attribute_judge:
+        raise SettingsError(f"judge {judge}: the classifier knows the pocket's drawn world only; use clip")
+    judges = {}
+    if judge != "clip" and profile.attribute_judge:
+        classifier = AttributeJudge.load(profile.attribute_judge)
+        judges["classifier"] = TakeoverJudge(score_by_classifier(classifier), classifier.classify)
+    if judge != "classifier":
+        clip = ClipJudge.load(profile.clip, "cpu" if profile.judges_on_cpu else str(pipe.unet.device))
+        score, classify = score_by_clip(clip, profile.phrases), classify_by_clip(clip, profile.phrases, words)
+        judges["clip"] = TakeoverJudge(score, classify)
+    return judges
+
+
+def score_by_classifier(judge: AttributeJudge) -> ScoreFunction:
+    """1 where the judge sees the wanted word, else 0. On the pocket this is the ground truth."""
 
     def score(images: Sequence[Image.Image], wanted: Sequence[Values]) -> dict[str, np.ndarray]:
         seen = judge.classify(images)
@@ -166,43 +200,46 @@ def by_classifier(judge: AttributeJudge) -> Score:
     return score
 
 
-def together(scores: Mapping[str, Score]) -> Score:
-    """Several judges of the same pictures; ``apart`` takes their answers apart again."""
+def score_by_clip(judge: ClipJudge, phrases: Mapping[str, str]) -> ScoreFunction:
+    """The cosine of a picture and the wanted word's phrase (paper section 3.1).
+
+    ``phrases``: one for each attribute; ``{}`` stands for its word.
+    """
 
     def score(images: Sequence[Image.Image], wanted: Sequence[Values]) -> dict[str, np.ndarray]:
-        seen = {judge: ask(images, wanted) for judge, ask in scores.items()}
-        return {f"{judge}/{name}": values for judge, found in seen.items() for name, values in found.items()}
+        features = judge.embed(images)
+        texts = {name: [form.format(values[name]) for values in wanted] for name, form in phrases.items()}
+        return {name: (features * judge.embed_texts(lines)).sum(1).numpy() for name, lines in texts.items()}
 
     return score
 
 
-def apart(found: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
-    """What ``together`` gave, by judge and attribute."""
+def classify_by_clip(judge: ClipJudge, phrases: Mapping[str, str], words: Words) -> ClassifyFunction:
+    """The word of each attribute whose phrase is nearest to the picture: zero-shot (Radford et al., 2021)."""
+    texts = {name: judge.embed_texts([phrases[name].format(word) for word in line]) for name, line in words.items()}
+
+    def classify(images: Sequence[Image.Image]) -> dict[str, list[str]]:
+        features = judge.embed(images)
+        nearest = {name: (features @ text.T).argmax(1).tolist() for name, text in texts.items()}
+        return {name: [words[name][int(i)] for i in numbers] for name, numbers in nearest.items()}
+
+    return classify
+
+
+def combine_judges(scores: Mapping[str, ScoreFunction]) -> ScoreFunction:
+    """One score function of several judges, who see the same pictures; ``split_by_judge`` undoes it."""
+
+    def score(images: Sequence[Image.Image], wanted: Sequence[Values]) -> dict[str, np.ndarray]:
+        by_judge = {judge: function(images, wanted) for judge, function in scores.items()}
+        return {f"{judge}/{name}": values for judge, table in by_judge.items() for name, values in table.items()}
+
+    return score
+
+
+def split_by_judge(scores: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+    """The scores of combined judges, by judge and attribute."""
     judges: dict[str, dict[str, np.ndarray]] = {}
-    for name, values in found.items():
+    for name, values in scores.items():
         judge, attribute = name.rsplit("/", 1)
         judges.setdefault(judge, {})[attribute] = values
     return judges
-
-
-def by_clip(judge: ClipJudge, phrases: Mapping[str, str]) -> Score:
-    """Cosine of picture and prompt 2's phrase (paper); ``phrases``: of each attribute, ``{}`` for its word."""
-
-    def score(images: Sequence[Image.Image], wanted: Sequence[Values]) -> dict[str, np.ndarray]:
-        seen = judge.embed(images)
-        texts = {name: [form.format(values[name]) for values in wanted] for name, form in phrases.items()}
-        return {name: (seen * judge.embed_texts(said)).sum(1).numpy() for name, said in texts.items()}
-
-    return score
-
-
-def named_by_clip(judge: ClipJudge, phrases: Mapping[str, str], words: Mapping[str, Sequence[str]]) -> Names:
-    """The word of each attribute whose phrase is nearest to a picture, out of ``words``: zero-shot (Radford et al.)."""
-    texts = {name: judge.embed_texts([phrases[name].format(word) for word in said]) for name, said in words.items()}
-
-    def names(images: Sequence[Image.Image]) -> dict[str, list[str]]:
-        seen = judge.embed(images)
-        nearest = {name: (seen @ said.T).argmax(1).tolist() for name, said in texts.items()}
-        return {name: [words[name][int(i)] for i in numbers] for name, numbers in nearest.items()}
-
-    return names

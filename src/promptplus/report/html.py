@@ -13,11 +13,19 @@ from promptplus.report.tables import Table
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture with a caption, shown ``width`` pixels wide (default: its own width)."""
+    """A picture with a caption.
+
+    Attributes:
+        picture: the picture.
+        caption: text below it.
+        width: width on the page, in pixels. Default: that of the picture.
+        name: of its file, such as ``trade-off``.
+    """
 
     picture: Image.Image = field(repr=False)
     caption: str = ""
     width: int | None = None
+    name: str = ""
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,10 @@ from typing import Any, Literal
 import numpy as np
 
 from promptplus.evaluation.comparison import compare
-from promptplus.evaluation.grid import Result
+from promptplus.evaluation.grid import GridResult
 from promptplus.evaluation.metrics import Interval, mean_interval
-from promptplus.experiments.attributes import PAPER
-from promptplus.experiments.curves import crossing
 from promptplus.experiments.study import Study
+from promptplus.experiments.takeover_curves import PAPER, crossing
 from promptplus.report.tables import Table
 
 LEAST = 6  # units that an interval may decide by: six of one sign come by chance once in 32 (two-sided)
@@ -128,7 +127,7 @@ At = tuple[str, int]
 """A method's name and its steps."""
 
 
-def better(says: str, paper: str, method: At, baseline: At, results: Sequence[Result]) -> Claim:
+def better(says: str, paper: str, method: At, baseline: At, results: Sequence[GridResult]) -> Claim:
     """One method beats another in both similarities, which are never shown apart; paired by concept."""
     over = f"{baseline[0]} at {baseline[1]}"
     rows = {(row.method, row.steps): row for row in compare(results, baseline)}

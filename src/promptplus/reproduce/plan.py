@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from promptplus.errors import SettingsError
-from promptplus.evaluation.training_cache import Method, Task
+from promptplus.evaluation.training_cache import MethodSpec, Task
 from promptplus.experiments import attributes
 from promptplus.experiments.takeover import single_takeovers
 from promptplus.layers import LayerMap
@@ -51,20 +51,20 @@ class Size:
     prompt_seeds: int
     concepts: int
     runs: int
-    methods: tuple[Method, ...]
+    methods: tuple[MethodSpec, ...]
     ours: tuple[str, int]
     rival: tuple[str, int]
     per_prompt: int
     mixes: int
     mix_seeds: int
-    long: tuple[Method, ...] = ()
+    long: tuple[MethodSpec, ...] = ()
     few: int = 0
-    few_methods: tuple[Method, ...] = ()
+    few_methods: tuple[MethodSpec, ...] = ()
     tuned: int = 0
-    tuned_methods: tuple[Method, ...] = ()
+    tuned_methods: tuple[MethodSpec, ...] = ()
     lora: claims.At | None = None
     map_seeds: int = 1
-    regularised: tuple[Method, ...] = ()
+    regularised: tuple[MethodSpec, ...] = ()
 
     def tasks(self, concepts: Sequence[Path]) -> list[Task]:
         """What is trained. The first concepts' first training of a long method stands for its short one."""
@@ -139,8 +139,8 @@ QUICK = Size(
     runs=1,
     methods=(
         NOTHING,
-        Method("xti", {}, (100,)),
-        Method("ti", {"method": "ti"}, (100,)),
+        MethodSpec("xti", {}, (100,)),
+        MethodSpec("ti", {"method": "ti"}, (100,)),
     ),
     ours=("xti", 100),
     rival=("ti", 100),
@@ -190,7 +190,7 @@ ONE = "With one picture XTI beats {} in both"
 def published(size: Size) -> Size:
     """For other models: without what was tuned on the pocket, DreamBooth with its published settings, the defaults."""
 
-    def own(method: Method) -> Method:
+    def own(method: MethodSpec) -> MethodSpec:
         if not method.is_dreambooth:
             return method
         options = {"method": method.options["method"]}

@@ -15,32 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from promptplus.errors import BusyError, SettingsError
-from promptplus.evaluation.grid import ExperimentGrid, Result
+from promptplus.evaluation.grid import ExperimentGrid, GridResult
+from promptplus.evaluation.scoring import Scorer
 from promptplus.evaluation.training_cache import Task
-from promptplus.experiments import (
-    attention,
-    attributes,
-    mixing,
-)
-from promptplus.experiments import (
-    methods as evaluation,
-)
-from promptplus.experiments import (
-    token_density_study as tokens,
-)
-from promptplus.experiments import (
-    two_concepts_study as several,
-)
-from promptplus.experiments.defaults import asked_prompts, is_pocket, judges_for, scorer_for, words_for
+from promptplus.experiments import attention, attributes, methods, mixing, token_density, two_concepts
+from promptplus.experiments.attention import draw_prompts
 from promptplus.experiments.study import Study
+from promptplus.experiments.takeover import judges_for
 from promptplus.files import make_folder
 from promptplus.fingerprints import weights_hash
 from promptplus.generation import BATCH, generate
 from promptplus.pictures import load_pictures
 from promptplus.pocket.attribute_judge import AttributeJudge
-from promptplus.pocket.world import UNSEEN_OBJECTS
 from promptplus.pplus import PPlus
-from promptplus.profiles import usual_sampling
+from promptplus.profiles import default_sampling, profile_of
 from promptplus.reproduce import claims
 from promptplus.reproduce.claims import Claim
 from promptplus.reproduce.plan import FULL, Size, call, comparisons, published
@@ -51,7 +39,7 @@ from promptplus.training.invert import run_inversion
 NO_PAIR = "two concepts that every method has learned"
 TRIED = 5  # training steps that an estimate is made from
 SPEAKING = ("torch", "diffusers", "transformers", "promptplus")
-JUDGES = ("clip", "dino", "says")  # what studies share with the matrix's own question
+JUDGES = ("clip", "dino", "says")  # what studies share with the grid's own question
 
 MIXED = "A mix has one concept's shape and another's looks"
 REGULARISED = "The density regulariser makes more mixes succeed"
@@ -81,29 +69,30 @@ class Reproduction:
             raise SettingsError(f"{size.name} needs {size.concepts} concepts, there are {len(concepts)}; give more")
         for one in concepts[: size.concepts]:
             load_pictures(one)  # a bad folder is found before anything is measured
-        size, self.full = (one if is_pocket(pplus.pipe) else published(one) for one in (size, FULL))
+        self.profile = profile_of(pplus.pipe)
+        size, self.full = (one if self.profile.tuned else published(one) for one in (size, FULL))
         self.pplus, self.source, self.size, self.say, self.sampling = pplus, source, size, say, sampling
         self.concepts, self.folder = concepts[: size.concepts], make_folder(folder)
-        scorer = scorer_for(pplus.pipe, per_prompt=size.per_prompt)
-        self.matrix = ExperimentGrid(pplus, source, scorer, make_folder(folder / "methods"))
-        self.words = words_for(pplus.pipe, {})
-        self.judged = is_pocket(pplus.pipe) and all(one.name in UNSEEN_OBJECTS for one in self.concepts)
+        scorer = Scorer.for_model(pplus.pipe, per_prompt=size.per_prompt)
+        self.grid = ExperimentGrid(pplus, source, scorer, make_folder(folder / "methods"))
+        self.words = self.profile.words
+        self.judged = self.profile.can_draw_mixes(one.name for one in self.concepts)
 
     def run(self) -> Report:
         """Measure what is not there yet, and judge the claims. Concepts whose training fails are left out."""
         words, size = {"words": self.words, "sampling": self.sampling}, self.size
         of_layers = {"pairs": size.pairs, "seeds": [size.pair_seeds, size.map_seeds], "parts": size.parts, **words}
-        if is_pocket(self.pplus.pipe):
-            of_layers["judge"] = weights_hash(AttributeJudge.load())
+        if self.profile.attribute_judge:
+            of_layers["judge"] = weights_hash(AttributeJudge.load(self.profile.attribute_judge))
         layers = self.study("attributes", of_layers, self._attributes)
         of_looks = {"prompts": size.prompts, "seeds": size.prompt_seeds, **words}
         looks = self.study("attention", of_looks, self._attention)
-        results = self.matrix.run(self.tasks)
-        if left := sum(None in self.matrix.find(t) for t in self.tasks if t not in self.matrix.failed):
+        results = self.grid.run(self.tasks)
+        if left := sum(None in self.grid.find(t) for t in self.tasks if t not in self.grid.failed):
             raise BusyError(f"{left} tasks are being done by other processes; run this again when they are done")
-        learned = TrainedConcepts(self.matrix, size, self.concepts, results)
+        learned = TrainedConcepts(self.grid, size, self.concepts, results)
         of_methods = {"runs": [vars(result) for result in results], "left_out": learned.left_out}
-        compared = self.study("evaluation", of_methods, lambda: _noted(self._evaluation(results), learned))
+        compared = self.study("methods", of_methods, lambda: _noted(self._evaluation(results), learned))
         rows = self.study("density", learned.rows_key, lambda: _noted(self._density(learned), learned))
         better = [claims.better(*told, results) for told in comparisons(size, self.full)]
         found = [*claims.layers(layers), *claims.attention(looks), *better, *claims.density(rows)]
@@ -112,12 +101,13 @@ class Reproduction:
             studies += [study] if study else []
             found += told
         found.append(claims.not_measured("People prefer XTI's pictures", "yes", "people (promptplus study)"))
+        self.grid.pack()
         return Report(studies, found, self.made_by)
 
     def _two_in_one(self, learned: TrainedConcepts) -> tuple[Study | None, list[Claim]]:
         if not learned.plain_pairs:
             return None, [claims.not_measured(TWO, "not in the paper", NO_PAIR)]
-        found = self.study("several", learned.key, lambda: _noted(self._several(learned), learned))
+        found = self.study("two-concepts", learned.key, lambda: _noted(self._several(learned), learned))
         return found, claims.several(found, "XTI", "TI")
 
     def _mixes(self, learned: TrainedConcepts) -> tuple[Study | None, list[Claim]]:
@@ -139,7 +129,7 @@ class Reproduction:
     @property
     def made_by(self) -> dict[str, Any]:
         """What made the numbers."""
-        failed = "; ".join(map(str, self.matrix.failed))
+        failed = "; ".join(map(str, self.grid.failed))
         told = {"command": call(self.size), "training seeds": ", ".join(map(str, range(self.size.runs)))}
         told |= {"concepts": ", ".join(one.name for one in self.concepts)}
         return {**told, **({"left out, training failed": failed} if failed else {}), **self._machine}
@@ -149,7 +139,7 @@ class Reproduction:
         """What makes the same question's answer another one."""
         versions = {name: version(name) for name in SPEAKING}
         pipe = self.pplus.pipe
-        steps, guidance = usual_sampling(pipe)
+        steps, guidance = default_sampling(pipe)
         told = {
             "model": self.source,
             "dtype": str(pipe.unet.dtype),
@@ -160,8 +150,8 @@ class Reproduction:
 
     def study(self, name: str, asked: dict[str, Any], make: Callable[[], Study]) -> Study:
         """The one in the folder if it was asked the same, else a new one."""
-        judges = {name: self.matrix.asked[name] for name in JUDGES}
-        told = {"asked": asked, "made_by": self._machine, **self.matrix.learner.same, **judges}
+        judges = {name: self.grid.scoring_key[name] for name in JUDGES}
+        told = {"asked": asked, "made_by": self._machine, **self.grid.cache.model_key, **judges}
         key = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:24]
         found = Study.read(self.folder, name)
         if found and found.key == key:
@@ -188,31 +178,33 @@ class Reproduction:
 
     def _attributes(self) -> Study:
         size, judges = self.size, judges_for(self.pplus.pipe, None, self.words)
-        plan = attributes.Plan(self.words, judges, size.pairs, size.pair_seeds, size.map_seeds, parts=size.parts)
-        return attributes.study(self.pplus, plan, **self.sampling)
+        settings = attributes.AttributeStudySettings(
+            self.words, judges, size.pairs, size.pair_seeds, size.map_seeds, parts=size.parts
+        )
+        return attributes.study(self.pplus, settings, **self.sampling)
 
     def _attention(self) -> Study:
-        asked = asked_prompts(self.words, self.size.prompts)
+        asked = draw_prompts(self.words, self.size.prompts)
         return attention.study(self.pplus, asked, range(self.size.prompt_seeds), **self.sampling)
 
-    def _evaluation(self, results: Sequence[Result]) -> Study:
-        return evaluation.study(results, self.size.rival, evaluation.gallery(self.matrix, self.tasks))
+    def _evaluation(self, results: Sequence[GridResult]) -> Study:
+        return methods.study(results, self.size.rival, methods.gallery(self.grid, self.tasks))
 
     def _density(self, learned: TrainedConcepts) -> Study:
         groups = {"XTI rows": learned.of(self.size.ours), "TI rows": learned.of(self.size.rival)}
-        return tokens.study(self.pplus, {name: list(found.values()) for name, found in groups.items() if found})
+        return token_density.study(self.pplus, {name: list(found.values()) for name, found in groups.items() if found})
 
     def _several(self, learned: TrainedConcepts) -> Study:
-        methods = {"XTI": learned.of(self.size.ours), "TI": learned.of(self.size.rival)}
+        by_method = {"XTI": learned.of(self.size.ours), "TI": learned.of(self.size.rival)}
         real = {folder.name: load_pictures(folder) for folder in self.concepts}
-        scorer = self.matrix.scorer
-        return several.study(self.pplus, methods, real, learned.plain_pairs, self.size.mix_seeds, scorer)
+        scorer = self.grid.scorer
+        return two_concepts.study(self.pplus, by_method, real, learned.plain_pairs, self.size.mix_seeds, scorer)
 
     def _mixing(self, learned: TrainedConcepts) -> Study:
-        pairs = [mixing.Pair(*pair) for pair in learned.pairs]
-        rivals = mixing.rivals(self.pplus, learned.of(self.size.rival))
+        pairs = [mixing.ConceptPair(*pair) for pair in learned.pairs]
+        rivals = mixing.other_methods(self.pplus, learned.of(self.size.rival))
         if self.size.lora:
-            rivals[mixing.ADDED] = mixing.added(self.matrix.learner, learned.loras)
+            rivals[mixing.ADDED] = mixing.added_loras(self.grid.cache, learned.loras)
         ways = {way: learned.of(at) for way, at in learned.ways.items()}
         return mixing.study(self.pplus, ways, pairs, self.size.mix_seeds, rivals)
 

@@ -1,13 +1,13 @@
-"""What a matrix has learned, for the studies that look at it; concepts whose training failed are left out."""
+"""What a grid has learned, for the studies that look at it; concepts whose training failed are left out."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from promptplus.concept import Concept
-from promptplus.evaluation.grid import ExperimentGrid, Result
+from promptplus.evaluation.grid import ExperimentGrid, GridResult
 from promptplus.evaluation.training_cache import Task
-from promptplus.experiments.mix_judge import disjoint
+from promptplus.experiments.mix_judge import disjoint_pairs
 from promptplus.reproduce.claims import At
 from promptplus.reproduce.compared_methods import named_apart
 from promptplus.reproduce.plan import Size
@@ -17,20 +17,22 @@ class TrainedConcepts:
     """The rows of a size's first trainings, by concept's name.
 
     Args:
-        results: all that the matrix has.
+        results: all that the grid has.
     """
 
-    def __init__(self, matrix: ExperimentGrid, size: Size, concepts: Sequence[Path], results: Sequence[Result]) -> None:
-        self.matrix, self.size, self.concepts = matrix, size, concepts
+    def __init__(
+        self, grid: ExperimentGrid, size: Size, concepts: Sequence[Path], results: Sequence[GridResult]
+    ) -> None:
+        self.grid, self.size, self.concepts = grid, size, concepts
         self.finished = {(one.concept, one.method, one.steps) for one in results if one.seed == 0}
 
     def of(self, which: At) -> dict[str, Concept]:
         """What a method had learned after so many steps, of each concept whose training got there."""
-        return {name: self.matrix.concept(task, which[1]) for name, task in self._tasks(which).items()}
+        return {name: self.grid.concept(task, which[1]) for name, task in self._tasks(which).items()}
 
     def ids(self, which: At) -> dict[str, str]:
         """The names of the same: hashes of all that decides it, so that nothing needs to be learned again for them."""
-        return {name: self.matrix.learner.id(task, which[1]) for name, task in self._tasks(which).items()}
+        return {name: self.grid.cache.id(task, which[1]) for name, task in self._tasks(which).items()}
 
     def _tasks(self, which: At) -> dict[str, Task]:
         """The trainings of a method that got to so many steps."""
@@ -47,7 +49,7 @@ class TrainedConcepts:
         if self.size.lora is None:
             return {}
         found = self._tasks(self.size.lora)
-        return {name: (self.matrix.learner.lora(task, self.size.lora[1]), task.subject) for name, task in found.items()}
+        return {name: (self.grid.cache.lora(task, self.size.lora[1]), task.subject) for name, task in found.items()}
 
     @property
     def ways(self) -> dict[str, At]:
@@ -68,7 +70,7 @@ class TrainedConcepts:
     def _pairs(self, *ways: At) -> list[tuple[str, str]]:
         found = [self._tasks(way) for way in ways]
         complete = [folder.name for folder in self.concepts if all(folder.name in way for way in found)]
-        return disjoint(complete)[: self.size.mixes]
+        return disjoint_pairs(complete)[: self.size.mixes]
 
     @property
     def rows_key(self) -> dict[str, Any]:
@@ -86,5 +88,5 @@ class TrainedConcepts:
     @property
     def left_out(self) -> str:
         """A sentence about trainings that failed; empty where none did."""
-        failed = "; ".join(map(str, self.matrix.failed))
+        failed = "; ".join(map(str, self.grid.failed))
         return f"Left out, because the training failed: {failed}." if failed else ""

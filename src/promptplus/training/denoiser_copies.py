@@ -12,7 +12,7 @@ from torch import Tensor
 
 from promptplus.errors import ModelError
 from promptplus.files import TEMPORARY, reported, sync, whole_file
-from promptplus.profiles import SAMPLING, usual_sampling
+from promptplus.profiles import SAMPLING, default_sampling
 from promptplus.training.batches import generator
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")  # the projections that LoRA adapts (diffusers' DreamBooth example)
@@ -64,7 +64,7 @@ def save_pipeline(pipe: Any, folder: Path) -> None:
         new, old = temporary / "new", temporary / "old"
         try:
             pipe.save_pretrained(new, safe_serialization=True)
-            steps, guidance = usual_sampling(pipe)
+            steps, guidance = default_sampling(pipe)
             (new / SAMPLING).write_text(json.dumps({"steps": steps, "guidance": guidance}) + "\n")
             for path in filter(Path.is_file, new.rglob("*")):
                 sync(path)

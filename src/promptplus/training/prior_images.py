@@ -18,7 +18,7 @@ from promptplus.generation import generate
 from promptplus.memory import is_out_of_memory, map_in_chunks
 from promptplus.models import base_model
 from promptplus.pplus import PPlus
-from promptplus.profiles import usual_sampling
+from promptplus.profiles import default_sampling
 from promptplus.training.distributed import Distributed
 
 AT_ONCE = 4  # pictures in a batch (diffusers' DreamBooth example)
@@ -59,7 +59,7 @@ def _generate_missing(pplus: PPlus, prompt: str, missing: dict[Path, int], bar: 
 def _key(pipe: Any, prompt: str, count: int, seed: int) -> str:
     """A hash of all that the pictures depend on."""
     weights = [weights_hash(part) for part in (pipe.unet, pipe.text_encoder, pipe.vae)]
-    made_by = [base_model(pipe), *weights, str(pipe.unet.dtype), type(pipe.scheduler).__name__, *usual_sampling(pipe)]
+    made_by = [base_model(pipe), *weights, str(pipe.unet.dtype), type(pipe.scheduler).__name__, *default_sampling(pipe)]
     return sha256(json.dumps([*made_by, prompt, count, seed]).encode()).hexdigest()[:32]
 
 

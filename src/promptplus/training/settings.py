@@ -87,14 +87,8 @@ class TrainingSettings(BaseModel):
         "more noisy timesteps (our choice).",
     )
 
-    @property
-    def drawing(self) -> dict[str, Any]:
-        """What they say about draws."""
-        named = ("flip", "stratified", "antithetic", "timestep_bias")
-        return {"batch": self.batch_size, **{name: getattr(self, name) for name in named}}
-
     def rate(self, step: int) -> float:
-        """The learning rate of a step."""
+        """The learning rate of a step (0, 1, …)."""
         rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
         fall = 0.5 * (1 + math.cos(math.pi * step / self.steps)) if self.schedule == "cosine" else 1.0
         return self.learning_rate * rise * fall

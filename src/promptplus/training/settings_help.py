@@ -78,17 +78,30 @@ def _type_words(annotation: Any) -> list[str]:
     return ["None" if annotation is type(None) else annotation.__name__]
 
 
-def takes_settings(kind: type[TrainingSettings], *others: type[TrainingSettings]) -> Callable[[F], F]:
+def setting_help(name: str, *kinds: type[TrainingSettings]) -> str:
+    """A setting's description and default, and the defaults of other methods where they differ.
+
+    ``kinds``: the classes that may have the setting. Description and default are those of the first that has it.
+    """
+    having = [kind for kind in kinds if name in kind.model_fields]
+    row = next(row for row in documented(having[0]) if row.name == name)
+    notes = [f"{_method(kind)} only" for kind in having if len(having) < len(kinds)]
+    for kind in having[1:] if name != "method" else ():
+        if (default := kind.model_fields[name].default) != row.default:
+            notes.append(f"{_method(kind)}: {default}")
+    more = f" ({', '.join(notes)})" if notes else ""
+    return f"{row.description} Default: {row.default}{more}."
+
+
+def takes_settings(*kinds: type[TrainingSettings]) -> Callable[[F], F]:
     """Show the fields of settings classes in ``help`` of a function that takes them as ``**options``.
 
     The function's signature gets a keyword for each field in place of ``**options``, and its docstring a list
-    "Options:". Types and defaults are those of ``kind``. Each of ``others`` adds the fields that only it has, and its
-    own defaults to the list. What the function receives does not change.
+    "Options:". Types and defaults are those of the first class that has the field. What the function receives does
+    not change.
     """
-    rows = {row.name: row for row in documented(kind)}
-    for other in others:
-        rows = {**{row.name: row for row in documented(other)}, **rows}
-    fields = {name: field for one in (*others, kind) for name, field in one.model_fields.items()}
+    rows = {row.name: row for kind in reversed(kinds) for row in documented(kind)}
+    fields = {name: field for kind in reversed(kinds) for name, field in kind.model_fields.items()}
 
     def decorate(function: F) -> F:
         signature = inspect.signature(function)
@@ -100,12 +113,12 @@ def takes_settings(kind: type[TrainingSettings], *others: type[TrainingSettings]
         function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
         lines = [
             textwrap.fill(
-                f"{row.name} ({row.type}): {row.description} {_default_sentence(row, kind, others)}",
+                f"{name} ({row.type}): {setting_help(name, *kinds)}",
                 width=_WIDTH,
                 initial_indent="    ",
                 subsequent_indent="        ",
             )
-            for row in rows.values()
+            for name, row in rows.items()
         ]
         function.__doc__ = "\n".join([inspect.cleandoc(function.__doc__ or ""), "", "Options:", *lines])
         return function
@@ -113,17 +126,8 @@ def takes_settings(kind: type[TrainingSettings], *others: type[TrainingSettings]
     return decorate
 
 
-def _default_sentence(row: Setting, kind: type[TrainingSettings], others: Sequence[type[TrainingSettings]]) -> str:
-    """The default, and the defaults of ``others`` that differ."""
-    notes = []
-    for other in others if row.name != "method" else ():
-        method, field = other.model_fields["method"].default, other.model_fields.get(row.name)
-        if field and row.name not in kind.model_fields:
-            notes.append(f"{method} only")
-        elif field and field.default != row.default:
-            notes.append(f"{method}: {field.default}")
-    more = f" ({', '.join(notes)})" if notes else ""
-    return f"Default: {row.default}{more}."
+def _method(kind: type[TrainingSettings]) -> str:
+    return str(kind.model_fields["method"].default)
 
 
 def page() -> str:

@@ -63,8 +63,13 @@ def look(thing: Thing) -> Look:
 
 
 def render(scene: Scene, seed: int) -> Image.Image:
-    """Draw `scene` as a 64 x 64 RGB picture; `seed` decides place, size, tilt and every small accident."""
-    return paint([look(thing) for thing in scene.things], scene.background, scene.style, random.Random(seed))
+    """Draw `scene` as a 64 x 64 RGB picture; `seed` decides place, size, tilt and every small accident.
+
+    The random numbers are not those of ``random.Random(seed)``, which may have made the scene: what a thing is must not
+    tell which way it faces (docs/log.md, 2026-11-24).
+    """
+    accidents = random.Random(f"render {seed}")
+    return paint([look(thing) for thing in scene.things], scene.background, scene.style, accidents)
 
 
 def render_object_concept(name: str, background: str, seed: int) -> Image.Image:
