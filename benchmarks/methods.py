@@ -16,13 +16,14 @@ from typing import NamedTuple
 import torch
 
 import promptplus as pp
-from promptplus.evaluation.comparison import compare, table
+from promptplus.evaluation.comparison import compare, comparison_table
 from promptplus.evaluation.grid import ExperimentGrid
 from promptplus.evaluation.scoring import Scorer
 from promptplus.evaluation.training_cache import MethodSpec, Task
 from promptplus.experiments.methods import gallery
 from promptplus.pocket import CONCEPTS
 from promptplus.pocket.held_out import DEV, REPORT
+from promptplus.report.tables import to_markdown
 from promptplus.reproduce.plan import CLASS_WORD, DREAMBOOTH, DREAMBOOTH_LORA, FULL
 
 
@@ -112,7 +113,7 @@ def measure(tasks: list[Task], options: argparse.Namespace, baseline: tuple[str,
     with pp.PPlus(pp.load("pocket")) as pplus:
         scorer = Scorer.for_model(pplus.pipe, per_prompt=options.per_prompt)
         grid = ExperimentGrid(pplus, "pocket", scorer, options.out)
-        print(table(compare(grid.run(tasks), baseline)))
+        print(to_markdown(comparison_table(compare(grid.run(tasks), baseline))))
         if options.picture and (shown := gallery(grid, tasks)):
             shown.save(options.picture, optimize=True)
         grid.pack()

@@ -17,7 +17,7 @@ from promptplus.evaluation.metrics import recovered, subject_similarity
 from promptplus.evaluation.training_cache import MethodSpec, Task, TrainingCache
 from promptplus.experiments.mix_judge import describe
 from promptplus.generation import generate
-from promptplus.pictures import load_pictures, read_note, tile
+from promptplus.pictures import load_pictures, read_note
 from promptplus.pocket import CONCEPTS
 from promptplus.pocket.attribute_judge import AttributeJudge
 from promptplus.pocket.held_out import HELD_OUT_OBJECTS, render_mixture, render_object_concept
@@ -25,6 +25,7 @@ from promptplus.pocket.world import BACKGROUNDS, MADE_UP, NO_STYLE, OBJECTS
 from promptplus.pocket.world.captions import with_article
 from promptplus.pocket.world.painting import paint
 from promptplus.pocket.world.scenes import shapes_by_noun
+from promptplus.report.picture_grid import tile
 from promptplus.training.settings import InversionSettings
 
 from .export import CONCEPT_BACKGROUNDS

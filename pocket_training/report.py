@@ -20,9 +20,9 @@ from PIL import Image
 import promptplus as pp
 from promptplus import pocket as package
 from promptplus.files import write_atomically
-from promptplus.pictures import tile
 from promptplus.pocket.held_out import REPORT
 from promptplus.profiles import default_sampling
+from promptplus.report.picture_grid import tile
 from promptplus.training.settings import InversionSettings
 
 from . import measures, recovery, targets

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from promptplus.evaluation.metrics import mean_interval, recovered
 from promptplus.pocket.held_out import REPORT
 from promptplus.pocket.world import ATTRIBUTES
+from promptplus.report.tables import from_rows, to_markdown
 
 from .results import CaptionScores, ConceptScores, Interval, JudgeScores, LayerCurves, Results, Speed, TextScores
 
@@ -137,8 +138,7 @@ def markdown(results: Results) -> str:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    lines = [head, ("---",) * len(head), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+    return to_markdown(from_rows(head, rows))
 
 
 def _counted(count: int, noun: str) -> str:

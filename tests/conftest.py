@@ -1,5 +1,7 @@
 """Shared fixtures: the pocket pipeline once per session, P+ installed anew for each test."""
 
+# ruff: noqa: E402 (the import hook comes before the modules it checks)
+
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -20,6 +22,10 @@ from transformers import (
     ViTImageProcessorPil,
     ViTModel,
 )
+
+from tests import shapes
+
+shapes.install()
 
 import promptplus as pp
 from promptplus.evaluation.judges import ClipJudge, DinoJudge

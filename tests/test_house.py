@@ -19,7 +19,7 @@ SOURCE = ROOT / "src" / "promptplus"
 ORDER = (
     ("choices", "errors", "templates"),
     ("files", "fingerprints", "layers", "memory", "pictures", "pocket", "report"),
-    ("prompts", "text_encoding", "models", "profiles", "density"),
+    ("placeholders", "prompts", "text_encoding", "models", "profiles", "density"),
     ("concept", "hooks"),
     ("pplus", "mixing"),
     ("generation",),

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from promptplus.errors import PictureError
-from promptplus.pictures import load_pictures, read_note, read_picture, tile, to_pixels, to_rgb
+from promptplus.pictures import load_pictures, read_note, read_picture, to_pixels, to_rgb
 
 RED = (200, 30, 40)
 
@@ -150,9 +150,3 @@ def test_the_first_frame_of_an_animation_is_read(tmp_path: Path) -> None:
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     (picture,) = load_pictures(tmp_path)
     assert picture.getpixel((4, 4)) == (255, 0, 0)
-
-
-def test_tile() -> None:
-    sheet = tile([half_red((4, 4))] * 3, columns=2, gap=1)
-    assert sheet.size == (9, 9)
-    assert sheet.getpixel((8, 8)) == (255, 255, 255)

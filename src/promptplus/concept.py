@@ -1,7 +1,8 @@
-"""A learned concept: one row per layer, where it came from, and its file.
+"""A learned concept: its embedding rows for each layer, where they come from, and the concept file.
 
-The file is safetensors: kohya's sixteen names where the model has exactly those layers, else our layer names, all
-read by name; everything else is one JSON record in the metadata, beside ``modelspec.*`` for model browsers.
+The file is in safetensors format. It holds one tensor for each layer, under kohya's name where the model has exactly
+their sixteen layers, else under ours. Everything else is one JSON record in the metadata, beside ``modelspec.*`` for
+model browsers.
 """
 
 import json
@@ -9,28 +10,30 @@ import os
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import torch
+from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from promptplus.choices import Kind, Tying
-from promptplus.errors import ConceptError
+from promptplus.errors import ConceptError, first_line
 from promptplus.files import write_atomically
 from promptplus.fingerprints import tensor_hash
 from promptplus.layers import LayerMap
-from promptplus.text_encoding import Placeholder, check_form
+from promptplus.placeholders import Placeholder, check_form
 
 FORMAT_VERSION = 1
-MAX_BYTES = 64 * 2**20  # SDXL's 70 layers with 64 rows of 2048 numbers each take 37 MB
+MAX_BYTES = 64 * 2**20  # the largest plausible file, SDXL's 70 layers with 64 vectors each, has 37 MB
 _RECORD = "promptplus"
+_safe_open: Any = safe_open  # it has no types
 
 
 class ConceptRecord(BaseModel):
-    """What a concept file says of itself besides its rows."""
+    """The JSON record in a concept file: all fields of a concept except its rows."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -49,23 +52,28 @@ class ConceptRecord(BaseModel):
 
 @dataclass(frozen=True)
 class Concept:
-    """A placeholder token and its rows.
+    """A placeholder token and the token embeddings it stands for, on each layer.
+
+    ``PPlus.add`` makes the token usable in prompts.
 
     Attributes:
-        token: the placeholder token, as ``<cat>``.
-        rows: ``[layer, vector, width]``, float32, on the CPU.
+        token: the placeholder token, such as ``<cat>``.
+        rows: ``[layers, vectors, width]``, float32, on the CPU.
         layers: the layers of the model it was learned on, in forward order.
-        tying: which layers share a row: none (``layer``: XTI), those of one ``block``, those of one ``resolution``, or
-            ``all`` (TI).
-        initializer: the text whose token embedding the rows began as.
-        class_word: the plain word for its class, used by evaluation (default: the initializer).
-        kind: ``object`` or ``style``; decides the caption templates.
-        base_model: what it was learned on, in words; ``token_table``: hash of that model's token embeddings.
+        tying: which layers share their rows: ``layer`` (none do: XTI), ``block``, ``resolution`` or ``all`` (TI).
+        initializer: the text whose token embedding training started from.
+        class_word: the plain word for the concept's class. Evaluation uses it in place of the token.
+        kind: ``object`` or ``style``. It selects the caption templates.
+        base_model: name of the model it was learned on.
+        token_table: hash of that model's token embeddings; "" where it is unknown.
         provenance: how it was made: training settings, or the concepts it was mixed from.
+
+    Raises:
+        ConceptError: the token's form, the rows' shape, values or tying are wrong.
     """
 
     token: str
-    rows: Tensor = field(repr=False)
+    rows: Float[Tensor, "layers vectors width"] = field(repr=False)
     layers: LayerMap = field(repr=False)
     tying: Tying = "layer"
     initializer: str = ""
@@ -73,7 +81,7 @@ class Concept:
     kind: Kind = "object"
     base_model: str = ""
     token_table: str = field(default="", repr=False)
-    provenance: dict[str, Any] = field(default_factory=dict, repr=False)
+    provenance: dict[str, Any] = field(default_factory=dict[str, Any], repr=False)
 
     def __post_init__(self) -> None:
         check_form(self.token)
@@ -89,21 +97,22 @@ class Concept:
 
     @property
     def width(self) -> int:
-        """Numbers per row."""
+        """The width of a token embedding (D)."""
         return self.rows.shape[2]
 
     @property
     def sha256(self) -> str:
-        """Names the rows, bit for bit."""
+        """Hash of the rows, bit for bit: 64 hex digits."""
         return tensor_hash(self.rows)
 
     @property
     def placeholder(self) -> Placeholder:
-        """What stands for the token in a text."""
+        """The rows in the form that text encoding takes."""
         return Placeholder(self.rows, tie(self.tying, self.layers))
 
     def describe(self) -> dict[str, Any]:
-        """What ``promptplus info`` prints: plain values only."""
+        """The concept in plain values, as ``promptplus info`` prints it."""
+        norms: list[float] = cast(Any, self.rows).norm(dim=-1).mean(dim=1).tolist()  # torch has no type for norm
         return {
             "token": self.token,
             "kind": self.kind,
@@ -114,15 +123,15 @@ class Concept:
             "initializer": self.initializer,
             "class_word": self.class_word,
             "base_model": self.base_model,
-            "row_norms": {
-                layer.name: round(norm, 4)
-                for layer, norm in zip(self.layers, self.rows.norm(dim=-1).mean(dim=1).tolist(), strict=True)
-            },
+            "row_norms": {name: round(norm, 4) for name, norm in zip(self.layers.names, norms, strict=True)},
             "provenance": self.provenance,
         }
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the concept file, whole or not at all; returns its path. Raises OutputError if it cannot be written."""
+        """Write the concept file, completely or not at all. ``Concept.load`` reads it again, bit for bit.
+
+        Returns the path. Raises OutputError where the file cannot be written.
+        """
         keys = [layer.kohya or layer.name for layer in self.layers]
         tensors = {key: rows.contiguous() for key, rows in zip(keys, self.rows, strict=True)}
         record = ConceptRecord(
@@ -142,12 +151,15 @@ class Concept:
         return write_atomically(Path(path), save(tensors, metadata))
 
     def save_approximation(self, path: str | os.PathLike[str]) -> Path:
-        """Write the mean row as a stock textual inversion (``learned_embeds.safetensors``), for tools without P+."""
+        """Write the mean over all layers as a plain textual inversion file, for tools that have no per-layer prompts.
+
+        Returns the path. Raises OutputError where the file cannot be written.
+        """
         return write_atomically(Path(path), save({self.token: self.rows.mean(dim=0)}, {"format": "pt"}))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a concept file. Raises ConceptError on a missing, foreign, damaged or oversized one."""
+        """Read a concept file. Raises ConceptError where it is missing, damaged, too large or of another format."""
         path = Path(path)
         record, tensors = _read(path)
         layers = LayerMap.from_names(record.layers)
@@ -165,7 +177,10 @@ _PLAIN_FIELDS = ("token", "tying", "initializer", "class_word", "kind", "base_mo
 
 
 def tie(tying: Tying, layers: LayerMap) -> tuple[int, ...]:
-    """For each layer, the number of its row, in order of first use."""
+    """The group of each layer under a tying: layers with equal numbers share their rows.
+
+    Groups are numbered from 0 in the order of their first layers.
+    """
     keys = {
         "layer": [layer.name for layer in layers],
         "block": [layer.block for layer in layers],
@@ -181,22 +196,15 @@ def _read(path: Path) -> tuple[ConceptRecord, dict[str, Tensor]]:
     if path.stat().st_size > MAX_BYTES:
         raise ConceptError(f"{path} has {path.stat().st_size} bytes; a concept file has at most {MAX_BYTES}")
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+        with _safe_open(path, framework="pt") as file:
+            metadata: dict[str, str] = file.metadata() or {}
             if _RECORD not in metadata:
                 raise ConceptError(f"{path} is a safetensors file but holds no promptplus concept")
-            tensors = {key: file.get_tensor(key) for key in file.keys()}
+            tensors: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}
         if any(t.dtype != torch.float32 or t.ndim != 2 for t in tensors.values()):
             raise ConceptError(f"{path} is damaged: its rows are not [vectors, width] float32")
         return ConceptRecord.model_validate_json(metadata[_RECORD]), tensors
     except (SafetensorError, struct.error, OSError) as error:
         raise ConceptError(f"{path} is not a safetensors file: {error}") from error
     except (ValidationError, json.JSONDecodeError) as error:
-        raise ConceptError(f"{path} has a record this version cannot read: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    return str(error).splitlines()[0]
+        raise ConceptError(f"{path} has a record this version cannot read: {first_line(error)}") from error

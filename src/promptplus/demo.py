@@ -1,4 +1,4 @@
-"""The main job as a story on one page: per-layer prompts, a learned concept, new scenes, and a mix."""
+"""The demo: one page that shows per-layer prompts, a learned concept, the concept in new scenes, and a mix."""
 
 import time
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from promptplus.report.training_page import run_page
 from promptplus.training.invert import run_inversion
 from promptplus.training.result import InversionResult
 
-STEPS = 250  # the pocket spike's XTI was there after 100 to 250 steps; the paper's 500 fit no short demo
+STEPS = 250  # with the pocket model XTI converges within 100 to 250 steps (our measurement); the paper takes 500
 SHAPE, STYLE = "robot", "teapot"
 PAIRS = (
     ("a red house on a white background", "a green fish on a night background"),
@@ -43,10 +43,21 @@ CELL = 104  # pixels of a picture in a grid
 
 
 def run(pplus: PPlus, out: StrPath, *, seed: int = 0, steps: int = STEPS, began: float | None = None) -> dict[str, Any]:
-    """Make the page ``out/index.html`` and ``out/demo.png``; returns the numbers to print."""
+    """Write the page ``index.html`` and the picture ``demo.png``.
+
+    Args:
+        pplus: the pocket model.
+        out: a new or empty folder.
+        seed: of training and pictures.
+        steps: training steps of the concept.
+        began: start of the time that is reported, by ``time.monotonic``. Default: now.
+
+    Returns:
+        The numbers to print: seconds, steps, and subject similarity before and after training.
+    """
     began = time.monotonic() if began is None else began
     folder = new_folder(out)
-    layered = [_subsets(pplus, seed), _split(pplus, seed)]
+    prompts = [_subsets(pplus, seed), _split(pplus, seed)]
     inversion = run_inversion(
         pplus, CONCEPTS / SHAPE, out=folder / SHAPE, steps=steps, seed=seed, preview_every=max(1, steps // 5)
     )
@@ -55,9 +66,9 @@ def run(pplus: PPlus, out: StrPath, *, seed: int = 0, steps: int = STEPS, began:
     learned, similarity = _learned(pplus, inversion, seed)
     scenes = _scenes(pplus, inversion.concept, seed)
     mixed = _mixed(pplus, inversion.concept, folder, seed)
-    sections = [*layered, learned, scenes, mixed]
-    parts = [(section.title, section.figures[0].picture) for section in sections]
-    stack(parts).save(folder / "demo.png", optimize=True)
+    sections = [*prompts, learned, scenes, mixed]
+    titled = [(section.title, section.figures[0].picture) for section in sections]
+    stack(titled).save(folder / "demo.png", optimize=True)
     summary = {
         "wall_seconds": round(time.monotonic() - began, 1),
         "concept": inversion.concept.token,
@@ -80,8 +91,8 @@ def _subsets(pplus: PPlus, seed: int) -> Section:
     labels = [f"{len(s)} of {len(pplus.layers)}" for s in subsets]
     captions = "; ".join(f"“{first}” → “{second}”" for first, second in PAIRS)
     return Section(
-        "One prompt hands over to another, layer by layer, coarse to fine",
-        f"Each row: {captions}. The number says how many layers, coarse ones first, already take the second prompt.",
+        "One prompt replaces another, layer by layer, from coarse to fine",
+        f"The rows: {captions}. The numbers say how many layers take the second prompt, the coarse layers first.",
         [Figure(labelled_grid(rows, column_labels=labels, cell=CELL))],
     )
 
@@ -99,7 +110,8 @@ def _split(pplus: PPlus, seed: int) -> Section:
     )
     return Section(
         "The coarse layers decide what it is, all others its colour",
-        "Left: the text of the coarse layers. Top: the text of all other layers. No row is red, although its text is.",
+        "Left: the text of the coarse layers. Top: the text of all other layers. The text on the left says red, "
+        "but no picture is red.",
         [Figure(grid)],
     )
 
@@ -112,10 +124,10 @@ def _learned(pplus: PPlus, run: InversionResult, seed: int) -> tuple[Section, tu
     before = generate(pplus, [plain] * JUDGED, seeds, progress="before")
     after = generate(pplus, [f"a photo of a {concept.token}"] * JUDGED, seeds, progress="after")
     judge = DinoJudge.load()
-    embedded = judge.embed(real)
+    features = judge.embed(real)
     similarity = (
-        subject_similarity(embedded, judge.embed(before)),
-        subject_similarity(embedded, judge.embed(after)),
+        subject_similarity(features, judge.embed(before)),
+        subject_similarity(features, judge.embed(after)),
     )
     shown = len(real)
     grid = labelled_grid(
@@ -125,7 +137,7 @@ def _learned(pplus: PPlus, run: InversionResult, seed: int) -> tuple[Section, tu
     )
     text = (
         f"{concept.token} was learned from the first row: one token embedding per layer, "
-        f"{run.settings.steps} steps, all else frozen. Subject similarity to the five pictures, says the judge DINO: "
+        f"{run.settings.steps} steps, everything else frozen. Subject similarity to the five pictures, by DINO: "
         f"{similarity[0]:.2f} before (the word “{concept.initializer}”), {similarity[1]:.2f} after."
     )
     return Section("A concept learned from five pictures", text, [Figure(grid)]), similarity

@@ -1,8 +1,9 @@
-"""How densely words lie in token space: a Gaussian kernel density of token embeddings, and its gradient.
+"""Kernel density estimate of token embeddings, with gradients.
 
-The paper shows that learned tokens lie where words hardly are, and regularises mixing by density; its kernel and
-bandwidth are not known. Ours: an isotropic Gaussian whose bandwidth maximises the leave-one-out likelihood, all in
-float64 and log-sum-exp, since in 768 dimensions a density itself is no number a computer holds.
+The paper shows that learned tokens lie where the density of words is low, and uses the density as a regulariser for
+mixing. It does not give kernel and bandwidth. Our choice: an isotropic Gaussian kernel, whose bandwidth maximises the
+leave-one-out likelihood. All is computed as logarithms in float64, because in 768 dimensions the density itself
+underflows.
 """
 
 import math
@@ -10,31 +11,35 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import torch
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from promptplus.errors import SettingsError
 
 GOLDEN = (math.sqrt(5) - 1) / 2
-MOST_WORDS = 4096  # whose distances fit into memory, squared
-END = "</w>"  # ends a whole word in CLIP's vocabularies
-SEARCHED = 40  # golden-section steps: the bandwidth's log to eight digits
+MOST_WORDS = 4096  # the matrix of their distances fits into memory
+END = "</w>"  # the end of a whole word in CLIP's vocabularies
+SEARCH_STEPS = 40  # of the golden-section search: eight digits of the bandwidth's logarithm
 
 
 @dataclass(frozen=True)
 class TokenDensity:
-    """A density over token space.
+    """A kernel density estimate over the space of token embeddings.
 
     Attributes:
-        points: ``[N, width]`` float64, the token embeddings it stands on.
-        bandwidth: standard deviation of the kernel, in the embeddings' own unit.
+        points: the token embeddings that it is estimated from, in float64.
+        bandwidth: standard deviation of the kernel, in the unit of the embeddings.
     """
 
-    points: Tensor = field(repr=False)
+    points: Float64[Tensor, "points width"] = field(repr=False)
     bandwidth: float
 
     @classmethod
-    def fit(cls, points: Tensor) -> Self:
-        """The density of ``[N, width]`` token embeddings, N ≥ 3, with the likeliest bandwidth."""
+    def fit(cls, points: Float[Tensor, "*points width"]) -> Self:
+        """Estimate the density of token embeddings, with the bandwidth of the highest leave-one-out likelihood.
+
+        Raises SettingsError where ``points`` is not ``[points, width]`` with at least three points.
+        """
         if points.ndim != 2 or len(points) < 3:
             raise SettingsError(f"a density needs at least three token embeddings [N, width], not {list(points.shape)}")
         points = points.detach().double().cpu()
@@ -45,14 +50,14 @@ class TokenDensity:
         def score(log_bandwidth: float) -> float:
             return float(_log_density(squares, math.exp(log_bandwidth), points.shape[1], leave_out=True).mean())
 
-        for _ in range(SEARCHED):
+        for _ in range(SEARCH_STEPS):
             a, b = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
             low, high = (low, b) if score(a) > score(b) else (a, high)
         return cls(points, math.exp((low + high) / 2))
 
     @classmethod
     def over_words(cls, pipe: Any) -> Self:
-        """The density of a pipeline's commonest words, on its text encoder's device."""
+        """Estimate the density of the most frequent words of a pipeline, on its text encoder's device."""
         table = pipe.text_encoder.get_input_embeddings().weight.detach()
         return cls.fit(table[common_words(pipe.tokenizer)]).to(table.device)
 
@@ -60,31 +65,35 @@ class TokenDensity:
         """The same density on another device."""
         return replace(self, points=self.points.to(device))
 
-    def log_density(self, rows: Tensor) -> Tensor:
-        """Natural log of the density at ``[..., width]`` rows → ``[...]`` float64; differentiable."""
+    def log_density(self, rows: Float[Tensor, "*any width"]) -> Float64[Tensor, "*any"]:
+        """Natural logarithm of the density at each embedding row. It is differentiable."""
         flat = rows.reshape(-1, rows.shape[-1]).double()
         return _log_density(_squares(flat, self.points), self.bandwidth, rows.shape[-1]).view(rows.shape[:-1])
 
-    def of_words(self) -> Tensor:
-        """Log density ``[N]`` of each of its own points among the others (leave-one-out)."""
+    def of_words(self) -> Float64[Tensor, " points"]:
+        """Log density at each of the points it was estimated from, estimated without that point (leave-one-out)."""
         return _log_density(_squares(self.points, self.points), self.bandwidth, self.points.shape[1], leave_out=True)
 
 
 def common_words(tokenizer: Any, most: int = MOST_WORDS) -> list[int]:
-    """Ids of whole words of two letters and more, in the order the vocabulary was built, which is by frequency.
+    """Token ids of the most frequent words of a CLIP vocabulary, which is ordered by frequency.
 
-    Pieces of words and single signs hold places of their own, and some were never trained.
+    Only whole words of two letters and more count: the embeddings of word pieces and single characters lie elsewhere,
+    and some were never trained.
     """
-    words = {id_: piece.removesuffix(END) for piece, id_ in tokenizer.get_vocab().items() if piece.endswith(END)}
-    return [id_ for id_, word in sorted(words.items()) if len(word) > 1 and word.isalpha()][:most]
+    words = {number: token.removesuffix(END) for token, number in tokenizer.get_vocab().items() if token.endswith(END)}
+    return [number for number, word in sorted(words.items()) if len(word) > 1 and word.isalpha()][:most]
 
 
-def _squares(a: Tensor, b: Tensor) -> Tensor:
-    """Squared distances ``[A, B]`` of ``[A, D]`` and ``[B, D]``; in float64 this short form is exact enough."""
+def _squares(a: Float64[Tensor, "a width"], b: Float64[Tensor, "b width"]) -> Float64[Tensor, "a b"]:
+    """Squared distances; in float64 this short form is exact enough."""
     return (a.square().sum(-1)[:, None] + b.square().sum(-1) - 2 * a @ b.T).clamp(min=0)
 
 
-def _log_density(squares: Tensor, bandwidth: float, width: int, leave_out: bool = False) -> Tensor:
+def _log_density(
+    squares: Float64[Tensor, "rows points"], bandwidth: float, width: int, leave_out: bool = False
+) -> Float64[Tensor, " rows"]:
+    """Log density from squared distances; ``leave_out`` omits the diagonal."""
     exponents = -squares / (2 * bandwidth**2)
     count = squares.shape[1]
     if leave_out:

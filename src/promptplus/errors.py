@@ -1,67 +1,76 @@
-"""The exception tree, and warnings. Every error a user can cause is a ``PromptPlusError`` with one clear sentence."""
+"""Exceptions and warnings. Every error that a user can cause is a ``PromptPlusError`` with a one-sentence message.
+
+The message states the value, what was expected and the remedy. Where the caller's value is wrong, the exception is
+also a ``ValueError``.
+"""
 
 import inspect
+import os
 import warnings
-from pathlib import Path
 
-_PACKAGE = str(Path(__file__).parent)
+_PACKAGE = os.path.dirname(__file__) + os.sep
 
 
 class PromptPlusError(Exception):
-    """Base of all errors promptplus raises on purpose."""
+    """Base class of all exceptions that promptplus raises on purpose."""
 
 
 class PromptError(PromptPlusError, ValueError):
-    """A prompt breaks the grammar, or holds a token that no concept defines."""
+    """A prompt does not follow the grammar, or contains a token that no concept defines."""
 
 
 class LayerError(PromptPlusError, ValueError):
-    """A layer, group or range that the denoiser does not have."""
+    """The denoiser has no such layer, group or range of layers."""
 
 
 class ConceptError(PromptPlusError, ValueError):
-    """A token, concept or concept file that cannot be used (with this model)."""
+    """A token, concept or concept file cannot be used, or cannot be used with this model."""
 
 
 class PictureError(PromptPlusError, ValueError):
-    """A picture or picture folder that cannot be used."""
+    """A picture or a folder of pictures cannot be used."""
 
 
 class ModelError(PromptPlusError, ValueError):
-    """A model that cannot be found or that P+ cannot condition."""
+    """A model cannot be found, or P+ does not support it."""
 
 
 class OutputError(PromptPlusError, ValueError):
-    """An output file or folder that cannot be written."""
+    """An output file or folder cannot be written."""
 
 
 class BusyError(OutputError):
-    """An output folder that another process is working in."""
+    """Another process is working in the output folder."""
 
 
 class SettingsError(PromptPlusError, ValueError):
-    """A setting outside its range."""
+    """A setting is outside its range."""
 
 
 class TrainingError(PromptPlusError):
-    """The training itself failed (a run's fault, not its caller's)."""
+    """A training run failed for a reason other than the caller's values."""
 
 
 class LossError(TrainingError):
-    """The loss, or a gradient, is no finite number: this training is lost, others need not be."""
+    """The loss or a gradient is not a finite number. This training run cannot continue; others can."""
 
 
 class Interrupted(PromptPlusError):
-    """A run was asked to stop, and did; it can go on."""
+    """A run stopped because it was asked to. It can be continued."""
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, in one line."""
+    """The first line of an error's message; of a pydantic ``ValidationError``, its first field and what is wrong."""
+    from pydantic import ValidationError  # slow to import: only when there is an error to report
+
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return ": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]]))
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def warn(message: str) -> None:
-    """Warn at the line that called this library: the first frame outside of it."""
+    """Issue a warning that points to the line of the caller's code that called this library."""
     level, frame = 1, inspect.currentframe()
     while frame and frame.f_code.co_filename.startswith(_PACKAGE):
         level, frame = level + 1, frame.f_back

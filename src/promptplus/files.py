@@ -1,4 +1,4 @@
-"""Writing without losing anything: whole files or none, new folders only."""
+"""Writing files safely: a file is written completely or not at all, and no folder with contents is overwritten."""
 
 import os
 import shutil
@@ -12,11 +12,14 @@ from safetensors import SafetensorError
 from promptplus.errors import OutputError
 
 StrPath = str | os.PathLike[str]
-TEMPORARY = ".promptplus-"  # begins the names of folders that something is being written in
+TEMPORARY = ".promptplus-"  # prefix of the hidden folders that files are written in before they are renamed
 
 
 def write_atomically(path: StrPath, data: bytes) -> Path:
-    """Write through a temporary file, fsync and rename, so that a reader never sees half a file."""
+    """Write a file through a temporary file, fsync and rename, so that no reader sees a partial file.
+
+    Returns the path. Raises OutputError where the file cannot be written; an existing file is then unchanged.
+    """
     with whole_file(path) as temporary:
         temporary.write_bytes(data)
     return Path(path)
@@ -24,9 +27,10 @@ def write_atomically(path: StrPath, data: bytes) -> Path:
 
 @contextmanager
 def whole_file(path: StrPath) -> Generator[Path]:
-    """Gives a temporary path to write to; afterwards it is fsynced and renamed, or removed where writing failed.
+    """Yield a temporary path to write to. At the end of the block the file is fsynced and renamed to ``path``.
 
-    The path has the file's own name in a hidden folder of its own, since some writers make temporaries too.
+    The temporary file is removed where writing fails. It has the final file's name, in a hidden folder of its own,
+    because some writers create further temporary files beside it. Raises OutputError where writing fails.
     """
     path = Path(path)
     with reported(path):
@@ -43,7 +47,7 @@ def whole_file(path: StrPath) -> Generator[Path]:
 
 @contextmanager
 def reported(path: Path) -> Generator[None]:
-    """While inside, what keeps a path from being written is an OutputError that names it."""
+    """Turn errors of writing inside a ``with`` block into an OutputError that names the path."""
     try:
         yield
     except (OSError, SafetensorError) as error:
@@ -51,22 +55,26 @@ def reported(path: Path) -> Generator[None]:
 
 
 def sync(path: Path) -> None:
-    """Have a file's bytes on the disk."""
+    """Wait until a file's bytes are on the disk (fsync)."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed writers left half written."""
+    """Remove the partial files that killed processes left in a folder."""
     for leftover in folder.glob(f"{TEMPORARY}*"):
         shutil.rmtree(leftover, ignore_errors=True)
 
 
 def check_folder(path: StrPath, *, new: bool = False) -> Path:
-    """See that a folder can be written, before any work and without making it.
+    """Check that a folder can be written to, without creating it. Returns its path.
 
     Args:
-        new: refuse a folder that already holds something.
+        path: the folder; it need not exist.
+        new: also refuse a folder that is not empty.
+
+    Raises:
+        OutputError: the folder cannot be written to, or is not empty although ``new`` is set.
     """
     path = Path(path)
     existing = next(p for p in (path, *path.absolute().parents) if p.exists())
@@ -80,19 +88,19 @@ def check_folder(path: StrPath, *, new: bool = False) -> Path:
 
 
 def free_folder(path: Path) -> Path:
-    """The path, or path-2, path-3, …: the first that does not exist."""
+    """The first of ``path``, ``path-2``, ``path-3``, … that does not exist."""
     numbers = (n for n in range(2, 10**6) if not path.with_name(f"{path.name}-{n}").exists())
     return path.with_name(f"{path.name}-{next(numbers)}") if path.exists() else path
 
 
 def new_folder(path: StrPath) -> Path:
-    """Make a folder for a run's output, or take an empty one."""
+    """Create a folder, or take an empty one. Raises OutputError where it is not empty or cannot be created."""
     path = check_folder(path, new=True)
     return make_folder(path)
 
 
 def make_folder(path: StrPath) -> Path:
-    """Make a folder if there is none. Raises OutputError where that fails."""
+    """Create a folder if it does not exist. Raises OutputError where that fails."""
     path = Path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)

@@ -1,34 +1,42 @@
-"""Hashes that name weights, pictures, token tables and settings."""
+"""SHA-256 hashes that identify tensors, weights, token tables and settings.
+
+They name cached results and tell whether a saved file belongs to a model. Changing one makes all saved results stale.
+"""
 
 import hashlib
 import json
-from hashlib import sha256
+from collections.abc import Mapping
 from typing import Any
 
 import torch
+from jaxtyping import Shaped
 from torch import Tensor, nn
 
-SAMPLED = 16  # numbers per tensor in a hash of weights: enough to tell trainings apart, read in no time
+SAMPLED = 16  # numbers per tensor in a hash of weights: enough to tell training runs apart, and fast to read
 
 
-def pixels_hash(pixels: Tensor) -> str:
-    """Names pictures, bit for bit."""
-    return hashlib.sha256(pixels.numpy().tobytes()).hexdigest()
+def tensor_hash(tensor: Shaped[Tensor, "..."]) -> str:
+    """Hash of a CPU tensor's numbers, bit for bit: 64 hex digits. Shape and dtype do not count."""
+    return hashlib.sha256(tensor.contiguous().numpy().tobytes()).hexdigest()
 
 
 def weights_hash(module: nn.Module) -> str:
-    """Tells one model's weights from another's by the first numbers of every tensor; the same on any device."""
-    digest = hashlib.sha256()
+    """Hash of a model's parameters: their names and the first 16 numbers of each, as 64 hex digits.
+
+    It is the same on every device.
+    """
+    sha256 = hashlib.sha256()
     for name, weight in module.named_parameters():
-        digest.update(name.encode())
-        digest.update(weight.detach().flatten()[:SAMPLED].float().cpu().numpy().tobytes())
-    return digest.hexdigest()
+        sha256.update(name.encode())
+        sha256.update(weight.detach().flatten()[:SAMPLED].float().cpu().numpy().tobytes())
+    return sha256.hexdigest()
 
 
 def token_table_hash(text_encoder: Any, tokenizer: Any) -> str:
-    """Sixteen hex digits that name a token table, alike in float32 and float16; added tokens do not count.
+    """Hash of a text encoder's token embeddings: 16 hex digits, the same in float32 and float16.
 
-    "", which fits any table, for bfloat16 (rounded otherwise) and for weights that are offloaded.
+    Tokens that were added to the vocabulary do not count. Returns "", which matches every table, where the weights are
+    bfloat16 (which rounds differently) or offloaded.
     """
     table = text_encoder.get_input_embeddings().weight[: tokenizer.eos_token_id + 1]
     if table.dtype is torch.bfloat16 or table.is_meta:
@@ -36,11 +44,6 @@ def token_table_hash(text_encoder: Any, tokenizer: Any) -> str:
     return tensor_hash(table.detach().cpu().half())[:16]
 
 
-def digest(told: dict[str, Any]) -> str:
-    """24 hex digits that name plain values."""
-    return sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:24]
-
-
-def tensor_hash(tensor: Tensor) -> str:
-    """The sha256 of a tensor's bytes, as hex digits."""
-    return hashlib.sha256(tensor.contiguous().numpy().tobytes()).hexdigest()
+def settings_hash(values: Mapping[str, Any]) -> str:
+    """Hash of values that JSON can hold: 24 hex digits. The order of the keys does not count."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:24]

@@ -1,35 +1,42 @@
-"""What to do when memory runs out: recognise it, and take a batch in smaller parts."""
+"""What to do when memory runs out: recognise the error, and process items in smaller chunks."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import torch
-from PIL import Image
 
-T = TypeVar("T")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_MESSAGES = ("out of memory", "ALLOC_FAILED", "can't allocate memory")  # CUDA and MPS; cuDNN and cuBLAS; the CPU
 
 
-def as_many_as_fit(
-    make: Callable[[Sequence[T]], list[Image.Image]], items: Sequence[T], at_once: int
-) -> Iterator[tuple[Sequence[T], list[Image.Image]]]:
-    """Pictures of ``at_once`` items after the other; one by one from where memory has no room for more."""
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error means that memory ran out. PyTorch has an exception class for this on CUDA only."""
+    return isinstance(error, torch.OutOfMemoryError) or any(message in str(error) for message in _MESSAGES)
+
+
+def map_in_chunks(
+    function: Callable[[Sequence[Item]], list[Result]], items: Sequence[Item], chunk_size: int
+) -> Iterator[tuple[Sequence[Item], list[Result]]]:
+    """Apply a function to chunks of items; from the first chunk that does not fit into memory on, to single items.
+
+    Args:
+        function: takes a chunk and returns one result for each of its items.
+        items: all items, in order.
+        chunk_size: items per call while memory suffices.
+
+    Yields each chunk with its results. Raises the function's own error where a single item does not fit.
+    """
     start = 0
     while start < len(items):
-        part = items[start : start + at_once]
+        chunk = items[start : start + chunk_size]
         try:
-            made = make(part)
+            results = function(chunk)
         except RuntimeError as error:
-            if at_once == 1 or not out_of_memory(error):
+            if chunk_size == 1 or not is_out_of_memory(error):
                 raise
-            at_once = 1
+            chunk_size = 1
             continue
-        yield part, made
-        start += len(part)
-
-
-_NO_ROOM = ("out of memory", "ALLOC_FAILED", "can't allocate memory")  # CUDA and MPS, cuDNN and cuBLAS, the CPU
-
-
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error says that there is no memory left; PyTorch has a class of its own for CUDA alone."""
-    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _NO_ROOM)
+        yield chunk, results
+        start += len(chunk)

@@ -1,29 +1,36 @@
-"""Two concepts → one: the shape of the first with the style of the second, or a place between them."""
+"""Two concepts → one: a mix of their layers, or an interpolation between their rows."""
 
 from dataclasses import replace
-from typing import Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from promptplus.concept import Concept
 from promptplus.errors import ConceptError, SettingsError
 
-FLAT = 1e-4  # sine below which an arc is a line, in float32
+SMALL_SINE = 1e-4  # below it, spherical interpolation is linear, in float32
 
 
 def mix(shape: Concept, style: Concept, token: str, shape_layers: str = "coarse") -> Concept:
-    """A concept whose ``shape_layers`` rows are ``shape``'s and all others ``style``'s (paper section 5).
+    """Mix two concepts by layer: the shape of the first with the style of the second (paper section 5).
 
     Args:
-        shape: decides what the thing is.
-        style: decides what it looks like.
-        token: the placeholder token of the mixed concept, as ``<catmug>``.
-        shape_layers: any layers ``LayerMap.select`` takes. The default, coarse, is our choice (docs/log.md).
+        shape: the concept whose rows go to ``shape_layers``; it decides the object's shape.
+        style: the concept whose rows go to all other layers; it decides colours and textures.
+        token: placeholder token of the mixed concept, such as ``<catmug>``.
+        shape_layers: layers as ``LayerMap.select`` takes them. Default: the coarse layers (our choice, see
+            docs/log.md).
 
-    Raises ConceptError where the two were learned on different models or with different numbers of vectors.
+    Returns:
+        A new concept. Its class word, kind and initializer are those of ``shape``.
+
+    Raises:
+        ConceptError: the two were learned on different models, or have different numbers of vectors.
+        LayerError: the model has no such layers.
     """
-    _check(shape, style)
+    _check_same_model(shape, style)
     chosen = shape.layers.select(shape_layers)
     from_shape = torch.zeros(len(shape.layers), 1, 1, dtype=torch.bool)
     from_shape[list(chosen)] = True
@@ -56,25 +63,35 @@ def interpolate(
     *,
     layers: str | None = None,
 ) -> Concept:
-    """A concept part of the way from ``first`` (0) to ``second`` (1), layer by layer (our choice).
+    """Interpolate between two concepts, row by row (our choice; the paper does not interpolate).
 
     Args:
-        path: ``linear``, or ``spherical``: along the arc between the rows' directions, their norms in proportion.
-        layers: those that go, as ``LayerMap.select`` takes them; the others stay ``first``'s. Default: all.
+        first: the concept at ``share`` 0.
+        second: the concept at ``share`` 1.
+        token: placeholder token of the new concept.
+        share: weight of ``second``, usually from 0 to 1. At 0 and 1 the rows are those of the concepts, bit for bit.
+        path: ``linear``, or ``spherical``: directions along the arc between the rows, norms linearly.
+        layers: the layers to interpolate, as ``LayerMap.select`` takes them; all others keep the rows of ``first``.
+            Default: all layers.
 
-    The ends are the concepts' own rows, bit for bit. A tying that both have is kept where all layers go.
-    Raises ConceptError as ``mix`` does, SettingsError on another path.
+    Returns:
+        A new concept. It keeps the tying where both concepts have the same and all layers are interpolated.
+
+    Raises:
+        ConceptError: the two were learned on different models, or have different numbers of vectors.
+        LayerError: the model has no such layers.
+        SettingsError: the path is not one of the two.
     """
-    _check(first, second)
+    _check_same_model(first, second)
     if path not in get_args(InterpolationPath):
         raise SettingsError(f"a path is {' or '.join(get_args(InterpolationPath))}, not {path!r}")
     rows = first.rows.clone()
-    going = list(first.layers.select(layers) if layers else range(len(first.layers)))
-    here, there = first.rows[going], second.rows[going]
-    ends = {0: here, 1: there}  # the arc's own ends are off by rounding
-    between = _arc if path == "spherical" else torch.lerp
-    rows[going] = ends[int(share)] if share in ends else between(here, there, share)
-    same = first.tying == second.tying and len(going) == len(first.layers)
+    chosen = list(first.layers.select(layers) if layers else range(len(first.layers)))
+    start, end = first.rows[chosen], second.rows[chosen]
+    ends = {0: start, 1: end}  # spherical interpolation would be off by rounding there
+    between = _slerp if path == "spherical" else torch.lerp
+    rows[chosen] = ends[int(share)] if share in ends else between(start, end, share)
+    same = first.tying == second.tying and len(chosen) == len(first.layers)
     return replace(
         first,
         token=token,
@@ -84,17 +101,24 @@ def interpolate(
     )
 
 
-def _arc(a: Tensor, b: Tensor, share: float) -> Tensor:
-    """Spherical interpolation of ``[…, width]`` rows; straight where the directions are the same or opposite."""
-    norms = torch.lerp(a.norm(dim=-1, keepdim=True), b.norm(dim=-1, keepdim=True), share)
+def _slerp(
+    a: Float[Tensor, "*rows width"], b: Float[Tensor, "*rows width"], share: float
+) -> Float[Tensor, "*rows width"]:
+    """Spherical interpolation of rows; linear where their directions are the same or opposite."""
+    start, end = (_norms(rows) for rows in (a, b))
+    norms = torch.lerp(start, end, share)
     u, v = (torch.nn.functional.normalize(rows, dim=-1) for rows in (a, b))
     angle = (u * v).sum(-1, keepdim=True).clamp(-1, 1).acos()
     sine = angle.sin()
-    turned = (((1 - share) * angle).sin() * u + (share * angle).sin() * v) / sine.clamp(min=FLAT)
-    return norms * torch.where(sine < FLAT, torch.lerp(u, v, share), turned)
+    direction = (((1 - share) * angle).sin() * u + (share * angle).sin() * v) / sine.clamp(min=SMALL_SINE)
+    return norms * torch.where(sine < SMALL_SINE, torch.lerp(u, v, share), direction)
 
 
-def _check(first: Concept, second: Concept) -> None:
+def _norms(rows: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows 1"]:
+    return cast(Any, rows).norm(dim=-1, keepdim=True)  # torch has no type for norm
+
+
+def _check_same_model(first: Concept, second: Concept) -> None:
     if first.layers != second.layers or first.rows.shape != second.rows.shape:
         raise ConceptError(
             f"{first.token} (rows {list(first.rows.shape)}, {first.base_model}) and {second.token} "

@@ -1,4 +1,4 @@
-"""Loading a pipeline: the pocket model, a hub id, a folder or a single file; device and dtype in one place."""
+"""Loading pipelines: the pocket model, a hub id, a folder or a single file; choice of device and dtype."""
 
 import os
 import warnings
@@ -18,22 +18,28 @@ _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch
 def load(
     model: str | os.PathLike[str] = POCKET, *, device: str | None = None, dtype: str | torch.dtype | None = None
 ) -> Any:
-    """A stock diffusers text-to-image pipeline, in evaluation mode, on its device.
+    """Load a stock diffusers text-to-image pipeline, in evaluation mode, onto a device.
 
     Args:
-        model: ``pocket``, a folder in diffusers' layout, a ``.safetensors`` single file, or a hub id.
-        device: default: cuda, else mps, else cpu.
-        dtype: ``float32``, ``float16`` or ``bfloat16``; default: float16 on cuda (the pocket: float32), else float32.
+        model: ``pocket`` (the bundled model), a folder in diffusers' layout, a single ``.safetensors`` file, or a
+            Hugging Face hub id such as ``CompVis/stable-diffusion-v1-4``. Weights are read from safetensors files only.
+        device: a torch device such as ``cuda:1``. Default: cuda if there is one, else mps, else cpu.
+        dtype: ``float32``, ``float16`` or ``bfloat16``. Default: float16 on cuda, except for the pocket model;
+            else float32.
 
-    Raises ModelError where the model cannot be found or read. Weights are read from safetensors only.
+    Returns:
+        The pipeline.
+
+    Raises:
+        ModelError: the model cannot be found or read, or the device or dtype does not exist.
     """
     device = _device(device)
-    number = _dtype(dtype, device, pocket=str(model) == POCKET)
+    torch_dtype = _dtype(dtype, device, pocket=str(model) == POCKET)
     try:
-        pipe = _from_pretrained(model, number)
+        pipe = _from_pretrained(model, torch_dtype)
     except ModelError:
         raise
-    except Exception as error:  # the loaders of four libraries raise what they like for what is missing or damaged
+    except Exception as error:  # the loaders of four libraries raise many kinds of exceptions
         raise ModelError(f"cannot load model {str(model)!r}: {_reason(model, error)}") from error
     return pipe.to(device)
 
@@ -51,9 +57,14 @@ def _from_pretrained(model: str | os.PathLike[str], dtype: torch.dtype) -> Any:
 
 
 def add_loras(pipe: Any, paths: Sequence[str | os.PathLike[str]]) -> None:
-    """Load LoRA files (safetensors; those of diffusers, kohya and others) into a pipeline, all at full strength.
+    """Load LoRA files into a pipeline, all at full strength. Call it before P+ is installed: layers are replaced.
 
-    Before P+ is installed, for the layers are replaced. Raises ModelError on a file that is none for this model.
+    Args:
+        pipe: the pipeline.
+        paths: safetensors files, in the layout of diffusers, kohya and others.
+
+    Raises:
+        ModelError: a file is missing or is not a LoRA for this model, or peft is not installed.
     """
     for number, path in enumerate(map(Path, paths)):
         if not path.is_file() or path.suffix != ".safetensors":
@@ -66,9 +77,9 @@ def add_loras(pipe: Any, paths: Sequence[str | os.PathLike[str]]) -> None:
 def _add_lora(pipe: Any, path: Path, name: str) -> None:
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several LoRAs are meant
+            warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several LoRAs are intended
             pipe.load_lora_weights(str(path.parent), weight_name=path.name, adapter_name=name, use_safetensors=True)
-    except Exception as error:  # peft and diffusers raise what they like
+    except Exception as error:  # peft and diffusers raise many kinds of exceptions
         if "PEFT backend" in str(error):
             raise ModelError("LoRA needs peft: pip install 'promptplus[lora]'") from error
         raise ModelError(f"cannot load the LoRA {path}: {first_line(error)}") from error
@@ -77,7 +88,7 @@ def _add_lora(pipe: Any, path: Path, name: str) -> None:
 
 
 def base_model(pipe: Any) -> str:
-    """A name for a pipeline's model that means something on another machine: never a path."""
+    """The name of a pipeline's model: ``pocket``, a hub id, or the last part of a path."""
     source = str(pipe.config.get("_name_or_path") or "unknown")
     if source == str(PIPELINE):
         return POCKET
@@ -85,7 +96,7 @@ def base_model(pipe: Any) -> str:
 
 
 def picture_size(pipe: Any) -> int:
-    """The side of the pictures a pipeline is trained with, in pixels. Raises ModelError on no text-to-image model."""
+    """Height and width of a pipeline's native pictures, in pixels. Raises ModelError for other than text-to-image."""
     unet, vae = pipe.unet.config, pipe.vae.config
     if unet.in_channels != vae.latent_channels:
         raise ModelError(f"inversion needs a text-to-image denoiser; this one takes {unet.in_channels} channels")
@@ -95,15 +106,15 @@ def picture_size(pipe: Any) -> int:
 
 def _device(device: str | None) -> str:
     if device is None:
-        local = os.environ.get("LOCAL_RANK")  # one of several processes: each has a device of its own
+        local = os.environ.get("LOCAL_RANK")  # distributed: each process uses one device
         cuda = f"cuda:{local}" if local else "cuda"
         return cuda if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         kind, index = torch.device(device).type, torch.device(device).index
     except RuntimeError as error:
         raise ModelError(f"no device {device!r}; use cpu, cuda, cuda:1 or mps") from error
-    have = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not have.get(kind, False) or (kind == "cuda" and (index or 0) >= torch.cuda.device_count()):
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available.get(kind, False) or (kind == "cuda" and (index or 0) >= torch.cuda.device_count()):
         raise ModelError(f"device {device!r} is not on this machine; leave --device out to take the best there is")
     return device
 

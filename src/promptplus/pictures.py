@@ -1,4 +1,7 @@
-"""Pictures from outside: a folder → squares in [-1, 1], read by content and never trusted in size."""
+"""Reading pictures: files and folders → RGB pictures → square tensors.
+
+Files are recognised by their contents. Their size is checked before they are decoded.
+"""
 
 import json
 import os
@@ -11,24 +14,31 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from PIL import Image, ImageOps, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from promptplus.choices import Kind
-from promptplus.errors import PictureError, warn
+from promptplus.errors import PictureError, first_line, warn
 
 CONCEPT_JSON = "concept.json"
 EXAMPLE = '{"token": "<cat>", "initializer": "cat"}'
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # no EPS: Pillow hands it to Ghostscript
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # not EPS, for which Pillow runs Ghostscript
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif"}
-MAX_PIXELS = 100_000_000  # a 100-megapixel camera; above it a file is taken for a decompression bomb
+MAX_PIXELS = 100_000_000  # as of the largest cameras; a larger file may be a decompression bomb
 WHITE = (255, 255, 255)
-GAP = 2  # pixels between the pictures of a sheet
 
 
 class FolderNote(BaseModel):
-    """A picture folder's ``concept.json``: what its pictures show. Every field is optional for ``invert``."""
+    """The contents of ``concept.json`` in a folder of pictures: the concept that they show. All fields are optional.
+
+    Attributes:
+        token: the placeholder token, such as ``<cat>``.
+        initializer: the word whose embedding training starts from.
+        class_word: the plain word for the concept's class.
+        kind: ``object`` or ``style``.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -39,21 +49,22 @@ class FolderNote(BaseModel):
 
 
 def read_note(folder: str | os.PathLike[str]) -> FolderNote:
-    """The folder's ``concept.json``, or an empty note. Raises PictureError on one that cannot be read."""
+    """Read a folder's ``concept.json``; an empty note without one. Raises PictureError where it cannot be read."""
     path = Path(folder) / CONCEPT_JSON
     if not path.is_file():
         return FolderNote()
     try:
         return FolderNote.model_validate(json.loads(path.read_text("utf-8")))
     except (ValidationError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        detail = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
-        raise PictureError(f"{path} is no note of {{token, initializer, class_word, kind}}: {detail}") from error
+        raise PictureError(
+            f"{path} is no note of {{token, initializer, class_word, kind}}: {first_line(error)}"
+        ) from error
 
 
 def picture_files(folder: str | os.PathLike[str]) -> list[Path]:
-    """The picture files of one concept's folder, by name; ``concept.json`` and hidden files are passed over.
+    """The files in a folder of pictures, sorted by name, without ``concept.json`` and hidden files.
 
-    Raises PictureError on a missing or empty folder, and on one that mixes in anything else.
+    Raises PictureError where the folder is missing or empty, or contains folders.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -61,40 +72,49 @@ def picture_files(folder: str | os.PathLike[str]) -> list[Path]:
     entries = sorted(p for p in folder.iterdir() if not p.name.startswith(".") and p.name != CONCEPT_JSON)
     if not entries:
         raise PictureError(f"{folder} is empty; put one to about ten pictures of the concept into it")
-    inner = [p.name for p in entries if p.is_dir()]
-    if inner:
-        raise PictureError(f"{folder} holds folders ({', '.join(inner[:3])}); give one concept's folder of pictures")
+    folders = [p.name for p in entries if p.is_dir()]
+    if folders:
+        raise PictureError(f"{folder} holds folders ({', '.join(folders[:3])}); give one concept's folder of pictures")
     return entries
 
 
 def concept_folders(folder: str | os.PathLike[str]) -> list[Path]:
-    """The sub-folders of a folder, each one concept's; each has a ``concept.json`` with a token and an initializer.
+    """The folders of several concepts inside one folder, sorted by name.
 
-    Raises PictureError where there are none, or where one's note lacks these.
+    Each has a ``concept.json`` with a token and an initializer. Raises PictureError where it has not, or where there
+    are no folders.
     """
-    folder = Path(folder)
-    inner = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")) if folder.is_dir() else []
-    if not inner:
-        raise PictureError(f"{folder} holds no folders; give a folder with one folder of pictures for each concept")
-    for one in inner:
-        note = read_note(one)
+    parent = Path(folder)
+    folders = (
+        sorted(p for p in parent.iterdir() if p.is_dir() and not p.name.startswith(".")) if parent.is_dir() else []
+    )
+    if not folders:
+        raise PictureError(f"{parent} holds no folders; give a folder with one folder of pictures for each concept")
+    for concept in folders:
+        note = read_note(concept)
         missing = [name for name in ("token", "initializer") if not getattr(note, name)]
         if missing:
-            raise PictureError(f"{one / CONCEPT_JSON} names no {missing[0]}; write it there, as {EXAMPLE}")
-    return inner
+            raise PictureError(f"{concept / CONCEPT_JSON} names no {missing[0]}; write it there, as {EXAMPLE}")
+    return folders
 
 
 def load_pictures(source: str | os.PathLike[str] | Sequence[Any]) -> list[Image.Image]:
-    """RGB pictures from a folder, or from a list of paths and PIL pictures.
+    """Read RGB pictures.
 
-    A folder's broken pictures are left out with a warning that names them. Raises PictureError where none is left, and
-    on a file that does not even claim to be a picture.
+    Args:
+        source: a folder, or a list of paths and PIL pictures. Damaged pictures in a folder are left out, with a
+            warning that names them.
+
+    Raises:
+        PictureError: there are no pictures that can be read, a listed picture cannot be read, or a folder contains a
+            file whose name is not that of a picture.
     """
     if not isinstance(source, str | os.PathLike):
         if not source:
             raise PictureError("no pictures were given")
         return [to_rgb(item) if isinstance(item, Image.Image) else read_picture(item) for item in source]
-    pictures, bad = [], []
+    pictures: list[Image.Image] = []
+    bad: list[str] = []
     for path in picture_files(source):
         try:
             pictures.append(read_picture(path))
@@ -111,12 +131,12 @@ def load_pictures(source: str | os.PathLike[str] | Sequence[Any]) -> list[Image.
 
 @dataclass(frozen=True)
 class Dataset:
-    """Pictures to learn from, and what is known of them.
+    """The pictures of a concept, with what is known about them.
 
     Attributes:
         pictures: RGB pictures of any size.
         note: token, initializer, class word and kind, as far as they are known.
-        folder: where the pictures were read; None for pictures given as a list.
+        folder: the folder they were read from; None for pictures given as a list.
     """
 
     pictures: Sequence[Image.Image]
@@ -125,10 +145,14 @@ class Dataset:
 
 
 def read_dataset(source: str | os.PathLike[str] | Sequence[Any] | Dataset, names: FolderNote | None = None) -> Dataset:
-    """A folder's pictures and note, read once; or a list of paths and PIL pictures, which have no note.
+    """Read pictures together with the folder's note.
 
     Args:
-        names: what is known beside the folder; its values win over the folder's ``concept.json``.
+        source: a folder, a list of paths and PIL pictures (which has no note), or a Dataset.
+        names: values that replace those of the note.
+
+    Raises:
+        PictureError: the pictures or the note cannot be read.
     """
     if isinstance(source, Dataset):
         dataset = source
@@ -142,9 +166,9 @@ def read_dataset(source: str | os.PathLike[str] | Sequence[Any] | Dataset, names
 
 @cache
 def readable_formats() -> tuple[str, ...]:
-    """FORMATS, and HEIC where the extra ``promptplus[heic]`` is installed."""
+    """The formats that can be read: FORMATS, and HEIC where ``promptplus[heic]`` is installed."""
     try:
-        from pillow_heif import register_heif_opener
+        from pillow_heif import register_heif_opener  # pyright: ignore[reportUnknownVariableType]
     except ImportError:
         return FORMATS
     register_heif_opener()
@@ -152,10 +176,10 @@ def readable_formats() -> tuple[str, ...]:
 
 
 def read_picture(path: str | os.PathLike[str]) -> Image.Image:
-    """One picture, upright and in RGB. Raises PictureError naming a file that is none."""
+    """Read one picture: RGB, turned upright by its EXIF orientation. Raises PictureError where that fails."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own cap follows
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows
             with Image.open(path, formats=readable_formats()) as picture:
                 if picture.width * picture.height > MAX_PIXELS:
                     raise PictureError(
@@ -169,29 +193,19 @@ def read_picture(path: str | os.PathLike[str]) -> Image.Image:
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:
-    """RGB on white; sixteen-bit grey is scaled down (Pillow's own conversion would clip it to white)."""
+    """Convert to RGB: transparency becomes white, 16-bit grey is scaled to 8 bits (Pillow would clip it)."""
     if picture.mode.startswith("I"):
         grey = np.asarray(picture, np.float32) / (257.0 if np.asarray(picture).max() > 255 else 1.0)
         picture = Image.fromarray(grey.round().astype(np.uint8))
     if picture.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
-        seen = picture.convert("RGBA")
-        picture = Image.new("RGB", seen.size, WHITE)
-        picture.paste(seen, mask=seen.getchannel("A"))
+        transparent = picture.convert("RGBA")
+        picture = Image.new("RGB", transparent.size, WHITE)
+        picture.paste(transparent, mask=transparent.getchannel("A"))
     return picture.convert("RGB")
 
 
-def to_pixels(pictures: Sequence[Image.Image], size: int) -> Tensor:
-    """Centre squares ``[N, 3, size, size]`` in [-1, 1]."""
+def to_pixels(pictures: Sequence[Image.Image], size: int) -> Float[Tensor, "pictures 3 size size"]:
+    """The centre squares of pictures, resized to ``size`` pixels, with values in [-1, 1]."""
     squares = [ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS) for picture in pictures]
     array = np.stack([np.asarray(square, np.float32) for square in squares])
-    return torch.from_numpy(array).permute(0, 3, 1, 2) / 127.5 - 1
-
-
-def tile(pictures: Sequence[Image.Image], columns: int, gap: int = GAP) -> Image.Image:
-    """Pictures of one size in rows of ``columns``, on white."""
-    width, height = pictures[0].size
-    rows = -(-len(pictures) // columns)
-    sheet = Image.new("RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), WHITE)
-    for i, picture in enumerate(pictures):
-        sheet.paste(picture, (i % columns * (width + gap), i // columns * (height + gap)))
-    return sheet
+    return torch.from_numpy(array).permute(0, 3, 1, 2) / 127.5 - 1  # pyright: ignore[reportUnknownMemberType]

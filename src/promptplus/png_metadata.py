@@ -1,4 +1,4 @@
-"""Pictures on disk that carry their whole recipe, and reading it back."""
+"""PNG files that contain their generation parameters, and reading these back."""
 
 import hashlib
 import importlib.metadata
@@ -18,14 +18,21 @@ from promptplus.generation import BATCH, generate
 from promptplus.pplus import PPlus
 from promptplus.report.picture_grid import contact_sheet
 
-KEY = "promptplus"  # the PNG text chunk that holds the recipe
+KEY = "promptplus"  # the PNG text chunk that holds the parameters
 SHEET = "sheet"
 
 
 class GenerationParameters(BaseModel):
-    """All that decides a picture but its seed.
+    """All settings that determine a generated picture. With the same concept and LoRA files it can be regenerated.
 
-    ``concepts`` maps tokens to the sha256 of their rows; ``loras`` are file names, each with that of its bytes.
+    Attributes:
+        prompt, negative: the prompts, in the grammar.
+        model: the model, as ``load`` takes it.
+        steps, guidance, clip_skip, seed: the arguments of ``generate``.
+        concepts: SHA-256 of each concept's rows, by token.
+        loras: name and SHA-256 of each LoRA file.
+        scheduler, dtype: of the pipeline.
+        version: of promptplus.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -45,7 +52,13 @@ class GenerationParameters(BaseModel):
 
     @classmethod
     def of(cls, pplus: PPlus, loras: Sequence[Path] = (), **values: Any) -> Self:
-        """A recipe for this pipeline, its concepts and LoRA files; ``make_pictures`` checks the prompts against it."""
+        """The parameters of a pipeline with its concepts.
+
+        Args:
+            pplus: the pipeline.
+            loras: the LoRA files that are loaded into it.
+            values: all other fields.
+        """
         return cls(
             **values,
             loras=[(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in loras],
@@ -58,7 +71,7 @@ class GenerationParameters(BaseModel):
 
 @dataclass(frozen=True)
 class SavedPictures:
-    """The files one call wrote."""
+    """The files that ``make_pictures`` wrote: one PNG for each seed, and the contact sheet."""
 
     pictures: tuple[Path, ...]
     sheet: Path
@@ -66,37 +79,56 @@ class SavedPictures:
 
 def make_pictures(
     pplus: PPlus,
-    recipe: GenerationParameters,
+    parameters: GenerationParameters,
     seeds: Sequence[int],
     out: StrPath,
     *,
     batch: int = BATCH,
     progress: bool = True,
 ) -> SavedPictures:
-    """Generate one PNG per seed, and a contact sheet, into a folder; files there already are kept."""
+    """Generate one PNG file for each seed and a contact sheet. Files that are in the folder already are kept.
+
+    Args:
+        pplus: the pipeline.
+        parameters: what to generate; its ``seed`` is replaced by each of ``seeds``.
+        seeds: one seed for each picture.
+        out: the folder; it is created where it does not exist.
+        batch: pictures generated at once.
+        progress: show a progress bar.
+
+    Raises:
+        PromptError: the prompt cannot be encoded.
+        SettingsError: steps or seeds are outside their range.
+        OutputError: a file cannot be written.
+    """
     pictures = generate(
         pplus,
-        [recipe.prompt] * len(seeds),
+        [parameters.prompt] * len(seeds),
         seeds,
-        negative=recipe.negative,
-        steps=recipe.steps,
-        guidance=recipe.guidance,
-        clip_skip=recipe.clip_skip,
+        negative=parameters.negative,
+        steps=parameters.steps,
+        guidance=parameters.guidance,
+        clip_skip=parameters.clip_skip,
         batch=batch,
         progress=progress,
     )
     folder = make_folder(out)
     first = _next_number(folder)
-    paths = []
+    paths: list[Path] = []
     for number, (picture, seed) in enumerate(zip(pictures, seeds, strict=True), first):
-        paths.append(_save(picture, folder / f"{number:04d}-seed{seed}.png", recipe.model_copy(update={"seed": seed})))
+        paths.append(
+            _save(picture, folder / f"{number:04d}-seed{seed}.png", parameters.model_copy(update={"seed": seed}))
+        )
     labels = [f"seed {seed}" for seed in seeds]
-    sheet = _save(contact_sheet(pictures, labels), folder / f"{SHEET}-{first:04d}.png", recipe)
+    sheet = _save(contact_sheet(pictures, labels), folder / f"{SHEET}-{first:04d}.png", parameters)
     return SavedPictures(tuple(paths), sheet)
 
 
 def describe(path: StrPath) -> dict[str, Any]:
-    """What a concept file or a picture with a recipe says of itself."""
+    """The contents of a concept file, or the generation parameters of a PNG, in plain values.
+
+    Raises ConceptError or PictureError where the file holds none.
+    """
     path = Path(path)
     if path.suffix.lower() == ".png":
         return {"file": str(path), **read_parameters(path).model_dump()}
@@ -104,19 +136,19 @@ def describe(path: StrPath) -> dict[str, Any]:
 
 
 def read_parameters(path: StrPath) -> GenerationParameters:
-    """The recipe in a PNG. Raises PictureError where there is none."""
+    """Read the generation parameters in a PNG. Raises PictureError where there are none."""
     if not Path(path).is_file():
         raise PictureError(f"no picture {path}")
     try:
         with Image.open(path, formats=("PNG",)) as picture:
             return GenerationParameters.model_validate_json(picture.info[KEY])
     except (OSError, Image.DecompressionBombError, KeyError, ValueError) as error:  # ValueError: also ValidationError
-        raise PictureError(f"{path} is not a PNG with a promptplus recipe") from error
+        raise PictureError(f"{path} is not a PNG with generation parameters of promptplus") from error
 
 
-def _save(picture: Image.Image, path: Path, recipe: GenerationParameters) -> Path:
+def _save(picture: Image.Image, path: Path, parameters: GenerationParameters) -> Path:
     chunk = PngImagePlugin.PngInfo()
-    chunk.add_itxt(KEY, recipe.model_dump_json())
+    chunk.add_itxt(KEY, parameters.model_dump_json())
     try:
         picture.save(path, pnginfo=chunk)
     except OSError as error:

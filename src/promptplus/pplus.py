@@ -1,44 +1,55 @@
-"""P+: text and concepts → packed text states → each cross-attention layer its own (paper section 3.1).
+"""P+: texts and concepts → packed text states, so that each cross-attention layer gets its own text (section 3.1).
 
-The states of n layers travel packed on the feature axis, ``[B, S, n·D]``, as ordinary ``prompt_embeds`` through an
-unmodified pipeline; a forward hook on each layer takes its own ``[B, S, D]``. Unpacked states pass untouched.
+The text states of n layers are passed as ordinary ``prompt_embeds`` ``[batch, tokens, layers * width]`` through an
+unmodified pipeline. A forward hook on each layer takes that layer's ``[batch, tokens, width]`` (see ``hooks.py``).
 """
 
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, Self, TypedDict
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from promptplus.concept import Concept
-from promptplus.errors import ConceptError, ModelError, PromptError, PromptPlusError
+from promptplus.errors import ConceptError, ModelError, PromptError, PromptPlusError, warn
 from promptplus.fingerprints import token_table_hash
 from promptplus.hooks import pack, per_layer
+from promptplus.placeholders import Placeholder, PlaceholderTokenizer, TokenizedText, check_token
 from promptplus.prompts import PPlusPrompt
-from promptplus.text_encoding import (
-    EncodingPlan,
-    Placeholder,
-    PlaceholderTokenizer,
-    TokenizedText,
-    check_token,
-    encode_texts,
-)
+from promptplus.text_encoding import EncodingPlan, encode_texts
 
 Prompt = str | Mapping[str, str] | PPlusPrompt
 
 
+class PromptEmbeds(TypedDict):
+    """Keyword arguments of a diffusers pipeline, as ``PPlus.encode`` returns them: ``pipe(**pplus.encode(…))``."""
+
+    prompt_embeds: Float[Tensor, "batch tokens packed"]
+    negative_prompt_embeds: Float[Tensor, "batch tokens packed"]
+
+
 class PPlus:
-    """Per-layer text conditioning for a stock diffusers pipeline, installed from outside and reversible.
+    """Per-layer text conditioning for a stock diffusers pipeline. It can be removed again.
 
     Args:
-        pipe: a pipeline with one CLIP text encoder and a ``UNet2DConditionModel`` (Stable Diffusion 1.x, 2.x, pocket).
+        pipe: a pipeline with one CLIP text encoder and a ``UNet2DConditionModel`` (Stable Diffusion 1.x and 2.x, and
+            the pocket model). Hooks are added to its U-Net; nothing else is changed.
 
     Attributes:
-        pipe: the pipeline, which stays stock.
+        pipe: the pipeline.
         layers: the LayerMap of its cross-attention layers.
+
+    Raises:
+        ModelError: P+ does not support the pipeline, or its denoiser is compiled.
+        LayerError: the denoiser has no cross-attention layers that P+ supports.
+
+    Example::
+
+        pplus = PPlus(load("pocket"))
+        picture = pplus.pipe(**pplus.encode("a red cube || coarse: a green lizard")).images[0]
     """
 
     def __init__(self, pipe: Any) -> None:
@@ -61,7 +72,7 @@ class PPlus:
         return f"PPlus({type(self.pipe).__name__}, {len(self.layers)} layers, {tokens})"
 
     def remove(self) -> None:
-        """Take the hooks out; the pipeline is as it was before, bit for bit."""
+        """Take the hooks out. The pipeline is then as it was before, bit for bit."""
         self._hooks.remove()
 
     def __enter__(self) -> Self:
@@ -77,19 +88,21 @@ class PPlus:
 
     @property
     def width(self) -> int:
-        """D, the width of a token embedding."""
+        """The width of a token embedding (D)."""
         return self.pipe.text_encoder.get_input_embeddings().weight.shape[1]
 
     @property
     def positions(self) -> int:
-        """S, the text encoder's context length."""
+        """The text encoder's context length in tokens (S)."""
         return self._tokenize.length
 
     def add(self, concept: Concept) -> None:
-        """Let ``concept.token`` stand for the concept's rows in any prompt.
+        """Make ``concept.token`` usable in prompts: it stands for the concept's rows.
 
-        Raises ConceptError where the layers or width are another model's, or the token is taken; warns where the
-        token table differs from the one the concept was learned on.
+        Warns where the concept was learned on a text encoder with other token embeddings.
+
+        Raises:
+            ConceptError: the concept's layers or width are those of another model, or the token is in use.
         """
         check_token(concept.token, self.pipe.tokenizer)
         if concept.token in self._concepts:
@@ -100,33 +113,52 @@ class PPlus:
                 f"{len(self.layers)} of width {self.width}: use the model it was learned on ({concept.base_model})"
             )
         if concept.token_table not in ("", token_table_hash(self.pipe.text_encoder, self.pipe.tokenizer)):
-            warnings.warn(
-                f"{concept.token} was learned on another text encoder ({concept.base_model}); it may mean nothing here",
-                stacklevel=2,
+            warn(
+                f"{concept.token} was learned on another text encoder ({concept.base_model}); it may mean nothing here"
             )
         self._concepts[concept.token] = concept
 
     def forget(self, token: str) -> None:
-        """Undo ``add``."""
+        """Undo ``add``. Raises ConceptError where no concept with this token was added."""
         if self._concepts.pop(token, None) is None:
             raise ConceptError(f"no concept {token!r} was added; added: {', '.join(self._concepts) or 'none'}")
+
+    @contextmanager
+    def added(self, concepts: Sequence[Concept]) -> Generator[None]:
+        """Add concepts for the length of a ``with`` block, and forget them at its end. Raises as ``add`` does."""
+        tokens: list[str] = []
+        try:
+            for concept in concepts:
+                self.add(concept)
+                tokens.append(concept.token)
+            yield
+        finally:
+            for token in tokens:
+                self.forget(token)
 
     def encode(
         self,
         prompt: Prompt | Sequence[Prompt],
         negative: Prompt | Sequence[Prompt] = "",
         clip_skip: int | None = None,
-    ) -> dict[str, Tensor]:
-        """Packed text states for ``pipe(**pplus.encode(…))``.
+    ) -> PromptEmbeds:
+        """Encode prompts for the pipeline: ``pipe(**pplus.encode(…))``.
 
         Args:
-            prompt: a text in the prompt grammar, a dict, a PPlusPrompt, or a list of B of these.
-            negative: the same; one for all or one for each.
-            clip_skip: as in diffusers (and as there only for the prompt): 1 takes the layer before the last.
+            prompt: a text in the prompt grammar (see ``PPlusPrompt``), a dict, a PPlusPrompt, or a list of these.
+            negative: negative prompts in the same forms: one for all prompts, or one for each.
+            clip_skip: as in diffusers, and as there for the prompts only: 1 takes the text encoder's last but one
+                layer. Default: the last layer.
 
         Returns:
-            ``prompt_embeds`` and ``negative_prompt_embeds``, both ``[B, S, n·D]`` in the text encoder's dtype and
-            on the pipeline's device. Warns, naming the layers, where a text was cut to the encoder's context length.
+            ``prompt_embeds`` and ``negative_prompt_embeds``, both ``[batch, tokens, layers * width]``, in the text
+            encoder's dtype and on its device. Warns where a text is longer than the text encoder's context; the
+            warning names the layers and the words that are left out.
+
+        Raises:
+            PromptError: a prompt breaks the grammar, a token belongs to no concept, or the numbers of prompts and
+                negative prompts differ.
+            LayerError: a prompt names a layer that the model does not have.
         """
         prompts, negatives = _as_list(prompt), _as_list(negative)
         if len(negatives) == 1:
@@ -139,7 +171,7 @@ class PPlus:
                 "negative_prompt_embeds": self._encode(negatives, None),
             }
 
-    def _encode(self, prompts: list[PPlusPrompt], clip_skip: int | None) -> Tensor:
+    def _encode(self, prompts: list[PPlusPrompt], clip_skip: int | None) -> Float[Tensor, "batch tokens packed"]:
         states = self.states([prompt.texts(self.layers) for prompt in prompts], clip_skip=clip_skip)
         return pack(states).to(self.pipe.text_encoder.dtype)
 
@@ -148,18 +180,24 @@ class PPlus:
         texts: Sequence[Sequence[str]],
         placeholders: Mapping[str, Placeholder] | None = None,
         clip_skip: int | None = None,
-    ) -> Tensor:
-        """Text states ``[B, n, S, D]`` of ``texts[batch][layer]``; gradients flow to the placeholders' rows.
+    ) -> Float[Tensor, "batch layers tokens width"]:
+        """Text states of ``texts[batch][layer]``, before packing. Gradients flow to the placeholders' rows.
 
-        ``placeholders`` are tokens besides the added concepts, as a training's own rows.
+        Args:
+            texts: for each prompt, one text for each layer in forward order.
+            placeholders: rows of further tokens beside the added concepts, such as those that are being trained.
+            clip_skip: as in ``encode``.
+
+        Returns:
+            ``[batch, layers, tokens, width]``.
         """
         if not self._hooks.installed:
             raise PromptPlusError("this PPlus was removed from its pipeline; make a new one")
         known = {token: c.placeholder for token, c in self._concepts.items()} | dict(placeholders or {})
         vectors = {token: p.vectors for token, p in known.items()}
-        unique = dict.fromkeys(text for per_layer in texts for text in per_layer)
-        ready = {text: self._tokenize(self._stock_form(text), vectors) for text in unique}
-        tokenized = [[ready[text] for text in per_layer] for per_layer in texts]
+        unique = dict.fromkeys(text for layer_texts in texts for text in layer_texts)
+        tokenized_by_text = {text: self._tokenize(self._stock_form(text), vectors) for text in unique}
+        tokenized = [[tokenized_by_text[text] for text in layer_texts] for layer_texts in texts]
         for layer_texts in tokenized:
             self._warn_of_cuts(layer_texts)
         plan = EncodingPlan.of(tokenized, {token: p.groups for token, p in known.items()})
@@ -167,31 +205,30 @@ class PPlus:
         return encode_texts(self.pipe.text_encoder, plan, known, clip_skip=clip_skip, device=device)
 
     def tokenize(self, text: str) -> TokenizedText:
-        """One text's tokens, added concepts' placeholders among them."""
+        """The tokens of one text, including the placeholders of added concepts."""
         vectors = {token: concept.placeholder.vectors for token, concept in self._concepts.items()}
         return self._tokenize(self._stock_form(text), vectors)
 
     def _stock_form(self, text: str) -> str:
-        """Spell out multi-vector textual inversions that were loaded into the stock pipeline."""
+        """Spell out the multi-vector textual inversions that were loaded into the stock pipeline."""
         convert = getattr(self.pipe, "maybe_convert_prompt", None)
         return convert(text, self.pipe.tokenizer) if convert else text
 
-    def _warn_of_cuts(self, per_layer: Sequence[TokenizedText]) -> None:
+    def _warn_of_cuts(self, layer_texts: Sequence[TokenizedText]) -> None:
+        """Warn about the words that did not fit into the context, with the layers whose text they belong to."""
         cuts: dict[str, list[int]] = {}
-        for index, text in enumerate(per_layer):
+        for index, text in enumerate(layer_texts):
             if text.cut:
                 cuts.setdefault(text.cut, []).append(index)
         for cut, indices in cuts.items():
             where = self.layers.describe(tuple(indices))
-            warnings.warn(
-                f"the text of {where} was cut to {self._tokenize.length} tokens; left out: {cut!r}", stacklevel=5
-            )
+            warn(f"the text of {where} was cut to {self._tokenize.length} tokens; left out: {cut!r}")
 
 
 def _execution_device(pipe: Any) -> torch.device | None:
-    """Where an offloaded text encoder runs; None where it runs where its weights are.
+    """The device an offloaded text encoder runs on; None where it runs where its weights are.
 
-    Only the offloaded ask the pipeline, whose answer walks through every module of every part: 4 ms a call.
+    Only for an offloaded encoder is the pipeline asked: it then walks through every module, which takes 4 ms a call.
     """
     hooks = ("_hf_hook", "_diffusers_hook")  # accelerate's and diffusers' own
     offloaded = any(hasattr(module, hook) for module in pipe.text_encoder.modules() for hook in hooks)
@@ -201,20 +238,6 @@ def _execution_device(pipe: Any) -> torch.device | None:
 def _as_list(value: Prompt | Sequence[Prompt]) -> list[PPlusPrompt]:
     if isinstance(value, str | Mapping | PPlusPrompt):
         return [PPlusPrompt.of(value)]
-    if not isinstance(value, Sequence) or not value:
+    if not isinstance(value, Sequence) or not value:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise PromptError(f"a prompt is a text, a dict, a PPlusPrompt or a list of these, not {value!r}")
     return [PPlusPrompt.of(item) for item in value]
-
-
-@contextmanager
-def added_concepts(pplus: PPlus, concepts: Sequence[Concept]) -> Iterator[None]:
-    """While inside, these concepts' tokens have a meaning."""
-    added: list[str] = []
-    try:
-        for concept in concepts:
-            pplus.add(concept)
-            added.append(concept.token)
-        yield
-    finally:
-        for token in added:
-            pplus.forget(token)

@@ -2,7 +2,7 @@
 
     default text || <layers>: text || <layers>: text
 
-``<layers>`` is anything ``LayerMap.select`` takes; later parts win; a literal ``||`` is written ``\\|\\|``.
+``<layers>`` is anything that ``LayerMap.select`` takes. Later parts win. A literal ``||`` is written ``\\|\\|``.
 """
 
 import re
@@ -15,16 +15,19 @@ from promptplus.layers import LayerMap
 
 _SEPARATOR = re.compile(r"\|\|")
 _PART = re.compile(r"\s*(?P<layers>[\w.\-]+(?:\s*,\s*[\w.\-]+)*)\s*:(?P<text>.*)", re.DOTALL)
+_OPTION = re.compile(r"(?P<layers>[^=]+)=(?P<text>.*)", re.DOTALL)
 _ESCAPED = r"\|\|"
 
 
 @dataclass(frozen=True)
 class PPlusPrompt:
-    """One prompt for every cross-attention layer: a default text, and parts that replace it on some layers.
+    """A prompt with a text for every cross-attention layer: a default, and parts that replace it on some layers.
+
+    ``str`` gives the prompt in the grammar: ``"a cat || coarse: a dog"``.
 
     Attributes:
-        default: the text of every layer that no part names.
-        parts: (layers, text) pairs; where two name the same layer, the later wins.
+        default: the text of all layers that no part names.
+        parts: (layers, text) pairs. Where two parts name the same layer, the later one wins.
     """
 
     default: str
@@ -32,7 +35,10 @@ class PPlusPrompt:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read the prompt grammar. Raises PromptError on an empty part or one without layers."""
+        """Read a prompt in the grammar ``default || <layers>: text || …``.
+
+        Raises PromptError where a text is empty or a part names no layers.
+        """
         default, *rest = _SEPARATOR.split(text)
         if rest and not default.strip():
             raise PromptError(f"the text before the first || is empty in {text!r}; write a default text there")
@@ -53,9 +59,14 @@ class PPlusPrompt:
 
     @classmethod
     def of(cls, value: "str | Mapping[str, str] | PPlusPrompt") -> Self:
-        """A prompt from grammar text, from a dict {"default": text, layers: text, …} or from a prompt.
+        """A prompt from any of the forms that ``PPlus.encode`` takes.
 
-        Texts in a dict are taken as they are (an empty one is allowed, ``||`` needs no escape).
+        Args:
+            value: a text in the grammar, a dict ``{"default": text, layers: text, …}``, or a PPlusPrompt. The texts of
+                a dict are used as they are: they may be empty, and ``||`` needs no escape.
+
+        Raises:
+            PromptError: the value has none of these forms, or breaks the grammar.
         """
         if isinstance(value, cls):
             return value
@@ -68,11 +79,11 @@ class PPlusPrompt:
         return cls(value["default"], tuple((str(k), v) for k, v in value.items() if k != "default"))
 
     def with_part(self, layers: str, text: str) -> Self:
-        """The same prompt with one more part, which wins over the others."""
+        """The same prompt with one more part at the end, which wins over the earlier ones."""
         return type(self)(self.default, (*self.parts, (layers, text)))
 
     def texts(self, layers: LayerMap) -> tuple[str, ...]:
-        """The text of each layer, in forward order. Raises LayerError for layers the model does not have."""
+        """The text of each layer in forward order. Raises LayerError for layers that the model does not have."""
         texts = [self.default] * len(layers)
         for spec, text in self.parts:
             for index in layers.select(spec):
@@ -80,12 +91,31 @@ class PPlusPrompt:
         return tuple(texts)
 
     def __iter__(self) -> Iterator[str]:
-        """Every text, the default first."""
+        """All texts, the default first."""
         yield self.default
         yield from (text for _, text in self.parts)
 
     def __str__(self) -> str:
         return " || ".join([_escape(self.default), *(f"{spec}: {_escape(text)}" for spec, text in self.parts)])
+
+
+def parse_prompt(prompt: str, options: Iterable[str]) -> PPlusPrompt:
+    """A prompt in the grammar with further parts from the command line: ``--layer coarse="a lizard"``.
+
+    Args:
+        prompt: the prompt.
+        options: values of ``--layer``, each ``<layers>=text``. They win over the prompt's own parts.
+
+    Raises:
+        PromptError: the prompt or an option breaks its grammar.
+    """
+    parsed = PPlusPrompt.parse(prompt)
+    for option in options:
+        match = _OPTION.fullmatch(option)
+        if match is None or not match["text"].strip():
+            raise PromptError(f'--layer {option!r} is not layers="text", as coarse="a lizard"')
+        parsed = parsed.with_part(match["layers"].strip(), match["text"].strip())
+    return parsed
 
 
 def _escape(text: str) -> str:
@@ -94,17 +124,3 @@ def _escape(text: str) -> str:
 
 def _unescape(text: str) -> str:
     return text.replace(_ESCAPED, "||")
-
-
-_LAYER = re.compile(r"(?P<layers>[^=]+)=(?P<text>.*)", re.DOTALL)
-
-
-def parse_prompt(prompt: str, parts: Iterable[str]) -> PPlusPrompt:
-    """The prompt grammar, then ``layers=text`` parts with the same meaning (``--layer coarse="a lizard"``)."""
-    parsed = PPlusPrompt.parse(prompt)
-    for part in parts:
-        match = _LAYER.fullmatch(part)
-        if match is None or not match["text"].strip():
-            raise PromptError(f'--layer {part!r} is not layers="text", as coarse="a lizard"')
-        parsed = parsed.with_part(match["layers"].strip(), match["text"].strip())
-    return parsed

@@ -1,6 +1,8 @@
-"""The neutral captions of Textual Inversion (Gal et al., 2022), after CLIP's zero-shot templates."""
+"""Caption templates for training: the neutral ones of Textual Inversion (Gal et al., 2022)."""
 
 from collections.abc import Sequence
+
+from promptplus.choices import Kind
 
 OBJECT_TEMPLATES = (
     "a photo of a {}",
@@ -54,6 +56,12 @@ STYLE_TEMPLATES = (
 TEMPLATES = {"object": OBJECT_TEMPLATES, "style": STYLE_TEMPLATES}
 
 
-def captions(kind: str, token: str, template: Sequence[int]) -> list[str]:
-    """The captions of a step's templates."""
-    return [TEMPLATES[kind][i].format(token) for i in template]
+def captions(kind: Kind, token: str, numbers: Sequence[int]) -> list[str]:
+    """Captions with a token.
+
+    Args:
+        kind: which templates to use.
+        token: the text in place of ``{}``.
+        numbers: indices into the templates.
+    """
+    return [TEMPLATES[kind][i].format(token) for i in numbers]

@@ -230,7 +230,10 @@ def bad_calls(tmp: Path) -> dict[str, tuple[tuple[str, ...], str]]:
         ),
         "info of a missing picture": (("info", str(tmp / "none.png")), "no picture"),
         "info of a text file": (("info", str(tmp / "file")), "not a safetensors file"),
-        "info of a plain picture": (("info", str(pictures / "a.png")), "is not a PNG with a promptplus recipe"),
+        "info of a plain picture": (
+            ("info", str(pictures / "a.png")),
+            "is not a PNG with generation parameters of promptplus",
+        ),
     }
 
 

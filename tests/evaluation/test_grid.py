@@ -22,6 +22,7 @@ from promptplus.pocket import CONCEPTS, PIPELINE
 from promptplus.profiles import POCKET_HARD, POCKET_PROMPTS, REAL_PROMPTS
 from promptplus.training.checkpoint import locked
 from tests.cli.test_cli import run
+from tests.pages import figures
 
 CONCEPT = CONCEPTS / "robot"
 XTI = MethodSpec("xti", {"batch_size": 1}, steps=(1, 2))
@@ -242,7 +243,8 @@ def test_evaluate_compares_methods_and_scores_pictures(
         ("xti", 2, "2 × 1"),
     ]
     assert [bool(row["subject gain"]) for row in rows] == [True, True, False]
-    assert (out / "methods.html").read_text().count("<img") == 4
+    shown = figures((out / "methods.html").read_text())
+    assert {title: len(pairs) for title, pairs in shown.items()} == {"Trade-off": 1, "Pictures": 1, "Convergence": 2}
     score = ("evaluate", "--images", str(CONCEPTS / "robot"), "--concept", str(CONCEPTS / "robot"), "--json")
     code, printed, _ = run(*score, capsys=capsys)
     values = json.loads(printed)

@@ -12,11 +12,11 @@ from promptplus.experiments import attention, attributes
 from promptplus.experiments import token_density as tokens
 from promptplus.experiments.attention import LabelledPrompt
 from promptplus.experiments.split import measure_split
-from promptplus.experiments.study import to_csv, to_markdown
 from promptplus.experiments.takeover import judges_for
 from promptplus.reproduce import claims
 from tests.cli.test_cli import run
 from tests.conftest import make_concept
+from tests.pages import figures
 
 WORDS = {"colour": ("red", "blue"), "object": ("house", "car"), "style": ("sketch", "neon")}
 
@@ -28,7 +28,14 @@ def test_attributes(pplus: pp.PPlus, tmp_path: Path, monkeypatch: pytest.MonkeyP
     page = study.write(tmp_path)
     html = page.read_text()
     assert html.startswith("<!doctype html>")
-    assert html.count("<img") == 1 + 2 * (1 + 1 + 1 + 3)  # the grid; a figure of each kind by each judge
+    judges = ["judge: classifier", "judge: clip"]
+    assert {title: [caption for caption, _ in pairs] for title, pairs in figures(html).items()} == {
+        "From coarse to fine": judges,
+        "Pictures": [""],
+        "Layers or steps?": judges,
+        "Each layer and each block alone": judges,
+        "Groups of layers in parts of the denoising": sorted(3 * judges),
+    }
     values = json.loads((tmp_path / "attributes.json").read_text())["values"]
     assert list(values["by_judge"]) == ["classifier", "clip"]
     alone = [*pplus.layers.names, *(f"block {name}" for name in pplus.layers.blocks)]
@@ -102,7 +109,7 @@ def test_attention(pplus: pp.PPlus, tmp_path: Path) -> None:
         LabelledPrompt("a blue car, neon", "car", ("blue", "neon")),
     ]
     study = attention.study(pplus, prompts, [0], steps=2, guidance=3.0)
-    assert study.write(tmp_path).read_text().count("<img") == 3
+    assert list(figures(study.write(tmp_path).read_text())) == ["Of all tokens", "Of the words alone", "Maps"]
     values = json.loads((tmp_path / "attention.json").read_text())["values"]
     for share in (values["of_all"], values["of_words"]):
         assert [sum(column) for column in zip(*share.values(), strict=True)] == pytest.approx([1] * 16, abs=1e-3)
@@ -112,17 +119,11 @@ def test_density(pplus: pp.PPlus, tmp_path: Path) -> None:
     concepts = [make_concept(pplus, token, seed) for seed, token in enumerate(("<a>", "<b>"))]
     study = tokens.study(pplus, {"TI": concepts[:1], "XTI": concepts[1:]})
     html = study.write(tmp_path).read_text()
-    assert html.count("<img") == 1
+    assert list(figures(html)) == ["Log density"]
     assert "Nearest words of &lt;b&gt;" in html
     values = json.loads((tmp_path / "density.json").read_text())["values"]
     assert list(values["nearest"]) == ["<a>, TI", "<b>, XTI"]
     assert (tmp_path / "density-log-density.csv").read_text().startswith(",rows,median,")
-
-
-def test_tables() -> None:
-    table = {"a": [1, 2], "b": ["x", "y,z"]}
-    assert to_csv(table) == 'a,b\n1,x\n2,"y,z"\n'
-    assert to_markdown(table) == "| a | b |\n|---|---|\n| 1 | x |\n| 2 | y,z |"
 
 
 def test_the_command_line_writes_each_study(

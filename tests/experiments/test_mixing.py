@@ -11,7 +11,6 @@ from promptplus.experiments.two_concepts import compare_prompts, score_pair, sim
 from promptplus.pocket.attribute_judge import AttributeJudge
 from promptplus.pocket.held_out import DEV, HELD_OUT_OBJECTS, render_mixture
 from promptplus.pocket.world import BACKGROUNDS
-from promptplus.pplus import added_concepts
 from tests.conftest import make_concept
 
 FRESH = SEED + 10 * RENDERS  # no reference has it
@@ -100,6 +99,6 @@ def test_two_concepts_in_one_prompt(
 def test_what_was_known_before_is_known_after(pplus: pp.PPlus) -> None:
     first, second = make_concept(pplus, "<a>", 1), make_concept(pplus, "<b>", 2)
     pplus.add(second)
-    with pytest.raises(pp.PromptPlusError, match="added already"), added_concepts(pplus, [first, second]):
+    with pytest.raises(pp.PromptPlusError, match="added already"), pplus.added([first, second]):
         pass
     assert list(pplus.concepts) == ["<b>"]

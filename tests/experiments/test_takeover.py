@@ -85,7 +85,7 @@ def test_taking_over_with_the_same_prompt_changes_nothing(pplus: pp.PPlus) -> No
     kwargs = pplus.encode("a red house")
     call: dict[str, Any] = {"steps": 3, "guidance": 3.0}
     (plain,) = denoise(pplus.pipe, kwargs, [0], **call)
-    (again,) = denoise(pplus.pipe, kwargs, [0], **call, later={1: kwargs["prompt_embeds"]})
+    (again,) = denoise(pplus.pipe, kwargs, [0], **call, prompt_schedule={1: kwargs["prompt_embeds"]})
     assert list(plain.get_flattened_data()) == list(again.get_flattened_data())
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from promptplus.report.figures import WIDE, Curve, Spot, curves, heat_map, histogram, overlay, trade_off
+from promptplus.report.figures import WIDE, Curve, TradeOffPoint, curves, heat_map, histogram, overlay, trade_off
 
 
 def inks(picture: Image.Image) -> int:
@@ -22,7 +22,7 @@ def test_figures_are_drawn() -> None:
     assert np.abs(np.asarray(plain, int) - np.asarray(paper, int)).sum() > 0
     table = heat_map(np.eye(3), ["a", "b", "c"], ["x", "y", "z"], xlabel="layer", ylabel="attribute", unit="share")
     bars = histogram({"words": [1.0, 2.0, 2.5], "rows": [0.5, 0.7]}, xlabel="log density")
-    spots = trade_off({"xti": Spot(0.5, 0.6, (0.4, 0.6), (0.5, 0.7))}, xlabel="text", ylabel="subject")
+    spots = trade_off({"xti": TradeOffPoint(0.5, 0.6, (0.4, 0.6), (0.5, 0.7))}, xlabel="text", ylabel="subject")
     assert all(inks(figure) > 3 for figure in (plain, table, bars, spots))
 
 

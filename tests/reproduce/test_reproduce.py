@@ -35,6 +35,7 @@ from promptplus.reproduce.run import Reproduction
 from promptplus.reproduce.trained_concepts import TrainedConcepts
 from tests.cli.test_cli import run
 from tests.conftest import make_concept
+from tests.pages import figures
 
 TINY = replace(
     QUICK,
@@ -266,7 +267,7 @@ def test_mixing_is_judged_against_renders(pplus: pp.PPlus, tmp_path: Path) -> No
     assert all(0 <= share <= 1 for (share,) in study.values["success"].values())
     assert list(study.values["roles"].values()) == ["ours", "rival", "words"]
     assert [len(rows[0]) for rows in study.values["sweep"].values()] == [8, 8]
-    assert study.write(tmp_path).read_text().count("<img") == 2
+    assert list(figures(study.write(tmp_path).read_text())) == ["Shape and appearance by split", "Mixes"]
     assert not pplus.concepts
 
 
@@ -283,7 +284,8 @@ def test_the_command_line(tmp_path: Path, pplus: pp.PPlus, capsys: pytest.Captur
     assert code == 0
     page = Path(json.loads(printed)["page"]).read_text()
     assert "from a to b" in page
-    assert page.count("<img") == 3
+    shown = figures(page)
+    assert {title: len(pairs) for title, pairs in shown.items()} == {"Mixes": 1, "Between two concepts": 2}
     words = ("--quick", "--concept-count", "5", "--mixes", "3", "--out", str(tmp_path / "r"))
     code, _, said = run("reproduce", *words, capsys=capsys)
     assert (code, "no concept is in two pairs" in said) == (2, True)

@@ -54,7 +54,7 @@ def invert_one(request: TrainingRequest) -> None:
     from promptplus.errors import ConceptError
     from promptplus.files import free_folder
     from promptplus.pictures import read_dataset
-    from promptplus.text_encoding import check_form
+    from promptplus.placeholders import check_form
     from promptplus.training.distributed import Distributed
     from promptplus.training.invert import run_inversion
     from promptplus.training.run_folder import check_run_folder

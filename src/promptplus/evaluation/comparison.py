@@ -7,6 +7,7 @@ from statistics import mean, median
 
 from promptplus.evaluation.grid import GridResult
 from promptplus.evaluation.metrics import Interval, mean_interval
+from promptplus.report.tables import Table, from_rows
 
 
 @dataclass(frozen=True)
@@ -67,15 +68,16 @@ def compare(results: Sequence[GridResult], baseline: tuple[str, int]) -> list[Co
     return rows
 
 
-def table(rows: Sequence[ComparisonRow]) -> str:
-    """The rows as a Markdown table."""
-    head = "| method | steps | subject similarity | text similarity | subject gain | text gain | seconds | runs |"
-    lines = [head, "|---|---|---|---|---|---|---|---|"]
-    for row in rows:
-        gains = [str(gain) if gain else "" for gain in (row.subject_gain, row.text_gain)]
-        numbers = [row.subject, row.text, *gains, f"{row.seconds:.0f}", f"{row.concepts} × {row.runs // row.concepts}"]
-        lines.append(f"| {row.method} | {row.steps} | " + " | ".join(map(str, numbers)) + " |")
-    return "\n".join(lines)
+def comparison_table(rows: Sequence[ComparisonRow]) -> Table:
+    """The rows as a table with rounded numbers."""
+    names = ("method", "steps", "subject similarity", "text similarity", "subject gain", "text gain", "seconds", "runs")
+    return from_rows(names, [_cells(row) for row in rows])
+
+
+def _cells(row: ComparisonRow) -> tuple[object, ...]:
+    gains = [gain or "" for gain in (row.subject_gain, row.text_gain)]
+    runs = f"{row.concepts} × {row.runs // row.concepts}"
+    return (row.method, row.steps, row.subject, row.text, *gains, f"{row.seconds:.0f}", runs)
 
 
 def _by_concept(results: Sequence[GridResult], name: str) -> dict[str, float]:

@@ -21,11 +21,12 @@ from promptplus.evaluation.scoring import Scorer
 from promptplus.evaluation.store import RecordStore
 from promptplus.evaluation.training_cache import Task, TrainingCache
 from promptplus.files import write_atomically
-from promptplus.fingerprints import digest, weights_hash
+from promptplus.fingerprints import settings_hash, weights_hash
 from promptplus.models import load
-from promptplus.pictures import GAP, load_pictures, read_picture, tile
+from promptplus.pictures import load_pictures, read_picture
 from promptplus.pplus import PPlus
 from promptplus.profiles import default_sampling
+from promptplus.report.picture_grid import GAP, tile
 from promptplus.training.checkpoint import locked
 
 
@@ -140,7 +141,7 @@ class ExperimentGrid:
 
     def id(self, task: Task, steps: int) -> str:
         """The id of a task's result after so many steps: a hash of everything it depends on."""
-        return digest({"learned": self.cache.id(task, steps), **self.scoring_key})
+        return settings_hash({"learned": self.cache.id(task, steps), **self.scoring_key})
 
     def _measure(self, task: Task, steps: int) -> None:
         with self.cache.pipeline_with_concept(task, steps) as (pplus, word, seconds):

@@ -15,10 +15,10 @@ from promptplus.concept import Concept
 from promptplus.errors import ConceptError, SettingsError
 from promptplus.evaluation.store import ConceptStore
 from promptplus.files import make_folder, write_atomically
-from promptplus.fingerprints import digest, pixels_hash, weights_hash
+from promptplus.fingerprints import settings_hash, tensor_hash, weights_hash
 from promptplus.models import add_loras, base_model, load, picture_size
 from promptplus.pictures import FolderNote, load_pictures, read_note, to_pixels
-from promptplus.pplus import PPlus, added_concepts
+from promptplus.pplus import PPlus
 from promptplus.training.dreambooth import DreamBoothResult, dreambooth
 from promptplus.training.invert import run_inversion
 from promptplus.training.settings import (
@@ -143,8 +143,8 @@ class TrainingCache:
     def id(self, task: Task, steps: int | Sequence[int]) -> str:
         """The id of what a task has trained after so many steps; with all its step counts, the id of its training."""
         pixels = to_pixels(load_pictures(task.concept), picture_size(self.pplus.pipe))
-        task_key = {"pictures": pixels_hash(pixels), "note": task.note.model_dump(), "seed": task.seed}
-        return digest({**task_key, **self.model_key, **task.method.training_key, "steps": steps})
+        task_key = {"pictures": tensor_hash(pixels), "note": task.note.model_dump(), "seed": task.seed}
+        return settings_hash({**task_key, **self.model_key, **task.method.training_key, "steps": steps})
 
     def run_folder(self, task: Task) -> Path:
         """The folder of a task's training while it is under way; it is made if there is none."""
@@ -197,7 +197,7 @@ class TrainingCache:
                 yield tuned, task.subject, run.seconds
         else:
             concept = self.concept(task, steps)
-            with added_concepts(self.pplus, [concept]):
+            with self.pplus.added([concept]):
                 yield self.pplus, concept.token, concept.provenance[_SECONDS]
 
     @contextmanager

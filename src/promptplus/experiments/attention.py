@@ -16,17 +16,18 @@ from torch import Tensor, nn
 
 from promptplus.errors import PromptError
 from promptplus.evaluation.metrics import mean_interval
-from promptplus.experiments.study import Study, Table
+from promptplus.experiments.study import Study
 from promptplus.experiments.takeover import FORM, draw_pairs, fill_form
 from promptplus.generation import BATCH, denoise, quiet
 from promptplus.layers import LayerMap
+from promptplus.placeholders import TokenizedText
 from promptplus.pplus import PPlus
 from promptplus.profiles import SamplingOptions, Words, default_sampling
 from promptplus.report import figures
 from promptplus.report.figures import Curve
 from promptplus.report.html import Figure, Section
 from promptplus.report.picture_grid import labelled_grid
-from promptplus.text_encoding import TokenizedText
+from promptplus.report.tables import Table
 
 KINDS = ("object", "after the object", "appearance", "other words", "start", "end and padding")
 """Kinds of tokens. "After the object" is the next token: a causal text encoder tells it the object (docs/log.md)."""

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from PIL import Image
 
 from promptplus.experiments.split import measure_split
-from promptplus.experiments.study import Study, Table
+from promptplus.experiments.study import Study
 from promptplus.experiments.takeover import (
     FORM,
     PromptPair,
@@ -32,6 +32,7 @@ from promptplus.profiles import SamplingOptions, Words
 from promptplus.report import figures
 from promptplus.report.html import Figure, Section
 from promptplus.report.picture_grid import labelled_grid
+from promptplus.report.tables import Table
 
 SHOWN = 4  # pairs in the picture grid
 WINDOWS = 4  # parts of the denoising in the map of layers and steps

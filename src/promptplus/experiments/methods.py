@@ -8,12 +8,13 @@ from PIL import Image
 from promptplus.evaluation.comparison import ComparisonRow, compare
 from promptplus.evaluation.grid import ExperimentGrid, GridResult
 from promptplus.evaluation.training_cache import Task
-from promptplus.experiments.study import Study, Table
+from promptplus.experiments.study import Study
 from promptplus.pictures import load_pictures
 from promptplus.report import figures
-from promptplus.report.figures import Spot
+from promptplus.report.figures import TradeOffPoint
 from promptplus.report.html import Figure, Section
 from promptplus.report.picture_grid import labelled_grid
+from promptplus.report.tables import Table
 
 LEAD = (
     "Subject similarity: the mean cosine of the judge DINO's features of generated and real pictures. Text similarity: "
@@ -56,7 +57,7 @@ def study(results: Sequence[GridResult], baseline: tuple[str, int], shown: Image
     table = _table(rows)
     last = {row.method: row for row in sorted(rows, key=lambda row: row.steps)}
     most = max(row.concepts for row in rows)
-    spots = {_label(row, most): _spot(row) for row in last.values()}
+    spots = {_label(row, most): _trade_off_point(row) for row in last.values()}
     drawn = figures.trade_off(spots, xlabel="text similarity", ylabel="subject similarity")
     sections = [
         Section("Methods", f"Gains are over {baseline[0]} at {baseline[1]} steps.", table=table),
@@ -92,9 +93,9 @@ def _label(row: ComparisonRow, most: int) -> str:
     return f"{row.method} ({row.steps}{fewer})"
 
 
-def _spot(row: ComparisonRow) -> Spot:
+def _trade_off_point(row: ComparisonRow) -> TradeOffPoint:
     text, subject = row.text, row.subject
-    return Spot(text.value, subject.value, (text.low, text.high), (subject.low, subject.high))
+    return TradeOffPoint(text.value, subject.value, (text.low, text.high), (subject.low, subject.high))
 
 
 def _convergence(rows: Sequence[ComparisonRow]) -> list[Figure]:

@@ -12,16 +12,17 @@ from promptplus.evaluation.metrics import mean_interval
 from promptplus.evaluation.scoring import SEED_STRIDE
 from promptplus.evaluation.training_cache import TrainingCache
 from promptplus.experiments.mix_judge import Combination, MixJudge, describe, mix_at, splits
-from promptplus.experiments.study import Study, Table
+from promptplus.experiments.study import Study
 from promptplus.generation import generate
 from promptplus.mixing import InterpolationPath, interpolate
 from promptplus.pocket.attribute_judge import AttributeJudge
 from promptplus.pocket.held_out import HELD_OUT_OBJECTS
-from promptplus.pplus import PPlus, added_concepts
+from promptplus.pplus import PPlus
 from promptplus.report import figures
 from promptplus.report.figures import Curve
 from promptplus.report.html import Figure, Section
 from promptplus.report.picture_grid import labelled_grid
+from promptplus.report.tables import Table
 
 TITLE = "One concept's shape with another's appearance"
 LEAD = (
@@ -157,7 +158,7 @@ def mix_pictures(
     pplus: PPlus, shape: Concept, looks: Concept, split: Sequence[int], seeds: Sequence[int]
 ) -> list[Image.Image]:
     """Pictures of a mix whose ``split`` layers have the shape's rows."""
-    with added_concepts(pplus, [mix_at(shape, looks, TOKEN, split)]):
+    with pplus.added([mix_at(shape, looks, TOKEN, split)]):
         return generate(pplus, [PROMPT.format(TOKEN)] * len(seeds), seeds)
 
 
@@ -179,7 +180,7 @@ def other_methods(pplus: PPlus, inversions: Concepts) -> dict[str, DrawFunction]
 
     def two_inversions(shape: str, looks: str, seeds: Sequence[int]) -> list[Image.Image]:
         both = [inversions[shape], inversions[looks]]
-        with added_concepts(pplus, both):
+        with pplus.added(both):
             return generate(pplus, [STYLE_PROMPT.format(both[0].token, both[1].token)] * len(seeds), seeds)
 
     def plain_words(shape: str, looks: str, seeds: Sequence[int]) -> list[Image.Image]:
@@ -245,7 +246,7 @@ def interpolation_grid(pplus: PPlus, first: Concept, second: Concept, seed: int)
     rows = []
     for path, layers in ROWS:
         between = [interpolate(first, second, f"<mix-{i}>", s, path, layers=layers) for i, s in enumerate(SHARES)]
-        with added_concepts(pplus, between):
+        with pplus.added(between):
             prompts = [PROMPT.format(concept.token) for concept in between]
             rows.append(generate(pplus, prompts, [seed] * len(between)))
     names = [f"{path}, {layers or 'all'} layers" for path, layers in ROWS]

@@ -1,6 +1,5 @@
 """Study: the result of an experiment, and its files: one JSON file, a page, PNG figures and CSV tables."""
 
-import csv
 import io
 import json
 import re
@@ -15,10 +14,7 @@ from PIL import Image
 from promptplus.errors import OutputError
 from promptplus.files import make_folder, write_atomically
 from promptplus.report.html import Figure, Section, page
-
-Table = Mapping[str, Sequence[Any]]
-"""Columns by name, all of one length."""
-
+from promptplus.report.tables import Table, to_csv
 
 FORMER_NAMES = {"methods": "evaluation", "two-concepts": "several"}
 """Former names of studies: ``Study.read`` finds their files too, so that earlier results are reused."""
@@ -132,19 +128,3 @@ def _read_section(path: Path, record: SectionRecord) -> Section:
 def _figure_name(title: str, caption: str) -> str:
     """The words of a section's title and a figure's caption, joined by hyphens."""
     return "-".join(re.findall(r"[a-z0-9]+", f"{title} {caption}".lower()))
-
-
-def to_csv(table: Table) -> str:
-    """A table as CSV, column names first."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(table)
-    writer.writerows(zip(*table.values(), strict=True))
-    return buffer.getvalue()
-
-
-def to_markdown(table: Table) -> str:
-    """A table as Markdown."""
-    lines = ["| " + " | ".join(table) + " |", "|" + "---|" * len(table)]
-    lines += ["| " + " | ".join(map(str, row)) + " |" for row in zip(*table.values(), strict=True)]
-    return "\n".join(lines)

@@ -158,7 +158,9 @@ def takeover_pictures(
         taken = pplus.encode(mixed)
     later = {step: kwargs["prompt_embeds"] for step, kwargs in ((begin, taken), (end, plain)) if 0 < step < steps}
     with quiet(pplus.pipe):
-        return denoise(pplus.pipe, plain if begin else taken, seeds, steps=steps, guidance=guidance, later=later)
+        return denoise(
+            pplus.pipe, plain if begin else taken, seeds, steps=steps, guidance=guidance, prompt_schedule=later
+        )
 
 
 def judges_for(pipe: Any, judge: str | None, words: Words) -> dict[str, TakeoverJudge]:

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from promptplus.concept import Concept
 from promptplus.density import END, TokenDensity, common_words
-from promptplus.experiments.study import Study, Table
+from promptplus.experiments.study import Study
 from promptplus.pplus import PPlus
 from promptplus.report import figures
 from promptplus.report.html import Figure, Section
+from promptplus.report.tables import Table
 from promptplus.training.batches import generator
 
 CONTROLS = 500  # points of each random control; our choice

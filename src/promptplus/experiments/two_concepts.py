@@ -12,11 +12,12 @@ from promptplus.concept import Concept
 from promptplus.evaluation.metrics import mean_interval, text_similarity
 from promptplus.evaluation.scoring import Scorer
 from promptplus.experiments.mixing import Concepts, seeds_by_pair
-from promptplus.experiments.study import Study, Table
+from promptplus.experiments.study import Study
 from promptplus.generation import generate
-from promptplus.pplus import PPlus, added_concepts
+from promptplus.pplus import PPlus
 from promptplus.report.html import Figure, Section
 from promptplus.report.picture_grid import labelled_grid
+from promptplus.report.tables import Table
 
 BOTH_PROMPT, SINGLE_PROMPT = "a {} and a {}", "a {}"
 TOKENS = ("<one>", "<other>")  # while they are judged: two concepts may have learned the same token
@@ -111,7 +112,7 @@ def score_pair(
     """The scores of two concepts, and the pictures whose prompt names both. ``real``: each concept's own pictures."""
     texts = [BOTH_PROMPT.format(*TOKENS), *(SINGLE_PROMPT.format(token) for token in TOKENS)]
     renamed = [replace(concept, token=token) for concept, token in zip(concepts, TOKENS, strict=True)]
-    with added_concepts(pplus, renamed):
+    with pplus.added(renamed):
         drawn = [generate(pplus, [text] * len(seeds), seeds) for text in texts]
     features = [scorer.dino.embed(pictures) for pictures in real]
     similarity = similarity_to_concepts([scorer.dino.embed(pictures) for pictures in drawn], features)

@@ -1,1 +1,1 @@
-"""Figures, picture grids and HTML pages. Draws what other modules return; computes nothing."""
+"""Figures, picture grids, tables and HTML pages from given values. Nothing is measured here."""

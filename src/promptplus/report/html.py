@@ -1,18 +1,26 @@
-"""Figures and one self-contained HTML page per run. Draws what the other modules return; computes nothing."""
+"""Self-contained HTML pages of text, tables and figures."""
 
 import base64
 import html
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from PIL import Image
+
+from promptplus.report.tables import Table
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture with a caption; drawn ``width`` pixels wide. ``name``: of its file, as ``trade-off``."""
+    """A picture with a caption.
+
+    Attributes:
+        picture: the picture.
+        caption: text below it.
+        width: width on the page, in pixels. Default: that of the picture.
+        name: of its file, such as ``trade-off``.
+    """
 
     picture: Image.Image = field(repr=False)
     caption: str = ""
@@ -22,16 +30,22 @@ class Figure:
 
 @dataclass(frozen=True)
 class Section:
-    """One part of a page: a heading, a paragraph, figures and a table (column → values)."""
+    """A section of a page: a heading, a paragraph, figures and a table."""
 
     title: str
     text: str = ""
     figures: Sequence[Figure] = ()
-    table: Mapping[str, Sequence[Any]] | None = None
+    table: Table | None = None
 
 
 def page(title: str, lead: str, sections: Sequence[Section]) -> str:
-    """One HTML page that needs no other file."""
+    """An HTML page that needs no other files: pictures are embedded.
+
+    Args:
+        title: title and heading.
+        lead: paragraph below the heading.
+        sections: the contents.
+    """
     body = "\n".join(map(_section, sections))
     return _PAGE.format(title=html.escape(title), lead=html.escape(lead), body=body, style=_STYLE)
 
@@ -44,9 +58,9 @@ def _section(section: Section) -> str:
         parts.append('<div class="figures">' + "".join(map(_figure, section.figures)) + "</div>")
     if section.table:
         head = "".join(f"<th>{html.escape(name)}</th>" for name in section.table)
-        lines = zip(*section.table.values(), strict=True)
-        rows = ("<tr>" + "".join(f"<td>{html.escape(str(v))}</td>" for v in line) + "</tr>" for line in lines)
-        parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>")
+        rows = zip(*section.table.values(), strict=True)
+        body = ("<tr>" + "".join(f"<td>{html.escape(str(v))}</td>" for v in row) + "</tr>" for row in rows)
+        parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>")
     return "<section>" + "".join(parts) + "</section>"
 
 

@@ -1,4 +1,4 @@
-"""The HTML page of one training."""
+"""The HTML page of one training run."""
 
 from promptplus.report.figures import loss_curve
 from promptplus.report.html import Figure, Section, page
@@ -8,7 +8,7 @@ from promptplus.training.result import InversionResult
 
 
 def run_page(run: InversionResult | DreamBoothResult) -> str:
-    """The page of one training: settings, previews, loss, and how far what was trained has moved."""
+    """The page of a training run: settings, previews, loss, and how far the trained rows or weights have moved."""
     facts = {**run.facts, "seconds": round(run.seconds, 1)}
     sections = [Section("Settings", table={"": list(facts), "value": list(facts.values())})]
     if run.previews:

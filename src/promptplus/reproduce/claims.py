@@ -9,8 +9,9 @@ import numpy as np
 from promptplus.evaluation.comparison import compare
 from promptplus.evaluation.grid import GridResult
 from promptplus.evaluation.metrics import Interval, mean_interval
-from promptplus.experiments.study import Study, Table
+from promptplus.experiments.study import Study
 from promptplus.experiments.takeover_curves import PAPER, crossing
+from promptplus.report.tables import Table
 from promptplus.reproduce.comparisons import Comparison
 
 MIN_UNITS = 6  # that an interval may decide by: six of one sign come by chance once in 32 (two-sided)

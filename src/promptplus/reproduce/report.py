@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from promptplus.experiments.study import Study, to_csv, to_markdown
+from promptplus.experiments.study import Study
 from promptplus.files import write_atomically
 from promptplus.report.html import Section, page
+from promptplus.report.tables import to_csv, to_markdown
 from promptplus.reproduce import claims
 from promptplus.reproduce.claims import Claim
 

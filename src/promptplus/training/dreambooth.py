@@ -10,7 +10,7 @@ from typing import Any
 
 from promptplus.choices import Kind
 from promptplus.errors import ConceptError, ModelError, SettingsError
-from promptplus.fingerprints import pixels_hash
+from promptplus.fingerprints import tensor_hash
 from promptplus.models import base_model, picture_size
 from promptplus.pictures import Dataset, FolderNote, load_pictures, read_dataset, to_pixels
 from promptplus.pplus import PPlus
@@ -76,7 +76,7 @@ def dreambooth(
         source = class_pictures or prior_images(pplus, prompts[1], settings.class_count, settings.seed, progress)
         class_pixels = to_pixels(load_pictures(source), size)
     record: dict[str, Any] = {"class_word": class_word, "prompt": prompts[0], "base_model": base_model(pipe)}
-    record["class_pictures"] = pixels_hash(class_pixels) if class_pixels is not None else None
+    record["class_pictures"] = tensor_hash(class_pixels) if class_pixels is not None else None
     record |= record_of(pixels, settings, pipe)
     facts = {name: value for name, value in record.items() if name not in NOT_DESCRIBED}
     encode = partial(encode_pictures, pipe.vae, pixels, settings, settings.subject(class_word))

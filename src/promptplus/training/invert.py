@@ -14,9 +14,9 @@ from promptplus.errors import ConceptError, PictureError, SettingsError
 from promptplus.fingerprints import token_table_hash
 from promptplus.models import base_model, picture_size
 from promptplus.pictures import Dataset, FolderNote, read_dataset, to_pixels
+from promptplus.placeholders import check_token
 from promptplus.pplus import PPlus
 from promptplus.templates import TEMPLATES
-from promptplus.text_encoding import check_token
 from promptplus.training.batches import encode_pictures
 from promptplus.training.checkpoint import locked
 from promptplus.training.distributed import Distributed

@@ -8,7 +8,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from promptplus.errors import Interrupted, TrainingError, first_line
-from promptplus.memory import out_of_memory
+from promptplus.memory import is_out_of_memory
 from promptplus.training.checkpoint import StopSignal, stop_signals
 from promptplus.training.distributed import Distributed
 from promptplus.training.log import open_trackers
@@ -65,7 +65,7 @@ class TrainingLoop(Generic[R]):
             with frozen(self.pipe.unet, self.pipe.text_encoder, self.pipe.vae), stop_signals() as stop:
                 yield trackers, stop
         except RuntimeError as error:
-            if not out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             raise TrainingError(f"out of memory: {first_line(error)}; use half precision, or less") from error
         finally:

@@ -9,10 +9,10 @@ from PIL import Image
 from torch import Tensor
 
 from promptplus.concept import Kind
-from promptplus.generation import denoise, pack_kwargs, quiet
-from promptplus.memory import as_many_as_fit
+from promptplus.generation import denoise, quiet, to_prompt_embeds
+from promptplus.memory import map_in_chunks
+from promptplus.placeholders import Placeholder
 from promptplus.pplus import PPlus
-from promptplus.text_encoding import Placeholder
 
 SEEDS = (0, 1, 2, 3)
 PROMPTS: dict[Kind, str] = {"object": "a photo of a {}", "style": "a painting in the style of {}"}
@@ -37,7 +37,7 @@ def sample(
     """Pictures of text states at fixed seeds; one by one where memory has no room for all at once."""
 
     def pictures(seeds: Sequence[int]) -> list[Image.Image]:
-        return denoise(pipe, pack_kwargs(states.expand(len(seeds), -1, -1, -1), negative), seeds)
+        return denoise(pipe, to_prompt_embeds(states.expand(len(seeds), -1, -1, -1), negative), seeds)
 
     with quiet(pipe):
-        return [picture for _, made in as_many_as_fit(pictures, SEEDS, len(SEEDS)) for picture in made]
+        return [picture for _, made in map_in_chunks(pictures, SEEDS, len(SEEDS)) for picture in made]

@@ -15,7 +15,7 @@ from promptplus.errors import TrainingError
 from promptplus.files import whole_file
 from promptplus.fingerprints import weights_hash
 from promptplus.generation import generate
-from promptplus.memory import as_many_as_fit, out_of_memory
+from promptplus.memory import is_out_of_memory, map_in_chunks
 from promptplus.models import base_model
 from promptplus.pplus import PPlus
 from promptplus.profiles import default_sampling
@@ -45,13 +45,13 @@ def _generate_missing(pplus: PPlus, prompt: str, missing: dict[Path, int], bar: 
         return generate(pplus, [prompt] * len(paths), [missing[path] for path in paths])
 
     try:
-        for paths, images in as_many_as_fit(pictures, list(missing), AT_ONCE):
+        for paths, images in map_in_chunks(pictures, list(missing), AT_ONCE):
             for path, picture in zip(paths, images, strict=True):
                 with whole_file(path) as temporary:
                     picture.save(temporary, "PNG")
             bar.update(len(paths))
     except RuntimeError as error:
-        if not out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         raise TrainingError("out of memory while the class is drawn; use half precision") from error
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from promptplus.errors import warn
 from promptplus.files import sweep
-from promptplus.fingerprints import pixels_hash, weights_hash
+from promptplus.fingerprints import tensor_hash, weights_hash
 from promptplus.training.checkpoint import Checkpoint, surroundings
 from promptplus.training.distributed import Distributed
 from promptplus.training.log import TrainingLog
@@ -155,7 +155,7 @@ def record_of(pixels: Tensor, settings: TrainingSettings, pipe: Any) -> dict[str
     parts = {"denoiser": pipe.unet, "text_encoder": pipe.text_encoder, "vae": pipe.vae}
     return {
         **settings.model_dump(),
-        "pictures": pixels_hash(pixels),
+        "pictures": tensor_hash(pixels),
         **{name: weights_hash(part) for name, part in parts.items()},
         "dtype": str(pipe.unet.dtype).removeprefix("torch."),
         **surroundings(pipe.unet.device),

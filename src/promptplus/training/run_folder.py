@@ -12,7 +12,7 @@ from PIL import Image
 
 from promptplus.errors import OutputError
 from promptplus.files import TEMPORARY, check_folder, make_folder, reported, whole_file, write_atomically
-from promptplus.pictures import GAP, tile
+from promptplus.report.picture_grid import GAP, tile
 from promptplus.training import checkpoint
 from promptplus.training.checkpoint import LOCK
 from promptplus.training.settings import TrainingSettings

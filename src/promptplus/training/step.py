@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from promptplus.errors import TrainingError, warn
-from promptplus.memory import out_of_memory
+from promptplus.memory import is_out_of_memory
 from promptplus.text_encoding import send
 from promptplus.training.batches import Batch
 from promptplus.training.distributed import Distributed
@@ -48,7 +48,7 @@ class TrainingStep(Generic[T]):
                 losses = self.gradients(active, batches)
                 break
             except RuntimeError as error:
-                if not out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
             self._halve_micro_batch(active)  # outside ``except``: its traceback would hold the step's tensors
         for trainable, loss in zip(active, losses, strict=True):

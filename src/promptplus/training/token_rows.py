@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from promptplus.concept import Concept, tie
 from promptplus.density import TokenDensity
 from promptplus.errors import ConceptError, warn
+from promptplus.placeholders import Placeholder
 from promptplus.pplus import PPlus
 from promptplus.templates import TEMPLATES, captions
-from promptplus.text_encoding import Placeholder, send
+from promptplus.text_encoding import send
 from promptplus.training.batches import Batch, LatentCache
 from promptplus.training.compilation import faster
 from promptplus.training.norm_constraint import NormConstraint
