@@ -126,6 +126,7 @@ def test_density(pplus: pp.PPlus, tmp_path: Path) -> None:
     assert (tmp_path / "density-log-density.csv").read_text().startswith(",rows,median,")
 
 
+@pytest.mark.slow
 def test_the_command_line_writes_each_study(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], pplus: pp.PPlus, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -101,6 +101,7 @@ def test_everything_once_and_then_nothing(pplus: pp.PPlus, tmp_path: Path, monke
         Reproduction(pplus, "pocket", TINY, FOLDERS[:1], tmp_path, said.append)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_judges")
 def test_what_failed_is_left_out(pplus: pp.PPlus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of three concepts the first one's TI fails: the others make the pair, and every study of it says so."""
@@ -271,6 +272,7 @@ def test_mixing_is_judged_against_renders(pplus: pp.PPlus, tmp_path: Path) -> No
     assert not pplus.concepts
 
 
+@pytest.mark.slow
 def test_the_command_line(tmp_path: Path, pplus: pp.PPlus, capsys: pytest.CaptureFixture[str]) -> None:
     files = [str(make_concept(pplus, f"<{n}>", i).save(tmp_path / f"{n}.safetensors")) for i, n in enumerate("ab")]
     call = ("analyze", "mixing", *files, "--seeds", "1", "--device", "cpu", "--out", str(tmp_path / "mixing"))

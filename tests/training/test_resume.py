@@ -200,6 +200,7 @@ def killed() -> Iterator[Killed]:
         yield Killed(process)
 
 
+@pytest.mark.slow
 def test_kills_at_any_point_change_no_bit(killed: Killed, tmp_path: Path) -> None:
     straight = killed.finished_rows(tmp_path / "straight")
     for number, where in enumerate(({"inside_save": 0}, {"before_step": 3}, {"inside_save": 3})):
@@ -249,6 +250,7 @@ def test_a_signal_saves_first(
     assert torch.equal(learn(pplus, pictures, out=tmp_path / "x").concept.rows, straight)
 
 
+@pytest.mark.slow
 def test_the_command_line_says_how_to_go_on(tmp_path: Path) -> None:
     out = tmp_path / "x"
     call = [sys.executable, "-m", "promptplus", "invert", str(CONCEPTS / "robot"), "--preview-every", "0"]
