@@ -13,6 +13,9 @@ from beartype import beartype
 MODULES = (
     "concept",
     "density",
+    "evaluation.judges",
+    "evaluation.metrics",
+    "evaluation.scoring",
     "fingerprints",
     "generation",
     "hooks",
