@@ -32,7 +32,7 @@ check: $(STAMP) ## run the linter, the formatter, the type checker and the tests
 	$(BIN)/pytest -q tests/test_house.py
 
 test: check ## run check, then all fast tests
-	$(BIN)/pytest -q -m "not slow"
+	$(BIN)/pytest -q -m "not slow" --deselect tests/test_house.py
 
 test-slow: $(STAMP) ## run the slow tests
 	$(BIN)/pytest -q -m slow
