@@ -143,6 +143,11 @@ class Dataset:
     note: FolderNote
     folder: Path | None = None
 
+    @property
+    def name(self) -> str:
+        """The folder's name; empty for pictures given as a list."""
+        return self.folder.name if self.folder else ""
+
 
 def read_dataset(source: str | os.PathLike[str] | Sequence[Any] | Dataset, names: FolderNote | None = None) -> Dataset:
     """Read pictures together with the folder's note.

@@ -85,7 +85,7 @@ def invert_each(request: TrainingRequest) -> None:
     """Learn one concept for each sub-folder, together."""
     from promptplus.errors import ConceptError
     from promptplus.files import check_folder, free_folder
-    from promptplus.pictures import concept_folders, load_pictures
+    from promptplus.pictures import concept_folders, read_dataset
     from promptplus.training.distributed import Distributed
     from promptplus.training.invert import run_inversions
     from promptplus.training.run_folder import check_run_folder
@@ -96,13 +96,13 @@ def invert_each(request: TrainingRequest) -> None:
     folders = concept_folders(request.pictures)
     out = check_folder(request.out or free_folder(Path("runs") / request.pictures.resolve().name))
     first = Distributed().first
-    for folder in folders:
-        if first:
+    if first:
+        for folder in folders:
             check_run_folder(out / folder.name)
-        load_pictures(folder)  # a bad folder is found before the model loads
+    datasets = [read_dataset(folder) for folder in folders]  # a bad folder is found before the model loads
     results = run_inversions(
         open_model(request.model),
-        folders,
+        datasets,
         out=out,
         preset=request.preset,
         preview_every=request.preview_every,

@@ -6,7 +6,6 @@ of their own, so other prompts or judges need no new training.
 """
 
 import io
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from promptplus.concept import Concept
-from promptplus.errors import BusyError, LossError
+from promptplus.errors import BusyError, LossError, warn
 from promptplus.evaluation.scoring import Scorer
 from promptplus.evaluation.store import RecordStore
 from promptplus.evaluation.training_cache import Task, TrainingCache
@@ -100,7 +99,7 @@ class ExperimentGrid:
         try:
             return self.do(task)
         except LossError as error:
-            warnings.warn(f"left out: {task}: {error}", stacklevel=3)
+            warn(f"left out: {task}: {error}")
             self.failed.append(task)
             return True
 

@@ -56,7 +56,6 @@ def dreambooth(
         kind: ``object`` (default) or ``style``. Decides the prompt.
         class_pictures: pictures of the class, given like ``pictures``. Default: the model draws ``class_count``, once.
         preview_every, progress, log_with: as for ``invert``.
-        options: ``method`` and the settings of that method.
 
     Raises ConceptError without a class word, SettingsError, PictureError, OutputError and TrainingError as ``invert``,
     ModelError where LoRA is asked for and peft is not installed.

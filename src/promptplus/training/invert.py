@@ -109,7 +109,7 @@ def run_inversion(
 @takes_settings(InversionSettings)
 def run_inversions(
     pplus: PPlus,
-    folders: Sequence[str | os.PathLike[str]],
+    folders: Sequence[str | os.PathLike[str] | Dataset],
     *,
     out: str | os.PathLike[str],
     preset: Preset | None = None,
@@ -121,15 +121,16 @@ def run_inversions(
     """Learn several concepts side by side, in shared batches. Each learns what it would learn alone.
 
     Args:
-        folders: one of pictures for each concept, with a ``concept.json`` that names its token and initializer.
+        folders: one of pictures for each concept, with a ``concept.json`` that names its token and initializer; or
+            such folders as ``read_dataset`` returns them.
         out: a folder that gets one run folder for each concept, named like its pictures' folder.
         preset, preview_every, progress, log_with: as for ``invert``.
         options: as for ``invert``, the same for all concepts. ``batch_size`` is each concept's own.
     """
     settings = inversion_settings(preset, options)
-    datasets = [(read_dataset(folder), Path(out) / Path(folder).name) for folder in folders]
-    _check_that_all_differ(folders, datasets)
-    with _inversion(pplus, datasets, settings) as loop:
+    datasets = [read_dataset(folder) for folder in folders]
+    _check_that_all_differ(datasets)
+    with _inversion(pplus, [(one, Path(out) / one.name) for one in datasets], settings) as loop:
         return loop.run(preview_interval(preview_every, settings, True), progress, log_with)
 
 
@@ -192,10 +193,10 @@ def _check_caption_length(pplus: PPlus, concept: Concept, vectors: int) -> None:
         raise SettingsError(f"vectors: captions have room for {room} rows of {concept.token}, not for {vectors}")
 
 
-def _check_that_all_differ(folders: Sequence[str | os.PathLike[str]], datasets: Sequence[tuple[Dataset, Path]]) -> None:
-    if not folders:
+def _check_that_all_differ(datasets: Sequence[Dataset]) -> None:
+    if not datasets:
         raise PictureError("no folders of pictures were given")
-    names = {"token": [data.note.token for data, _ in datasets], "folder name": [Path(f).name for f in folders]}
+    names = {"token": [one.note.token for one in datasets], "folder name": [one.name for one in datasets]}
     for what, values in names.items():
         twice = [name for name in values if name and values.count(name) > 1]
         if twice:
