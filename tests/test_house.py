@@ -18,7 +18,18 @@ SOURCE = ROOT / "src" / "promptplus"
 # From the lowest layer to the highest. A file imports only from rows above its own, or from its own row.
 ORDER = (
     ("choices", "errors", "templates"),
-    ("files", "fingerprints", "layers", "memory", "pictures", "pocket", "report"),
+    (
+        "files",
+        "fingerprints",
+        "layers",
+        "shared_hooks",
+        "stock_calls",
+        "lora",
+        "memory",
+        "pictures",
+        "pocket",
+        "report",
+    ),
     ("placeholders", "prompts", "text_encoding", "models", "profiles", "density"),
     ("concept", "hooks"),
     ("pplus", "mixing"),

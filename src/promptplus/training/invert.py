@@ -187,7 +187,7 @@ def _untrained(pplus: PPlus, dataset: Dataset, settings: InversionSettings) -> C
 
 def _check_caption_length(pplus: PPlus, concept: Concept, vectors: int) -> None:
     """See that a caption's rows all fit into the text encoder: a row that is cut off would never be trained."""
-    tokenizer, templates = pplus.pipe.tokenizer, TEMPLATES[concept.kind]
+    tokenizer, templates = pplus.tokenizer, TEMPLATES[concept.kind]
     room = pplus.positions - max(len(tokenizer(template.format("")).input_ids) for template in templates)
     if vectors > room:
         raise SettingsError(f"vectors: captions have room for {room} rows of {concept.token}, not for {vectors}")
