@@ -16,7 +16,6 @@ import torch
 
 import promptplus as pp
 from benchmarks.architectures import stable_diffusion
-from promptplus.generation import quiet
 from promptplus.profiles import GUIDANCE, STEPS
 
 PROMPT, NEGATIVE = "a red house on a white background", "blurry"
@@ -55,10 +54,10 @@ def generation(pipe: Any, case: Case, rounds: int) -> tuple[float, list[float]]:
         with pp.PPlus(pipe) as pplus:
             sample(**pplus.encode([PROMPT] * case.batch, NEGATIVE))
 
-    with quiet(pipe):
-        for warm_up in (stock, ours):
-            warm_up()
-        pairs = [(timed(stock), timed(ours)) for _ in range(rounds)]
+    pipe.set_progress_bar_config(disable=True)
+    for warm_up in (stock, ours):
+        warm_up()
+    pairs = [(timed(stock), timed(ours)) for _ in range(rounds)]
     medians = [statistics.median(times) for times in zip(*pairs, strict=True)]
     return medians[1] / medians[0], sorted(b / a for a, b in pairs)
 

@@ -33,6 +33,7 @@ ORDER = (
     ("placeholders", "prompts", "text_encoding", "models", "profiles", "density"),
     ("concept", "hooks"),
     ("pplus", "mixing"),
+    ("pipelines", "start_image", "kept_pictures"),
     ("generation",),
     ("png_metadata",),
     ("training",),

@@ -12,6 +12,7 @@ from promptplus.evaluation.judges import DinoJudge
 from promptplus.evaluation.metrics import subject_similarity
 from promptplus.files import StrPath, new_folder, write_atomically
 from promptplus.generation import generate
+from promptplus.kept_pictures import keeping
 from promptplus.mixing import mix
 from promptplus.pictures import load_pictures
 from promptplus.pocket import CONCEPTS, LEARNED
@@ -43,7 +44,7 @@ CELL = 104  # pixels of a picture in a grid
 
 
 def run(pplus: PPlus, out: StrPath, *, seed: int = 0, steps: int = STEPS, began: float | None = None) -> dict[str, Any]:
-    """Write the page ``index.html`` and the picture ``demo.png``.
+    """Write the page ``index.html`` and the picture ``demo.png``. A stopped demo goes on where it was.
 
     Args:
         pplus: the pocket model.
@@ -56,7 +57,11 @@ def run(pplus: PPlus, out: StrPath, *, seed: int = 0, steps: int = STEPS, began:
         The numbers to print: seconds, steps, and subject similarity before and after training.
     """
     began = time.monotonic() if began is None else began
-    folder = new_folder(out)
+    with keeping(new_folder(out)):
+        return _write(pplus, Path(out), seed, steps, began)
+
+
+def _write(pplus: PPlus, folder: Path, seed: int, steps: int, began: float) -> dict[str, Any]:
     prompts = [_subsets(pplus, seed), _split(pplus, seed)]
     inversion = run_inversion(
         pplus, CONCEPTS / SHAPE, out=folder / SHAPE, steps=steps, seed=seed, preview_every=max(1, steps // 5)

@@ -1,9 +1,10 @@
 """Writing files safely: a file is written completely or not at all, and no folder with contents is overwritten."""
 
+import itertools
 import os
 import shutil
 import tempfile
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from safetensors import SafetensorError
 from promptplus.errors import OutputError
 
 StrPath = str | os.PathLike[str]
+UNFINISHED = ".unfinished"  # holds what a stopped command made so far, for the same command to go on from
 TEMPORARY = ".promptplus-"  # prefix of the hidden folders that files are written in before they are renamed
 
 
@@ -45,6 +47,45 @@ def whole_file(path: StrPath) -> Generator[Path]:
             shutil.rmtree(folder)
 
 
+def write_new(folder: Path, names: Iterable[str], write: Callable[[Path], None]) -> Path:
+    """Write a file under the first of several names that does not exist yet, completely or not at all.
+
+    Processes that write into one folder at once never overwrite each other's files.
+
+    Args:
+        folder: an existing folder.
+        names: file names, in order of preference; they must not run out.
+        write: writes the file to the path it is given.
+
+    Returns the path. Raises OutputError where writing fails.
+    """
+    with reported(folder):
+        hidden = Path(tempfile.mkdtemp(dir=folder, prefix=TEMPORARY))
+        temporary = hidden / "file"
+        try:
+            write(temporary)
+            sync(temporary)
+            temporary.chmod(0o644)
+            return next(path for path in map(folder.joinpath, names) if _take_name(temporary, path))
+        finally:
+            shutil.rmtree(hidden)
+
+
+def _take_name(temporary: Path, path: Path) -> bool:
+    """Give a whole file its name; False where that exists."""
+    try:
+        os.link(temporary, path)  # unlike a rename, it never replaces
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without hard links
+        try:
+            with path.open("xb") as file:
+                file.write(temporary.read_bytes())
+        except FileExistsError:
+            return False
+    return True
+
+
 @contextmanager
 def reported(path: Path) -> Generator[None]:
     """Turn errors of writing inside a ``with`` block into an OutputError that names the path."""
@@ -71,7 +112,7 @@ def check_folder(path: StrPath, *, new: bool = False) -> Path:
 
     Args:
         path: the folder; it need not exist.
-        new: also refuse a folder that is not empty.
+        new: also refuse a folder that is not empty, unless a stopped command left it unfinished.
 
     Raises:
         OutputError: the folder cannot be written to, or is not empty although ``new`` is set.
@@ -80,11 +121,25 @@ def check_folder(path: StrPath, *, new: bool = False) -> Path:
     existing = next(p for p in (path, *path.absolute().parents) if p.exists())
     if not existing.is_dir():
         raise OutputError(f"cannot write into {path}: {existing} is a file; give a folder")
-    if not os.access(existing, os.W_OK):
-        raise OutputError(f"cannot write into {path}: no permission for {existing}")
-    if new and path.is_dir() and any(path.iterdir()):
+    try:
+        Path(tempfile.mkdtemp(dir=existing, prefix=TEMPORARY)).rmdir()
+    except OSError as error:  # permissions say too little: /proc, a full disk, a read-only file system
+        raise OutputError(f"cannot write into {path}: {error.strerror or error} ({existing})") from error
+    if new and path.is_dir() and any(path.iterdir()) and not (path / UNFINISHED).is_dir():
         raise OutputError(f"{path} already holds something; nothing is overwritten, so give another folder")
     return path
+
+
+def result_folder(given: StrPath | None, default: Path) -> Path:
+    """The folder for a command's results: new, empty, or left unfinished by the same command.
+
+    Without a given one: the first of ``default``, ``default-2``, … that is. Raises OutputError as ``check_folder``.
+    """
+    if given is not None:
+        return check_folder(given, new=True)
+    numbered = (default.with_name(f"{default.name}-{n}") for n in range(2, 10**6))
+    paths = itertools.chain([default], numbered)
+    return check_folder(next(p for p in paths if not p.exists() or (p / UNFINISHED).is_dir()), new=True)
 
 
 def free_folder(path: Path) -> Path:

@@ -1,8 +1,9 @@
 """Prompts and seeds → pictures, in batches, through the stock pipeline. One seed makes one picture."""
 
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, TypedDict, Unpack
 
 import torch
 from jaxtyping import Float
@@ -12,10 +13,35 @@ from tqdm import tqdm
 
 from promptplus.errors import PromptError, SettingsError
 from promptplus.hooks import pack
+from promptplus.kept_pictures import kept_or_drawn
+from promptplus.pipelines import own_pipeline, scheduler_class
 from promptplus.pplus import PPlus, Prompt, PromptEmbeds
 from promptplus.profiles import default_sampling
+from promptplus.start_image import KeepOutside, StartImage, to_picture_tensor
 
 BATCH = 16  # pictures at once; with the pocket model a picture then took .28 s, alone .92 s (our measurement, 2 cores)
+MAX_SIDE = 8192  # pixels; far above what any model was trained with (our choice)
+
+
+class DrawingOptions(TypedDict, total=False):
+    """How encoded prompts become pictures. What is None or left out is the model's own.
+
+    Attributes:
+        steps: number of denoising steps.
+        guidance: guidance scale, 0 or more.
+        scheduler: a name in ``pipelines.SCHEDULERS``, or diffusers' class name.
+        width, height: of the pictures, in pixels.
+        start: the picture to start from.
+        safety_checker: False leaves the safety checker out.
+    """
+
+    steps: int | None
+    guidance: float | None
+    scheduler: str | None
+    width: int | None
+    height: int | None
+    start: StartImage | None
+    safety_checker: bool
 
 
 def generate(
@@ -24,47 +50,83 @@ def generate(
     seeds: Sequence[int],
     *,
     negative: Prompt = "",
-    steps: int | None = None,
-    guidance: float | None = None,
     batch: int = BATCH,
     clip_skip: int | None = None,
     progress: bool | str = False,
+    **options: Unpack[DrawingOptions],
 ) -> list[Image.Image]:
-    """Generate one picture for each prompt and its seed, at the model's native size.
+    """Generate one picture for each prompt and its seed.
 
-    The noise is drawn from the seed on the CPU, so a picture depends neither on its batch nor on the device.
+    The noise is drawn from the seed on the CPU. A picture does not depend on the device; on its batch only by rounding.
 
     Args:
         pplus: the pipeline, with the concepts that the prompts use.
         prompts: one prompt for each picture, in any form that ``PPlus.encode`` takes.
         seeds: one seed for each prompt, from 0 to 2⁶³ - 1.
         negative: negative prompt of all pictures.
-        steps: number of denoising steps. Default: the model's profile.
-        guidance: guidance scale. Default: the model's profile.
         batch: pictures generated at once.
         clip_skip: as in ``PPlus.encode``.
         progress: show a progress bar; a text is its title.
+        options: see ``DrawingOptions``.
 
     Raises:
         PromptError: the numbers of prompts and seeds differ, or a prompt cannot be encoded.
-        SettingsError: ``steps`` or a seed is outside its range.
+        SettingsError: an option or a seed is outside its range.
     """
-    if len(prompts) != len(seeds):
-        raise PromptError(f"{len(prompts)} prompts but {len(seeds)} seeds; give a seed for each prompt")
-    steps, guidance = default_sampling(pplus.pipe, steps, guidance)
-    most = pplus.pipe.scheduler.config.num_train_timesteps
-    if not 1 <= steps <= most:
-        raise SettingsError(f"steps are 1 to {most}, the timesteps this model was trained with, not {steps}")
-    if not all(0 <= seed < 2**63 for seed in seeds):
-        raise SettingsError(f"a seed is a whole number from 0 to 2⁶³ - 1, not {max(seeds, key=abs)}")
+    batches = generate_batches(pplus, prompts, seeds, negative=negative, batch=batch, clip_skip=clip_skip, **options)
     pictures: list[Image.Image] = []
     label = progress if isinstance(progress, str) else "generate"
-    with quiet(pplus.pipe), tqdm(total=len(prompts), desc=label, unit="picture", disable=not progress) as bar:
-        for start in range(0, len(prompts), batch):
-            embeds = pplus.encode(list(prompts[start : start + batch]), negative, clip_skip=clip_skip)
-            pictures += denoise(pplus.pipe, embeds, seeds[start : start + batch], steps=steps, guidance=guidance)
-            bar.update(len(pictures) - bar.n)
+    with tqdm(total=len(prompts), desc=label, unit="picture", disable=not progress) as bar:
+        for made in batches:
+            pictures += made
+            bar.update(len(made))
     return pictures
+
+
+def generate_batches(
+    pplus: PPlus,
+    prompts: Sequence[Prompt],
+    seeds: Sequence[int],
+    *,
+    negative: Prompt = "",
+    batch: int = BATCH,
+    clip_skip: int | None = None,
+    **options: Unpack[DrawingOptions],
+) -> Iterator[list[Image.Image]]:
+    """Generate as ``generate`` does; yields each batch when it is made. Wrong options are refused at once."""
+    if len(prompts) != len(seeds):
+        raise PromptError(f"{len(prompts)} prompts but {len(seeds)} seeds; give a seed for each prompt")
+    if not all(0 <= seed < 2**63 for seed in seeds):
+        raise SettingsError(f"a seed is a whole number from 0 to 2⁶³ - 1, not {max(seeds, key=abs)}")
+    check_options(pplus.pipe, options)
+
+    def part(start: int) -> list[Image.Image]:
+        embeds = pplus.encode(list(prompts[start : start + batch]), negative, clip_skip=clip_skip)
+        return denoise(pplus.pipe, embeds, seeds[start : start + batch], **options)
+
+    return map(part, range(0, len(prompts), batch))
+
+
+def check_options(pipe: Any, options: DrawingOptions) -> None:
+    """Raise SettingsError where an option is outside its range for this model."""
+    steps, guidance = default_sampling(pipe, options.get("steps"), options.get("guidance"))
+    most = pipe.scheduler.config.num_train_timesteps
+    if not 1 <= steps <= most:
+        raise SettingsError(f"steps are 1 to {most}, the timesteps this model was trained with, not {steps}")
+    if not (math.isfinite(guidance) and guidance >= 0):
+        raise SettingsError(f"guidance is a number from 0 on, not {guidance}")
+    if name := options.get("scheduler"):
+        scheduler_class(name)
+    for side in ("width", "height"):
+        value = options.get(side)
+        if value is not None and (value % pipe.vae_scale_factor or not 1 <= value <= MAX_SIDE):
+            unit = pipe.vae_scale_factor
+            raise SettingsError(f"{side} is a multiple of {unit} pixels, at most {MAX_SIDE}, not {value}")
+    start = options.get("start")
+    if start and int(steps * start.strength) < 1:
+        raise SettingsError(
+            f"strength {start.strength} of {steps} steps leaves no step; take more steps or a higher strength"
+        )
 
 
 def denoise(
@@ -72,35 +134,73 @@ def denoise(
     embeds: PromptEmbeds,
     seeds: Sequence[int],
     *,
-    steps: int | None = None,
-    guidance: float | None = None,
     prompt_schedule: Mapping[int, Float[Tensor, "batch tokens packed"]] | None = None,
+    keep: bool = True,
+    **options: Unpack[DrawingOptions],
 ) -> list[Image.Image]:
-    """Generate pictures from encoded prompts, as one batch.
+    """Generate pictures from encoded prompts, as one batch. The pipeline itself is not called, only its models.
 
     Args:
         pipe: a pipeline with the per-layer hooks installed.
         embeds: encoded prompts, as ``PPlus.encode`` returns them.
         seeds: one seed for each prompt.
-        steps: number of denoising steps. Default: the model's profile.
-        guidance: guidance scale. Default: the model's profile.
         prompt_schedule: prompt embeddings by the denoising step (1, 2, …) from which on they replace the prompts'.
+        keep: whether the pictures may be read again where ``kept_pictures`` are; False where the calls are watched.
+        options: see ``DrawingOptions``.
     """
-    steps, guidance = default_sampling(pipe, steps, guidance)
+    steps, guidance = default_sampling(pipe, options.get("steps"), options.get("guidance"))
+    start, schedule = options.get("start"), prompt_schedule or {}
+    width, height = options.get("width"), options.get("height")
+    own = own_pipeline(
+        pipe,
+        scheduler=options.get("scheduler"),
+        for_picture=start is not None,
+        safety_checker=options.get("safety_checker", True),
+    )
     call: dict[str, Any] = {"num_inference_steps": steps, "guidance_scale": guidance}
-    call["generator"] = [torch.Generator().manual_seed(seed) for seed in seeds]
-    if prompt_schedule:
-        negative = embeds["negative_prompt_embeds"]
+    values: dict[str, Any] = {**call, "seeds": list(seeds), "size": [width, height]}
+    tensors: dict[str, Tensor] = {f"from step {step}": states for step, states in schedule.items()}
+    tensors |= {"prompt": embeds["prompt_embeds"], "negative": embeds["negative_prompt_embeds"]}
+    if start:
+        start = start.resized(pipe, width, height)
+        call |= start.arguments(own)
+        values["strength"] = start.strength
+        tensors["start"] = to_picture_tensor(start.picture)
+        if start.mask:
+            tensors["mask"] = to_picture_tensor(start.mask.convert("RGB"))
+    else:
+        call |= {"width": width, "height": height}
 
-        def replace_prompt(pipeline: Any, step: int, _timestep: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-            scheduled = prompt_schedule.get(step + 1)
-            if scheduled is None:
-                return tensors
-            guided = pipeline.do_classifier_free_guidance
-            return {**tensors, "prompt_embeds": torch.cat([negative, scheduled]) if guided else scheduled}
+    def draw() -> list[Image.Image]:
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        inside = KeepOutside(own, start, list(seeds)) if start and start.blends(own) else None
+        if schedule or inside:
+            names = [*(["latents"] if inside else []), *(["prompt_embeds"] if schedule else [])]
+            call["callback_on_step_end_tensor_inputs"] = names
+            call["callback_on_step_end"] = partial(_after_step, schedule, embeds["negative_prompt_embeds"], inside)
+        made = own(**embeds, **call, generator=generators).images
+        return [start.composed(picture) for picture in made] if start else made
 
-        call |= {"callback_on_step_end": replace_prompt, "callback_on_step_end_tensor_inputs": ["prompt_embeds"]}
-    return pipe(**embeds, **call).images
+    return kept_or_drawn(own, tensors, values, len(seeds), draw) if keep else draw()
+
+
+def _after_step(
+    schedule: Mapping[int, Tensor],
+    negative: Tensor,
+    inside: KeepOutside | None,
+    pipeline: Any,
+    step: int,
+    timestep: Any,
+    tensors: dict[str, Tensor],
+) -> dict[str, Tensor]:
+    """What the pipeline goes on with after a step: other prompts, and the start picture outside the mask."""
+    if inside:
+        tensors = {**tensors, "latents": inside(pipeline, step, timestep, tensors["latents"])}
+    scheduled = schedule.get(step + 1)
+    if scheduled is not None:
+        guided = pipeline.do_classifier_free_guidance
+        tensors = {**tensors, "prompt_embeds": torch.cat([negative, scheduled]) if guided else scheduled}
+    return tensors
 
 
 def to_prompt_embeds(
@@ -108,17 +208,3 @@ def to_prompt_embeds(
 ) -> PromptEmbeds:
     """Pipeline arguments from the text states of prompts and those of one negative prompt for all."""
     return {"prompt_embeds": pack(states), "negative_prompt_embeds": pack(negative.expand_as(states))}
-
-
-@contextmanager
-def quiet(pipe: Any) -> Generator[None]:
-    """Switch the pipeline's own progress bar off for the length of a ``with`` block."""
-    before = getattr(pipe, "_progress_bar_config", None)
-    pipe.set_progress_bar_config(disable=True)
-    try:
-        yield
-    finally:
-        if before is None:
-            del pipe._progress_bar_config
-        else:
-            pipe._progress_bar_config = before

@@ -88,7 +88,7 @@ def per_layer(unet: nn.Module, layers: LayerMap | None = None) -> PerLayerHooks:
 
 
 def check_denoiser(unet: nn.Module) -> None:
-    """Raise ModelError for a denoiser that P+ cannot condition: a compiled one, or one that takes text elsewhere too."""
+    """Raise ModelError for a denoiser that P+ cannot condition: compiled, or with text elsewhere than in its layers."""
     if _is_compiled(unet):
         raise ModelError("the denoiser is compiled already, and torch.compile ignores new hooks: install P+ first")
     config = getattr(unet, "config", None)

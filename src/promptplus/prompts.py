@@ -2,8 +2,8 @@
 
     default text || <layers>: text || <layers>: text
 
-``<layers>`` is anything that ``LayerMap.select`` takes. Later parts win. A literal ``||`` is written ``\\|\\|``. White space
-around a text is dropped; a backslash between it and the border keeps it. A single backslash is an empty text.
+``<layers>`` is anything that ``LayerMap.select`` takes. Later parts win. A literal ``||`` is written ``\\|\\|``. White
+space around a text is dropped; a backslash between it and the border keeps it. A single backslash is an empty text.
 """
 
 import re

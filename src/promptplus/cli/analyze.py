@@ -48,10 +48,11 @@ def attributes(
     """
     from promptplus.experiments import attributes as experiment
     from promptplus.experiments.takeover import judges_for
+    from promptplus.kept_pictures import keeping
     from promptplus.profiles import profile_of
 
     out = _check_out(out, "attributes")
-    with spoken_warnings():
+    with spoken_warnings(), keeping(out):
         pplus = open_model(ModelOptions(model, device, dtype))
         words = profile_of(pplus.pipe).words_with(_given_words(colours, objects, styles))
         judges = judges_for(pplus.pipe, judge, words)
@@ -83,10 +84,11 @@ def attention(
 ) -> None:
     """Measure how much attention each layer gives to the words for object, colour and style."""
     from promptplus.experiments import attention as experiment
+    from promptplus.kept_pictures import keeping
     from promptplus.profiles import profile_of
 
     out = _check_out(out, "attention")
-    with spoken_warnings():
+    with spoken_warnings(), keeping(out):
         pplus = open_model(ModelOptions(model, device, dtype))
         words = profile_of(pplus.pipe).words_with(_given_words(colours, objects, styles))
         drawn = experiment.draw_prompts(words, prompts)
@@ -144,6 +146,7 @@ def mixing(
     from promptplus import Concept
     from promptplus.errors import ConceptError
     from promptplus.experiments import mixing as experiment
+    from promptplus.kept_pictures import keeping
     from promptplus.profiles import profile_of
 
     out = _check_out(out, "mixing")
@@ -152,7 +155,7 @@ def mixing(
         raise ConceptError("give two or more concepts with different tokens to mix")
     names = list(loaded)
     pairs = [experiment.ConceptPair(a, b) for a, b in zip(names, names[1:] + names[:1], strict=True)]
-    with spoken_warnings():
+    with spoken_warnings(), keeping(out):
         pplus = open_model(ModelOptions(model, device, dtype))
         if profile_of(pplus.pipe).can_draw_mixes(names):
             study = experiment.study(pplus, {"XTI": loaded}, pairs, seeds, {})
@@ -166,10 +169,10 @@ def mixing(
 
 
 def _check_out(out: Path | None, name: str) -> Path:
-    """The folder for a page: the given one, which must be new or empty, or a free one below ``runs``."""
-    from promptplus.files import check_folder, free_folder
+    """The folder for a page: the given one, or one below ``runs``. An unfinished one is gone on with."""
+    from promptplus.files import result_folder
 
-    return check_folder(out or free_folder(Path("runs") / name), new=True)
+    return result_folder(out, Path("runs") / name)
 
 
 def _given_words(colours: str | None, objects: str | None, styles: str | None) -> dict[str, list[str]]:

@@ -1,6 +1,7 @@
 """What all commands share: common options, messages, loading a model, and Ray."""
 
 import json
+import logging
 import warnings
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -14,7 +15,9 @@ from rich.console import Console
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from promptplus.concept import Concept
     from promptplus.evaluation.training_cache import Task
+    from promptplus.lora import Lora
     from promptplus.pplus import PPlus
 
 console = Console(highlight=False, soft_wrap=True, emoji=False)
@@ -66,18 +69,17 @@ def spoken_warnings() -> "Iterator[None]":
         yield
 
 
-def open_model(options: ModelOptions, concepts: Sequence[Path] = (), loras: Sequence[Path] = ()) -> "PPlus":
-    """Load a pipeline, add LoRAs, P+ and concepts. Concept files are read first, since that fails fastest."""
-    from promptplus import Concept, PPlus, load
+def open_model(options: ModelOptions, concepts: "Sequence[Concept]" = (), loras: "Sequence[Lora]" = ()) -> "PPlus":
+    """Load a pipeline, add LoRAs, P+ and concepts. Their files are read before, since that fails fastest."""
+    from promptplus import PPlus, load
     from promptplus.lora import add_loras
 
-    loaded = [Concept.load(path) for path in concepts]
     _quiet_libraries()
     with errors.status(f"loading {options.model} …"):
         pipe = load(options.model, device=options.device, dtype=options.dtype)
         add_loras(pipe, loras)
         pplus = PPlus(pipe)
-    for concept in loaded:
+    for concept in concepts:
         pplus.add(concept)
     return pplus
 
@@ -88,7 +90,7 @@ def _quiet_libraries() -> None:
     from transformers.utils import logging as transformers_logging
 
     for library in (diffusers_logging, transformers_logging):
-        library.set_verbosity_error()
+        library.set_verbosity(logging.CRITICAL)  # what fails is raised too
         library.disable_progress_bar()
 
 

@@ -12,37 +12,92 @@ from promptplus.cli.common import (
     Model,
     ModelOptions,
     Seed,
-    complain,
     console,
     open_model,
-    say,
     spoken_warnings,
 )
+from promptplus.cli.picture_request import PictureRequest, draw, repeat
 
 Steps = Annotated[int | None, typer.Option(min=1, help="Denoising steps. Default: the model's usual number.")]
 Guidance = Annotated[float | None, typer.Option(min=0.0, help="Guidance scale. Default: the model's usual one.")]
+SAMPLING, START, FILES = "Sampling", "Start picture", "Files"  # panels of the help text
 
 
 def generate(
     prompt: Annotated[
-        str,
+        str | None,
         typer.Argument(help='The prompt: "default text || layers: text || …". Layers are names, groups or numbers.'),
-    ],
+    ] = None,
     layer: Annotated[
         list[str] | None, typer.Option(help='One more part of the prompt, as coarse="a green lizard"; repeatable.')
     ] = None,
     negative: Annotated[str, typer.Option(help="The negative prompt, written like the prompt.")] = "",
     concept: Annotated[
-        list[Path] | None, typer.Option(help="A concept file, whose token the prompt may use; repeatable.")
+        list[str] | None,
+        typer.Option(
+            help="A concept file, whose token the prompt may use; FILE=<name> gives the token another name; repeatable."
+        ),
     ] = None,
-    lora: Annotated[list[Path] | None, typer.Option(help="A LoRA file to add to the model; repeatable.")] = None,
+    lora: Annotated[
+        list[str] | None, typer.Option(help="A LoRA file to add to the model, as FILE or FILE:0.8; repeatable.")
+    ] = None,
     seed: Seed = 0,
     count: Annotated[int, typer.Option(min=1, help="Number of pictures, from consecutive seeds.")] = 4,
-    steps: Steps = None,
-    guidance: Guidance = None,
-    clip_skip: Annotated[int | None, typer.Option(min=0, help="Last layers of the text encoder to skip.")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Pictures that are made at once. Less saves memory.")] = 16,
-    out: Annotated[Path, typer.Option(help="The folder for the pictures. Existing files are kept.")] = Path("pictures"),
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Denoising steps. Default: the model's.", rich_help_panel=SAMPLING)
+    ] = None,
+    guidance: Annotated[
+        float | None, typer.Option(min=0.0, help="Guidance scale. Default: the model's.", rich_help_panel=SAMPLING)
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            help="The sampler: ddim, ddpm, deis, dpm, euler, euler-a, heun, pndm, unipc or diffusers' class name. "
+            "Default: the model's.",
+            rich_help_panel=SAMPLING,
+        ),
+    ] = None,
+    width: Annotated[
+        int | None, typer.Option(min=1, help="Width in pixels. Default: the model's.", rich_help_panel=SAMPLING)
+    ] = None,
+    height: Annotated[
+        int | None, typer.Option(min=1, help="Height in pixels. Default: the model's.", rich_help_panel=SAMPLING)
+    ] = None,
+    clip_skip: Annotated[
+        int | None, typer.Option(min=0, help="Last layers of the text encoder to skip.", rich_help_panel=SAMPLING)
+    ] = None,
+    batch: Annotated[
+        int,
+        typer.Option(min=1, help="Pictures that are made at once. Less saves memory.", rich_help_panel=SAMPLING),
+    ] = 16,
+    image: Annotated[
+        Path | None, typer.Option(help="A picture to start from (image to image).", rich_help_panel=START)
+    ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(help="How much of it changes, above 0 to 1. Default: 0.8.", rich_help_panel=START),
+    ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(help="Where it changes: white; black stays (inpainting).", rich_help_panel=START),
+    ] = None,
+    again: Annotated[
+        Path | None,
+        typer.Option(
+            help="Make this picture again, from the parameters in it. Its concept, LoRA and picture files are given "
+            "with --concept, --lora, --image and --mask.",
+            rich_help_panel=FILES,
+        ),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="The folder for the pictures. Existing files are kept.", rich_help_panel=FILES)
+    ] = Path("pictures"),
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on with a stopped command: pictures that are there stay.", rich_help_panel=FILES
+        ),
+    ] = False,
     model: Model = "pocket",
     device: Device = None,
     dtype: Dtype = None,
@@ -50,34 +105,30 @@ def generate(
 ) -> None:
     """Make pictures from a prompt with a text for each layer.
 
-    Writes PNG files that hold their generation parameters (see promptplus info), and a sheet of all pictures.
+    Writes PNG files that hold their generation parameters (see promptplus info), and a sheet of all pictures. Every
+    batch is written as soon as it is made.
     """
-    from promptplus.files import check_folder
-    from promptplus.png_metadata import GenerationParameters, make_pictures
-    from promptplus.profiles import default_sampling
-    from promptplus.prompts import parse_prompt
+    from promptplus.errors import SettingsError
 
-    parsed = parse_prompt(prompt, layer or ())
-    check_folder(out)
+    if (prompt is None) == (again is None):
+        raise SettingsError("give a prompt, or --again and a picture that generate made")
+    request = PictureRequest(
+        concepts=tuple(concept or ()),
+        loras=tuple(lora or ()),
+        image=image,
+        mask=mask,
+        strength=strength,
+        out=out,
+        model=ModelOptions(model, device, dtype),
+        as_json=as_json,
+    )
     with spoken_warnings():
-        pplus = open_model(ModelOptions(model, device, dtype), concept or (), lora or ())
-        for token in pplus.concepts:
-            if not any(token in text for text in parsed):
-                complain(f"note: no part of the prompt uses {token}")
-        steps, guidance = default_sampling(pplus.pipe, steps, guidance)
-        parameters = GenerationParameters.of(
-            pplus,
-            lora or (),
-            prompt=str(parsed),
-            negative=negative,
-            model=model,
-            steps=steps,
-            guidance=guidance,
-            clip_skip=clip_skip,
-        )
-        made = make_pictures(pplus, parameters, list(range(seed, seed + count)), out, batch=batch)
-    values = {"pictures": [str(path) for path in made.pictures], "sheet": str(made.sheet), "seed": seed, "count": count}
-    say(values, f"{count} pictures in {out}, all on {made.sheet}", as_json)
+        if again is not None:
+            repeat(request, again)
+            return
+        settings = {"steps": steps, "guidance": guidance, "scheduler": scheduler, "width": width, "height": height}
+        settings |= {"clip_skip": clip_skip, "negative": negative}
+        draw(request, str(prompt), layer or [], list(range(seed, seed + count)), settings, batch, resume)
 
 
 def demo(
@@ -88,16 +139,17 @@ def demo(
 ) -> None:
     """Show the main features on the pocket model, on one page.
 
-    Per-layer prompts, a concept that is learned and shown in new scenes, and a mix of two concepts.
+    Per-layer prompts, a concept that is learned and shown in new scenes, and a mix of two concepts. The same command
+    goes on where it was stopped.
     """
     import json
     import time
 
     from promptplus import demo as story
-    from promptplus.files import check_folder, free_folder
+    from promptplus.files import result_folder
 
     began = time.monotonic()
-    out = check_folder(out or free_folder(Path("runs/demo")), new=True)
+    out = result_folder(out, Path("runs/demo"))
     with spoken_warnings():
         pplus = open_model(ModelOptions("pocket", device))
         summary = story.run(pplus, out, seed=seed, steps=story.STEPS if steps is None else steps, began=began)

@@ -21,6 +21,7 @@ from promptplus.evaluation.store import RecordStore
 from promptplus.evaluation.training_cache import Task, TrainingCache
 from promptplus.files import write_atomically
 from promptplus.fingerprints import settings_hash, weights_hash
+from promptplus.kept_pictures import keeping
 from promptplus.models import load
 from promptplus.pictures import load_pictures, read_picture
 from promptplus.pplus import PPlus
@@ -145,7 +146,8 @@ class ExperimentGrid:
     def _measure(self, task: Task, steps: int) -> None:
         with self.cache.pipeline_with_concept(task, steps) as (pplus, word, seconds):
             real = load_pictures(task.concept)
-            scores, pictures = self.scorer.score_model(pplus, word, task.class_word, real, task.seed)
+            with keeping(self.cache.run_folder(task)):
+                scores, pictures = self.scorer.score_model(pplus, word, task.class_word, real, task.seed)
         result = GridResult(
             concept=task.concept.name,
             method=task.method.name,

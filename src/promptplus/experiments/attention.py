@@ -7,6 +7,7 @@ are installed, and they are removed again.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Unpack
 
 import torch
@@ -18,7 +19,9 @@ from promptplus.errors import PromptError
 from promptplus.evaluation.metrics import mean_interval
 from promptplus.experiments.study import Study
 from promptplus.experiments.takeover import FORM, draw_pairs, fill_form
-from promptplus.generation import BATCH, denoise, quiet
+from promptplus.fingerprints import weights_hash
+from promptplus.generation import BATCH, denoise
+from promptplus.kept_pictures import kept_tensor
 from promptplus.layers import LayerMap
 from promptplus.placeholders import TokenizedText
 from promptplus.pplus import PPlus
@@ -196,8 +199,8 @@ def attention_maps(
     """The attention of each layer, mean over steps and heads, and the pictures. All layers get the same text."""
     steps, guidance = default_sampling(pplus.pipe, steps, guidance)
     kwargs = pplus.encode([text] * len(seeds))
-    with record_attention(pplus.pipe.unet, pplus.layers, guided=guidance > 1) as recorder, quiet(pplus.pipe):
-        pictures = denoise(pplus.pipe, kwargs, seeds, steps=steps, guidance=guidance)
+    with record_attention(pplus.pipe.unet, pplus.layers, guided=guidance > 1) as recorder:
+        pictures = denoise(pplus.pipe, kwargs, seeds, steps=steps, guidance=guidance, keep=False)
     return recorder.maps, pictures
 
 
@@ -210,16 +213,19 @@ def attention_shares(
     guidance: float | None = None,
 ) -> Float[Tensor, "prompt layer kind"]:
     """Shares of attention on ``KINDS``, which sum to 1; mean over pixels, heads, steps and seeds."""
-    shares = []
-    for prompt in prompts:
+    steps, guidance = default_sampling(pplus.pipe, steps, guidance)
+    made_by = [weights_hash(pplus.pipe.unet), list(seeds), steps, guidance]
+
+    def share(prompt: LabelledPrompt) -> Float[Tensor, "layer kind"]:
         kinds = kinds_of(pplus.tokenize(prompt.text), prompt, pplus)
         membership = torch.stack([kinds == kind for kind in range(len(KINDS))], 1).float()
         batches = []
         for start in range(0, len(seeds), BATCH):
             maps, _ = attention_maps(pplus, prompt.text, seeds[start : start + BATCH], steps=steps, guidance=guidance)
             batches.append(torch.stack([(layer.mean(1) @ membership) for layer in maps], 1))
-        shares.append(torch.cat(batches).mean(0))
-    return torch.stack(shares)
+        return torch.cat(batches).mean(0)
+
+    return torch.stack([kept_tensor(f"attention {made_by} {prompt}", partial(share, prompt)) for prompt in prompts])
 
 
 def shares_of_words(shares: Float[Tensor, "... kind"]) -> Float[Tensor, "... words"]:

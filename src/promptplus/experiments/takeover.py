@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from promptplus.errors import SettingsError
 from promptplus.evaluation.judges import ClipJudge
-from promptplus.generation import BATCH, denoise, quiet
+from promptplus.generation import BATCH, denoise
 from promptplus.layers import LayerMap
 from promptplus.pocket.attribute_judge import AttributeJudge
 from promptplus.pplus import PPlus
@@ -157,10 +157,7 @@ def takeover_pictures(
         mixed = [PPlusPrompt(p.prompt("first", form), ((spec, p.prompt("second", form)),)) for p in pairs]
         taken = pplus.encode(mixed)
     later = {step: kwargs["prompt_embeds"] for step, kwargs in ((begin, taken), (end, plain)) if 0 < step < steps}
-    with quiet(pplus.pipe):
-        return denoise(
-            pplus.pipe, plain if begin else taken, seeds, steps=steps, guidance=guidance, prompt_schedule=later
-        )
+    return denoise(pplus.pipe, plain if begin else taken, seeds, steps=steps, guidance=guidance, prompt_schedule=later)
 
 
 def judges_for(pipe: Any, judge: str | None, words: Words) -> dict[str, TakeoverJudge]:

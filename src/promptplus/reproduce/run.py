@@ -25,6 +25,7 @@ from promptplus.experiments.takeover import judges_for
 from promptplus.files import make_folder
 from promptplus.fingerprints import weights_hash
 from promptplus.generation import BATCH, generate
+from promptplus.kept_pictures import keeping
 from promptplus.pictures import load_pictures
 from promptplus.pocket.attribute_judge import AttributeJudge
 from promptplus.pplus import PPlus
@@ -209,7 +210,8 @@ class Reproduction:
         if kept and kept.key == key:
             return kept
         self.say(f"{name} …")
-        study = replace(measure(), key=key)
+        with keeping(self.folder):
+            study = replace(measure(), key=key)
         study.write(self.folder)
         return study
 

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from promptplus.concept import Kind
-from promptplus.generation import denoise, quiet, to_prompt_embeds
+from promptplus.generation import denoise, to_prompt_embeds
 from promptplus.memory import map_in_chunks
 from promptplus.placeholders import Placeholder
 from promptplus.pplus import PPlus
@@ -37,7 +37,6 @@ def sample(
     """Pictures of text states at fixed seeds; one by one where memory has no room for all at once."""
 
     def pictures(seeds: Sequence[int]) -> list[Image.Image]:
-        return denoise(pipe, to_prompt_embeds(states.expand(len(seeds), -1, -1, -1), negative), seeds)
+        return denoise(pipe, to_prompt_embeds(states.expand(len(seeds), -1, -1, -1), negative), seeds, keep=False)
 
-    with quiet(pipe):
-        return [picture for _, made in map_in_chunks(pictures, SEEDS, len(SEEDS)) for picture in made]
+    return [picture for _, made in map_in_chunks(pictures, SEEDS, len(SEEDS)) for picture in made]

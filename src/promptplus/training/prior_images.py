@@ -1,8 +1,7 @@
 """The model's own pictures of a class, for prior preservation (DreamBooth)."""
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -35,14 +34,16 @@ def prior_images(pplus: PPlus, prompt: str, count: int, seed: int, progress: boo
     if distributed.first:
         missing = {path: seed for path, seed in paths.items() if not path.exists()}
         bar = tqdm(total=count, initial=count - len(missing), desc="class pictures", disable=not progress)
-        with bar, _without_checker(pplus.pipe):
+        with bar:
             _generate_missing(pplus, prompt, missing, bar)
     return distributed.from_first(list(paths))
 
 
 def _generate_missing(pplus: PPlus, prompt: str, missing: dict[Path, int], bar: Any) -> None:
     def pictures(paths: Sequence[Path]) -> list[Image.Image]:
-        return generate(pplus, [prompt] * len(paths), [missing[path] for path in paths])
+        # without the safety checker: its black squares would be trained on as the class
+        seeds = [missing[path] for path in paths]
+        return generate(pplus, [prompt] * len(paths), seeds, safety_checker=False)
 
     try:
         for paths, images in map_in_chunks(pictures, list(missing), AT_ONCE):
@@ -61,16 +62,3 @@ def _key(pipe: Any, prompt: str, count: int, seed: int) -> str:
     weights = [weights_hash(part) for part in (pipe.unet, pipe.text_encoder, pipe.vae)]
     made_by = [base_model(pipe), *weights, str(pipe.unet.dtype), type(pipe.scheduler).__name__, *default_sampling(pipe)]
     return sha256(json.dumps([*made_by, prompt, count, seed]).encode()).hexdigest()[:32]
-
-
-@contextmanager
-def _without_checker(pipe: Any) -> Iterator[None]:
-    """While inside, the safety checker is off: its black squares would be trained on as the class."""
-    checker = getattr(pipe, "safety_checker", None)
-    if checker is not None:
-        pipe.safety_checker = None
-    try:
-        yield
-    finally:
-        if checker is not None:
-            pipe.safety_checker = checker

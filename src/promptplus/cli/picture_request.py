@@ -1,0 +1,186 @@
+"""What ``generate`` does with a request: read the files, load the model, make the pictures, print the result."""
+
+import math
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from promptplus.cli.common import ModelOptions, complain, open_model, say
+from promptplus.errors import SettingsError
+
+if TYPE_CHECKING:
+    from promptplus.concept import Concept
+    from promptplus.lora import Lora
+    from promptplus.png_metadata import GenerationParameters
+    from promptplus.pplus import PPlus
+    from promptplus.start_image import StartImage
+
+
+@dataclass(frozen=True)
+class PictureRequest:
+    """The files that a command makes pictures from and into, as they were given.
+
+    Attributes:
+        concepts: concept files, as ``FILE`` or ``FILE=<name>``.
+        loras: LoRA files, as ``FILE`` or ``FILE:0.8``.
+        image, mask, strength: of the start picture.
+        out: the folder for the pictures.
+    """
+
+    concepts: tuple[str, ...]
+    loras: tuple[str, ...]
+    image: Path | None
+    mask: Path | None
+    strength: float | None
+    out: Path
+    model: ModelOptions
+    as_json: bool
+
+    def read(self) -> "PictureFiles":
+        """Read and check all files, before a model is loaded."""
+        from promptplus.files import check_folder
+        from promptplus.lora import Lora
+
+        check_folder(self.out)
+        loras = [Lora.parse(text) for text in self.loras]
+        for one in loras:
+            one.check()
+        return PictureFiles([read_concept(text) for text in self.concepts], loras, self._start())
+
+    def _start(self) -> "StartImage | None":
+        from PIL import Image
+
+        from promptplus.pictures import read_picture
+        from promptplus.start_image import STRENGTH, StartImage
+
+        if self.image is None:
+            for name, value in {"strength": self.strength, "mask": self.mask}.items():
+                if value is not None:
+                    raise SettingsError(f"--{name} belongs to --image, which was not given; give both")
+            return None
+        picture, mask = read_picture(self.image), self.mask and read_picture(self.mask)
+        if mask and mask.size != picture.size:
+            mask = mask.resize(picture.size, Image.Resampling.BILINEAR)
+        return StartImage(picture, STRENGTH if self.strength is None else self.strength, mask)
+
+    def record(self) -> dict[str, Any]:
+        """What of the start picture goes into the parameters."""
+        from promptplus.png_metadata import file_hash
+        from promptplus.start_image import STRENGTH
+
+        files = {name: path and (path.name, file_hash(path)) for name, path in self.named_files.items()}
+        strength = (STRENGTH if self.strength is None else self.strength) if self.image else None
+        return {**files, "strength": strength}
+
+    @property
+    def named_files(self) -> dict[str, Path | None]:
+        """The files of the start picture and its mask."""
+        return {"image": self.image, "mask": self.mask}
+
+    def open(self, files: "PictureFiles") -> "PPlus":
+        """Load the model with LoRAs and concepts."""
+        return open_model(self.model, files.concepts, files.loras)
+
+
+@dataclass(frozen=True)
+class PictureFiles:
+    """What was read from a request's files."""
+
+    concepts: "list[Concept]"
+    loras: "list[Lora]"
+    start: "StartImage | None"
+
+
+def read_concept(text: str) -> "Concept":
+    """A concept from ``FILE``, or from ``FILE=<name>`` with another token."""
+    from promptplus.concept import Concept
+
+    match = re.fullmatch(r"(?P<file>.+)=(?P<token><[^<>]*>)", text)
+    if match is None or Path(text).exists():
+        return Concept.load(text)
+    return replace(Concept.load(match["file"]), token=match["token"])
+
+
+def draw(
+    request: PictureRequest,
+    prompt: str,
+    layers: list[str],
+    seeds: list[int],
+    settings: dict[str, Any],
+    batch: int,
+    resume: bool,
+) -> None:
+    """Make the pictures of a prompt; ``settings``: those of the command line, None where not given."""
+    from promptplus.pipelines import scheduler_class
+    from promptplus.placeholders import normal
+    from promptplus.png_metadata import GenerationParameters, make_pictures
+    from promptplus.profiles import default_sampling
+    from promptplus.prompts import PPlusPrompt, parse_prompt
+
+    parsed = parse_prompt(prompt, layers)
+    PPlusPrompt.parse(settings["negative"])
+    if settings["guidance"] is not None and not math.isfinite(settings["guidance"]):
+        raise SettingsError(f"--guidance is a number, as 7.5, not {settings['guidance']}")
+    chosen = scheduler_class(settings["scheduler"]) if settings["scheduler"] else None
+    files = request.read()
+    pplus = request.open(files)
+    for token in pplus.concepts:
+        if not any(token in normal(text) for text in parsed):
+            complain(f"note: no part of the prompt uses {token}")
+    steps, guidance = default_sampling(pplus.pipe, settings["steps"], settings["guidance"])
+    own = {"scheduler": chosen} if chosen else {}
+    given = {**settings, **own, **request.record(), "steps": steps, "guidance": guidance, "prompt": str(parsed)}
+    if not chosen:
+        del given["scheduler"]
+    parameters = GenerationParameters.of(pplus, files.loras, model=request.model.model, **given)
+    made = make_pictures(pplus, parameters, seeds, request.out, start=files.start, batch=batch, resume=resume)
+    values = {"pictures": [str(path) for path in made.pictures], "sheet": str(made.sheet)}
+    there = f" ({made.kept} were there)" if resume else ""
+    sentence = f"{len(seeds)} pictures in {request.out}{there}, all on {made.sheet}"
+    say({**values, "seed": seeds[0], "count": len(seeds), "kept": made.kept}, sentence, request.as_json)
+
+
+def repeat(request: PictureRequest, picture: Path) -> None:
+    """Make a picture again. The files must be those that it was made with."""
+    from promptplus.png_metadata import make_again, read_parameters, save_picture
+
+    parameters = read_parameters(picture)
+    request = replace(request, strength=parameters.strength if request.image else request.strength)
+    files = request.read()
+    check_same_files(parameters, request, files)
+    options = replace(request.model, model=parameters.model, dtype=request.model.dtype or parameters.dtype or None)
+    pplus = replace(request, model=options).open(files)
+    made = save_picture(make_again(pplus, parameters, files.start), parameters, request.out)
+    say({"pictures": [str(made)], "seed": parameters.seed}, f"{picture} again: {made}", request.as_json)
+
+
+def check_same_files(parameters: "GenerationParameters", request: PictureRequest, files: PictureFiles) -> None:
+    """Raise SettingsError where a picture was made with other files than are given now."""
+    from promptplus.png_metadata import file_hash
+
+    given: dict[str, Any] = {"concept": {one.token: one.sha256 for one in files.concepts}}
+    given["lora"] = [(one.path.name, file_hash(one.path), one.strength) for one in files.loras]
+    given |= {name: path and (path.name, file_hash(path)) for name, path in request.named_files.items()}
+    then = {"concept": parameters.concepts, "lora": parameters.loras}
+    then |= {"image": parameters.image, "mask": parameters.mask}
+    for name, before in then.items():
+        if _hashes(before) != _hashes(given[name]):
+            raise SettingsError(
+                f"the picture was made with --{name} {_names(before) or 'left out'}, now it is "
+                f"{_names(given[name]) or 'left out'}, or its content is another; give the same files"
+            )
+
+
+def _hashes(files: Any) -> Any:
+    """Files without their names, which may change."""
+    if isinstance(files, tuple):
+        return files[1:]
+    return [one[1:] for one in files] if isinstance(files, list) else files
+
+
+def _names(files: Any) -> str:
+    if isinstance(files, tuple):
+        return files[0]
+    names = [one[0] for one in files] if isinstance(files, list) else list(files or ())
+    return ", ".join(names)
