@@ -38,9 +38,10 @@ from promptplus.templates import captions
 from promptplus.training.batches import Batch, BatchRule, LatentCache
 from promptplus.training.compilation import Speed
 from promptplus.training.loss import denoising_loss
+from promptplus.training.noise_schedule import training_scheduler
 from promptplus.training.settings import InversionSettings, Templates
 from promptplus.training.token_rows import initial_rows, rows_step
-from promptplus.training.trainable import frozen, training_scheduler
+from promptplus.training.trainable import frozen
 
 WORD, TOKEN = "house", "<x>"
 L = TypeVar("L")

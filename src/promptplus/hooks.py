@@ -22,7 +22,7 @@ TEXT_ELSEWHERE: Mapping[str, tuple[str | None, ...]] = {
 """Settings of a U-Net that may give text states to other parts than cross-attention, and the values that do not."""
 
 
-def pack(states: Float[Tensor, "batch layers tokens width"]) -> Float[Tensor, "batch tokens layers*width"]:
+def pack(states: Float[Tensor, "..."]) -> Float[Tensor, "batch tokens packed"]:
     """Pack the text states of all layers into one tensor for ``prompt_embeds``.
 
     Args:

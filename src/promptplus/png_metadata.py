@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, cast
 
 from PIL import Image, PngImagePlugin
 from pydantic import BaseModel, BeforeValidator, ConfigDict
@@ -30,7 +30,8 @@ SHEET = "sheet"
 
 def _with_strength(lora: Any) -> Any:
     """Version 0.1 wrote (name, hash) without the strength, which was 1."""
-    return (*lora, 1.0) if isinstance(lora, list | tuple) and len(lora) == 2 else lora
+    pair = isinstance(lora, list | tuple) and len(cast(list[Any], lora)) == 2
+    return (*cast(list[Any], lora), 1.0) if pair else lora
 
 
 LoraRecord = Annotated[tuple[str, str, float], BeforeValidator(_with_strength)]

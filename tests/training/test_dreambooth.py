@@ -39,9 +39,10 @@ from promptplus.training.batches import Batch, BatchRule, LatentCache
 from promptplus.training.denoiser import MAX_NORM, WEIGHT_DECAY
 from promptplus.training.denoiser_copies import duplicate, save_pipeline
 from promptplus.training.dreambooth import DreamBoothResult, dreambooth
+from promptplus.training.noise_schedule import training_scheduler
 from promptplus.training.prior_images import prior_images
 from promptplus.training.settings import DreamBoothMethod
-from promptplus.training.trainable import frozen, training_scheduler
+from promptplus.training.trainable import frozen
 from tests.conftest import latents
 
 Pictures = list[Image.Image]

@@ -23,10 +23,11 @@ from promptplus.training.compilation import faster
 from promptplus.training.distributed import Distributed
 from promptplus.training.invert import run_inversion, run_inversions
 from promptplus.training.loss import denoising_losses
+from promptplus.training.noise_schedule import training_scheduler
 from promptplus.training.result import InversionResult
 from promptplus.training.settings import PRESETS, InversionSettings
 from promptplus.training.token_rows import initial_rows, rows_step
-from promptplus.training.trainable import frozen, training_scheduler
+from promptplus.training.trainable import frozen
 
 Pictures = list[Image.Image]
 WEIGHTS = "diffusion_pytorch_model.safetensors"

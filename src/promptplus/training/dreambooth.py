@@ -19,6 +19,7 @@ from promptplus.training.checkpoint import locked
 from promptplus.training.denoiser import DenoiserTrainable
 from promptplus.training.distributed import Distributed
 from promptplus.training.loop import TrainingLoop
+from promptplus.training.noise_schedule import check_trainable, gradients_on
 from promptplus.training.previews import preview_prompt
 from promptplus.training.prior_images import prior_images
 from promptplus.training.result import DreamBoothResult
@@ -62,6 +63,7 @@ def dreambooth(
     """
     settings = validated(settings_kind(options), options)
     _check(settings, options, class_pictures)
+    check_trainable(pplus.pipe)
     if Distributed().first:
         check_run_folder(out)
     dataset = read_dataset(pictures, FolderNote(class_word=class_word, kind=kind))
@@ -81,7 +83,7 @@ def dreambooth(
     encode = partial(encode_pictures, pipe.vae, pixels, settings, settings.subject(class_word))
     encode_class = partial(LatentCache.encode, pipe.vae, class_pixels) if class_pixels is not None else None
     folder = RunFolder(out) if Distributed().first else None
-    with locked(folder.path) if folder else nullcontext():
+    with gradients_on(), locked(folder.path) if folder else nullcontext():
         trainable = DenoiserTrainable(
             pplus, class_word, prompts, encode, encode_class, settings, folder=Path(out), facts=facts
         )

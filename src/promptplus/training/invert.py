@@ -21,6 +21,7 @@ from promptplus.training.batches import encode_pictures
 from promptplus.training.checkpoint import locked
 from promptplus.training.distributed import Distributed
 from promptplus.training.loop import TrainingLoop
+from promptplus.training.noise_schedule import check_trainable, gradients_on
 from promptplus.training.result import InversionResult
 from promptplus.training.run import TrainingRun, record_of
 from promptplus.training.run_folder import RunFolder, preview_interval
@@ -141,10 +142,11 @@ def _inversion(
     settings: InversionSettings,
 ) -> Iterator[TrainingLoop[InversionResult]]:
     """The training loop of concepts, given each one's pictures and run folder; the folders are locked while inside."""
+    check_trainable(pplus.pipe)
     word_density = cache(partial(TokenDensity.over_words, pplus.pipe))
-    concepts = [_untrained(pplus, dataset, settings) for dataset, _ in datasets]
     runs = []
-    with ExitStack() as locks:
+    with gradients_on(), ExitStack() as locks:
+        concepts = [_untrained(pplus, dataset, settings) for dataset, _ in datasets]
         for concept, (dataset, out) in zip(concepts, datasets, strict=True):
             pixels = to_pixels(dataset.pictures, picture_size(pplus.pipe))
             folder = RunFolder(out) if out is not None and Distributed().first else None

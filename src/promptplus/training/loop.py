@@ -12,10 +12,11 @@ from promptplus.memory import is_out_of_memory
 from promptplus.training.checkpoint import StopSignal, stop_signals
 from promptplus.training.distributed import Distributed
 from promptplus.training.log import open_trackers
+from promptplus.training.noise_schedule import training_scheduler
 from promptplus.training.run import TrainingRun
 from promptplus.training.settings import TrainingSettings
 from promptplus.training.step import TrainingStep
-from promptplus.training.trainable import R, Trainable, frozen, training_scheduler
+from promptplus.training.trainable import R, Trainable, frozen
 
 
 class TrainingLoop(Generic[R]):

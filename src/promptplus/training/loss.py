@@ -8,6 +8,7 @@ from torch import Tensor
 
 from promptplus.hooks import pack
 from promptplus.training.batches import Batch
+from promptplus.training.noise_schedule import min_snr_weight, target_of
 
 
 def denoising_loss(
@@ -29,7 +30,7 @@ def denoising_losses(
     states: Float[Tensor, "batch layers tokens width"],
     min_snr: float | None = None,
 ) -> Float[Tensor, " batch"]:
-    """Mean squared error of the predicted noise (or velocity) per sample, in float32: DDPM's simple loss.
+    """Mean squared error of the predicted noise (or what it predicts) per sample, in float32: DDPM's simple loss.
 
     Args:
         latents: clean latents.
@@ -41,13 +42,7 @@ def denoising_losses(
     noisy = scheduler.add_noise(latents, noise, timestep)
     context = pack(states).to(unet.dtype)
     predicted = unet(noisy.to(unet.dtype), timestep, encoder_hidden_states=context, return_dict=False)[0]
-    kind = scheduler.config.prediction_type
-    target = scheduler.get_velocity(latents, noise, timestep) if kind == "v_prediction" else noise
+    target = target_of(scheduler, latents, noise, timestep)
     precise = torch.promote_types(predicted.dtype, torch.float32)  # float64 stays, for the tests' oracles
     errors = (predicted.to(precise) - target.to(precise)).square().mean((1, 2, 3))
-    if min_snr is None:
-        return errors
-    clean = scheduler.alphas_cumprod[timestep].to(errors)
-    snr = clean / (1 - clean)
-    weight = snr.clamp(max=min_snr) / (snr + 1) if kind == "v_prediction" else (min_snr / snr).clamp(max=1)
-    return errors * weight
+    return errors if min_snr is None else errors * min_snr_weight(scheduler, timestep, min_snr, errors)

@@ -20,12 +20,13 @@ from promptplus.templates import TEMPLATES, captions
 from promptplus.text_encoding import send
 from promptplus.training.batches import Batch, LatentCache
 from promptplus.training.compilation import faster
+from promptplus.training.noise_schedule import training_scheduler
 from promptplus.training.norm_constraint import NormConstraint
 from promptplus.training.previews import preview, preview_prompt
 from promptplus.training.result import InversionResult, TrainingResult
 from promptplus.training.settings import InversionSettings
 from promptplus.training.step import TrainingStep
-from promptplus.training.trainable import Trainable, training_scheduler
+from promptplus.training.trainable import Trainable
 
 CONCEPT, APPROXIMATION = "concept.safetensors", "learned_embeds.safetensors"
 LEAST_MOVED = 0.01  # rows that moved less than this share of their norm have learned nothing (our choice)

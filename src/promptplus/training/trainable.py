@@ -1,5 +1,7 @@
 """What a training moves: named weights, their optimiser, their data, and what is saved in the end."""
 
+import threading
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -199,26 +201,44 @@ class Trainable(ABC, Generic[R]):
             self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": state})
 
 
-@contextmanager
-def frozen(*modules: nn.Module) -> Iterator[None]:
-    """While inside, the modules' weights take no gradient and the modules are in evaluation mode. Both are put back."""
-    weights = [p for module in modules for p in module.parameters() if p.requires_grad]
-    training = [m for module in modules for m in module.modules() if m.training]
-    for weight in weights:
-        weight.requires_grad_(False)
-    for module in modules:
-        module.eval()
-    try:
-        yield
-    finally:
-        for weight in weights:
+_FREEZING = threading.Lock()
+_FROZEN: "weakref.WeakKeyDictionary[nn.Module, _Frozen]" = weakref.WeakKeyDictionary()
+
+
+class _Frozen:
+    """What a module was like before it was frozen, and by how many trainings it is."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.count = 0
+        self.weights = [weight for weight in module.parameters() if weight.requires_grad]
+        self.training = [part for part in module.modules() if part.training]
+
+    def put_back(self) -> None:
+        for weight in self.weights:
             weight.requires_grad_(True)
-        for module in training:
+        for module in self.training:
             module.training = True
 
 
-def training_scheduler(pipe: Any) -> Any:
-    """The noise schedule that the pipeline's denoiser was trained with."""
-    from diffusers import DDPMScheduler  # slow to import: only when something is trained
+@contextmanager
+def frozen(*modules: nn.Module) -> Iterator[None]:
+    """While inside, the modules' weights take no gradient and the modules are in evaluation mode.
 
-    return DDPMScheduler.from_config(pipe.scheduler.config)
+    Both are put back when the last of several trainings of one model has ended.
+    """
+    with _FREEZING:
+        for module in modules:
+            if module not in _FROZEN:
+                _FROZEN[module] = _Frozen(module)
+            _FROZEN[module].count += 1
+            module.requires_grad_(False).eval()
+    try:
+        yield
+    finally:
+        with _FREEZING:
+            for module in modules:
+                state = _FROZEN[module]
+                state.count -= 1
+                if not state.count:
+                    state.put_back()
+                    del _FROZEN[module]

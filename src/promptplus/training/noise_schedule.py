@@ -1,0 +1,83 @@
+"""What a denoiser was trained with: its noise schedule, what it predicts, and whether it can be trained on."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from promptplus.errors import ModelError
+
+PREDICTIONS = ("epsilon", "v_prediction", "sample")
+"""What a denoiser may predict: the noise, the velocity (Salimans and Ho, 2022), or the clean latents."""
+
+
+def training_scheduler(pipe: Any) -> Any:
+    """The noise schedule that the pipeline's denoiser was trained with.
+
+    Raises ModelError for a scheduler of another kind: one of flow matching, of EDM, or with another prediction type.
+    """
+    config, name = pipe.scheduler.config, type(pipe.scheduler).__name__
+    kind = config.get("prediction_type")
+    if kind not in PREDICTIONS or "beta_schedule" not in config or config.get("use_flow_sigmas"):
+        raise ModelError(
+            f"{name} with prediction type {kind!r} cannot be trained with: promptplus trains denoisers of a DDPM noise "
+            f"schedule that predict {', '.join(PREDICTIONS)}; set pipe.scheduler to the one the model was made with"
+        )
+    from diffusers import DDPMScheduler  # slow to import: only when something is trained
+
+    return DDPMScheduler.from_config(config)
+
+
+def target_of(
+    scheduler: Any,
+    latents: Float[Tensor, "batch channels height width"],
+    noise: Float[Tensor, "batch channels height width"],
+    timestep: Int[Tensor, " batch"],
+) -> Float[Tensor, "batch channels height width"]:
+    """What the denoiser should predict for clean latents with noise at a timestep."""
+    kind = scheduler.config.prediction_type
+    if kind == "v_prediction":
+        return scheduler.get_velocity(latents, noise, timestep)
+    return latents if kind == "sample" else noise
+
+
+def min_snr_weight(
+    scheduler: Any, timestep: Int[Tensor, " batch"], most: float, like: Float[Tensor, " batch"]
+) -> Float[Tensor, " batch"]:
+    """The weight of a timestep's error that makes it min(SNR, ``most``) times the error of the clean latents.
+
+    Hang et al., 2023, section 3.4, for each kind of prediction.
+    """
+    clean = scheduler.alphas_cumprod[timestep].to(like)
+    snr = clean / (1 - clean)
+    return {
+        "epsilon": (most / snr).clamp(max=1),
+        "v_prediction": snr.clamp(max=most) / (snr + 1),
+        "sample": snr.clamp(max=most),
+    }[scheduler.config.prediction_type]
+
+
+def check_trainable(pipe: Any) -> None:
+    """See, before any work, that the pipeline's denoiser can be called in training. Raises ModelError otherwise."""
+    training_scheduler(pipe)
+    unet, config = pipe.unet, pipe.unet.config
+    if getattr(unet, "encoder_hid_proj", None) is not None:
+        raise ModelError("an IP-Adapter is loaded, and training has no picture for it: pipe.unload_ip_adapter() first")
+    for name in ("class_embed_type", "num_class_embeds", "addition_embed_type"):
+        if getattr(config, name, None) is not None:
+            raise ModelError(
+                f"{type(unet).__name__} has {name} {getattr(config, name)!r}: it takes further inputs beside text, "
+                "which training does not supply; use a text-to-image denoiser without them"
+            )
+    if any(weight.is_inference() for weight in (*pipe.text_encoder.parameters(), *unet.parameters())):
+        raise ModelError("the model was loaded inside torch.inference_mode(); load it outside, then it can be trained")
+
+
+@contextmanager
+def gradients_on() -> Iterator[None]:
+    """While inside, gradients are recorded, also where the caller has switched them off."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
