@@ -18,7 +18,10 @@ SOURCE = ROOT / "src" / "promptplus"
 # From the lowest layer to the highest. A file imports only from rows above its own, or from its own row.
 ORDER = (
     ("choices", "errors", "templates"),
-    ("files", "fingerprints", "layers", "memory", "pictures", "pocket", "report"),
+    (
+        *("files", "fingerprints", "layers", "memory", "pocket", "report"),
+        *("caption_files", "datasets", "picture_colours", "picture_folders", "pictures", "png_chunks"),
+    ),
     ("placeholders", "prompts", "text_encoding", "models", "profiles", "density"),
     ("concept", "hooks"),
     ("pplus", "mixing"),

@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Unpack
 
+from promptplus.datasets import load_pictures
 from promptplus.errors import BusyError, SettingsError
 from promptplus.evaluation.grid import ExperimentGrid, GridResult
 from promptplus.evaluation.scoring import Scorer
@@ -25,7 +26,6 @@ from promptplus.experiments.takeover import judges_for
 from promptplus.files import make_folder
 from promptplus.fingerprints import weights_hash
 from promptplus.generation import BATCH, generate
-from promptplus.pictures import load_pictures
 from promptplus.pocket.attribute_judge import AttributeJudge
 from promptplus.pplus import PPlus
 from promptplus.profiles import SamplingOptions, default_sampling, profile_of
