@@ -116,7 +116,9 @@ def read_pictures(source: Any, captions: bool = False) -> list[tuple[Path | None
         if not path.exists() and not glob.has_magic(str(path)):
             raise PictureError(f"{path} is missing; give a folder of pictures, or picture files")
         entries = list(path.iterdir()) if path.is_dir() else map(Path, glob.glob(str(path), recursive=True))
-        return [*read_files(str(path), sorted(entries), captions)]
+        if not (entries := sorted(entries)) and not path.is_dir():
+            raise PictureError(f"{path} matches no file; give a folder of pictures, or picture files")
+        return [*read_files(str(path), entries, captions)]
     values: Any = source
     if isinstance(source, Tensor | np.ndarray):
         if values.ndim not in (2, 3, 4):

@@ -193,4 +193,5 @@ def _brightest(picture: Image.Image) -> int:
 
 def _numbers(tag: Any) -> list[int]:
     """The whole numbers of a TIFF tag, which may hold one or several numbers, or text."""
-    return [int(value) for value in np.atleast_1d(tag).ravel() if isinstance(value, int | np.integer)]
+    values: Any = np.atleast_1d(tag).tolist()
+    return [int(value) for value in values if isinstance(value, int | float) and float(value).is_integer()]

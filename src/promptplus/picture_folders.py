@@ -70,7 +70,7 @@ def read_files(where: str, entries: Sequence[Path], captions: bool = False) -> l
         raise PictureError(f"{where} holds no picture that can be read: {found}")
     if aside:
         count = "1 file" if len(aside) == 1 else f"{len(aside)} files"
-        warn(f"{where}: left out {count} that show no concept: {names}")
+        warn(f"{where}: left out {count} beside the pictures: {names}")
     if bad:
         warn(f"left out {len(bad)} of {len(bad) + len(pictures)} files: {'; '.join(bad)}")
     return pictures
