@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,15 @@ def grey_profile(gamma: float) -> bytes:
     head[36:40] = b"acsp"
     head[68:80] = white[8:]
     return bytes(head) + body
+
+
+def write_png(path: Path, rows: bytes, bits: int, colour_type: int) -> None:
+    """A PNG of 16 × 16 pixels; each row begins with its filter, 0."""
+    data = b"\x89PNG\r\n\x1a\n"
+    head = struct.pack(">IIBBBBB", 16, 16, bits, colour_type, 0, 0, 0)
+    for kind, body in ((b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")):
+        data += struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    path.write_bytes(data)
 
 
 # ---- depth
@@ -135,16 +145,20 @@ def test_numbers_without_a_clear_meaning_are_refused_by_name(
 
 def test_dark_colours_of_16_bits_are_refused(tmp_path: Path) -> None:
     """An RGB PNG of 16 bits whose numbers have 12: Pillow keeps the upper 8 bits."""
-    import zlib
 
     row = b"\0" + struct.pack(">3H", 4000, 2000, 100) * 16
-    parts = [(b"IHDR", struct.pack(">IIBBBBB", 16, 16, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(row * 16))]
-    chunks = [
-        struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in [*parts, (b"IEND", b"")]
-    ]
-    (tmp_path / "p.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    write_png(tmp_path / "p.png", row * 16, bits=16, colour_type=2)
     with pytest.raises(PictureError, match=r"p\.png has no number above 3855 of 65535"):
         read_picture(tmp_path / "p.png")
+
+
+def test_a_black_shape_on_transparent_16_bits_is_a_picture(tmp_path: Path) -> None:
+    """16 bits, grey with alpha, which Pillow reads as RGBA: the left half is black, the right half transparent."""
+    row = b"\0" + struct.pack(">2H", 0, 65535) * 8 + struct.pack(">2H", 0, 0) * 8
+    write_png(tmp_path / "p.png", row * 16, bits=16, colour_type=4)
+    read = np.asarray(read_picture(tmp_path / "p.png"))
+    assert read[:, :8].max() == 0
+    assert read[:, 8:].min() == 255
 
 
 def test_black_with_8_bits_is_a_picture(tmp_path: Path) -> None:

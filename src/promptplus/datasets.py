@@ -22,6 +22,10 @@ from promptplus.pictures import is_path, to_picture
 EXAMPLE = '{"token": "<cat>", "initializer": "cat"}'
 
 
+Source = str | os.PathLike[str] | Image.Image | np.ndarray[Any, Any] | Tensor | Iterable[Any]
+"""What pictures are read from: see ``load_pictures``."""
+
+
 class FolderNote(BaseModel):
     """The contents of ``concept.json`` in a folder of pictures: the concept that they show. All fields are optional.
 
@@ -62,7 +66,11 @@ class Dataset:
         return self.folder.name if self.folder else ""
 
 
-def read_dataset(source: Any, names: FolderNote | None = None, captions: bool = False) -> Dataset:
+Pictures = Source | Dataset
+"""What ``invert`` learns from."""
+
+
+def read_dataset(source: Pictures, names: FolderNote | None = None, captions: bool = False) -> Dataset:
     """Read pictures together with the folder's note.
 
     Args:
@@ -87,7 +95,7 @@ def read_dataset(source: Any, names: FolderNote | None = None, captions: bool = 
     return replace(dataset, note=dataset.note.model_copy(update=given))
 
 
-def load_pictures(source: Any) -> list[Image.Image]:
+def load_pictures(source: Source) -> list[Image.Image]:
     """Read RGB pictures.
 
     Args:
@@ -102,7 +110,7 @@ def load_pictures(source: Any) -> list[Image.Image]:
     return [picture for _, picture in read_pictures(source)]
 
 
-def read_pictures(source: Any, captions: bool = False) -> list[tuple[Path | None, Image.Image]]:
+def read_pictures(source: Source, captions: bool = False) -> list[tuple[Path | None, Image.Image]]:
     """Read pictures as ``load_pictures`` does, each with its file if it has one.
 
     Args:

@@ -71,7 +71,7 @@ def to_rgb(picture: Image.Image, samples: Samples = UNKNOWN, name: str = "the pi
         picture = _grey(picture, samples, name)
     elif samples.signed and _brightest(picture) > 127:
         raise PictureError(f"{name} has negative numbers; {REMEDY}")
-    elif samples.bits == 16 and _brightest(picture) < 256 * DARKEST:
+    elif samples.bits == 16 and picture.mode == "RGB" and _brightest(picture) < 256 * DARKEST:
         raise PictureError(_too_dark(name, 257 * _brightest(picture), FULL))
     alpha = None
     if picture.mode in ("La", "LA", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
@@ -183,12 +183,8 @@ def _applied(picture: Image.Image, transform: Any) -> Image.Image:
 
 
 def _brightest(picture: Image.Image) -> int:
-    """The largest number in a picture's colours."""
-    extrema: Any = picture.getextrema()
-    if len(picture.getbands()) == 1:
-        return int(extrema[1])
-    colours = [high for band, (_, high) in zip(picture.getbands(), extrema, strict=True) if band not in "Aa"]
-    return int(max(colours))
+    """The largest number in a picture of bytes."""
+    return int(np.max(picture.getextrema()))
 
 
 def _numbers(tag: Any) -> list[int]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from promptplus.choices import Kind
-from promptplus.datasets import FolderNote, load_pictures, read_dataset
+from promptplus.datasets import FolderNote, Pictures, Source, load_pictures, read_dataset
 from promptplus.errors import ConceptError, ModelError, SettingsError
 from promptplus.fingerprints import tensor_hash
 from promptplus.models import base_model, picture_size
@@ -34,12 +34,12 @@ NOT_DESCRIBED = ("pictures", "class_pictures")  # hashes, which settings.json do
 @takes_settings(DreamBoothSettings, LoraSettings)
 def dreambooth(
     pplus: PPlus,
-    pictures: Any,
+    pictures: Pictures,
     class_word: str | None = None,
     *,
     out: str | os.PathLike[str],
     kind: Kind | None = None,
-    class_pictures: Any = None,
+    class_pictures: Source | None = None,
     preview_every: int | None = None,
     progress: bool = True,
     log_with: Sequence[str] = (),

@@ -10,7 +10,7 @@ from typing import Any
 from promptplus.caption_files import caption_templates
 from promptplus.choices import InversionMethod, Kind, Preset, Tying
 from promptplus.concept import Concept
-from promptplus.datasets import Dataset, FolderNote, read_dataset
+from promptplus.datasets import Dataset, FolderNote, Pictures, read_dataset
 from promptplus.density import TokenDensity
 from promptplus.errors import ConceptError, PictureError, SettingsError
 from promptplus.fingerprints import settings_hash, token_table_hash
@@ -37,7 +37,7 @@ RECORDED = ("token", "initializer", "class_word", "kind", "base_model", "token_t
 @takes_settings(InversionSettings)
 def invert(
     pplus: PPlus,
-    pictures: Any,
+    pictures: Pictures,
     token: str | None = None,
     initializer: str | None = None,
     *,
@@ -91,7 +91,7 @@ def invert(
 @takes_settings(InversionSettings)
 def run_inversion(
     pplus: PPlus,
-    pictures: Any,
+    pictures: Pictures,
     token: str | None = None,
     initializer: str | None = None,
     *,
