@@ -58,6 +58,23 @@ def grey_profile(gamma: float) -> bytes:
     return bytes(head) + body
 
 
+def cmyk_profile() -> bytes:
+    """A printer whose cyan ink is the red of sRGB: paper is white, and black ink covers all."""
+    white, red = bytes([255, 128, 128]), bytes([138, 209, 198])  # Lab of D50 as bytes: L · 2.55, a + 128, b + 128
+    black, ramp = bytes([0, 128, 128]), bytes(range(256))
+    table = struct.pack(">4s4xBBBx9i", b"mft1", 4, 3, 2, *[65536, 0, 0, 0, 65536, 0, 0, 0, 65536])
+    table += ramp * 4 + (white + black) * 4 + (red + black) * 4 + ramp * 3
+    point = struct.pack(">4s4x3i", b"XYZ ", round(0.9642 * 65536), 65536, round(0.8249 * 65536))
+    body = struct.pack(">I4sII4sII", 2, b"wtpt", 156, len(point), b"A2B0", 176, len(table)) + point + table
+    head = bytearray(128)
+    head[0:4] = struct.pack(">I", 128 + len(body))
+    head[8:12] = bytes([2, 0x40, 0, 0])
+    head[12:24] = b"prtrCMYKLab "
+    head[36:40] = b"acsp"
+    head[68:80] = point[8:]
+    return bytes(head) + body
+
+
 def write_png(path: Path, rows: bytes, bits: int, colour_type: int) -> None:
     """A PNG of 16 × 16 pixels; each row begins with its filter, 0."""
     data = b"\x89PNG\r\n\x1a\n"
@@ -187,6 +204,13 @@ def test_grey_profiles_are_applied(tmp_path: Path) -> None:
     assert np.abs(read.astype(int) - 188).max() <= 1  # sRGB's curve at one half of the light
     read = read_as(np.full(SIZE, 32896, np.uint16), tmp_path / "q.png", icc_profile=grey_profile(1.0))
     assert np.abs(read.astype(int) - 188).max() <= 1
+
+
+def test_inks_are_shown_as_their_profile_says(tmp_path: Path) -> None:
+    Image.new("CMYK", SIZE, (255, 0, 0, 0)).save(tmp_path / "p.tif", icc_profile=cmyk_profile())
+    Image.new("CMYK", SIZE, (0, 0, 0, 0)).save(tmp_path / "white.jpg", icc_profile=cmyk_profile(), quality=100)
+    assert np.abs(np.asarray(read_picture(tmp_path / "p.tif"), int) - (255, 0, 0)).max() <= 6
+    assert np.asarray(read_picture(tmp_path / "white.jpg")).min() >= 253
 
 
 def test_lab_becomes_rgb(tmp_path: Path) -> None:

@@ -72,13 +72,16 @@ def test_gradients_reach_every_row_and_not_the_table(pplus: PPlus) -> None:
     assert encoder.get_input_embeddings().weight.grad is None
 
 
-def test_the_embedding_hook_is_gone_after_encoding_even_after_an_error(pplus: PPlus) -> None:
+def test_rows_are_gone_after_encoding_even_after_an_error(pplus: PPlus) -> None:
     concept = make_concept(pplus, "<x>", 0)
     embedding = pplus.pipe.text_encoder.get_input_embeddings()
     text = pplus._tokenize("a <x>", {"<x>": 1})
     plan = EncodingPlan.of([[text] * 16], {"<x>": concept.placeholder.groups})
     with pytest.raises(PromptError, match="clip_skip is 0 to"):
         encode_texts(pplus.pipe.text_encoder, plan, {"<x>": concept.placeholder}, clip_skip=99)
+    ids = pplus.pipe.tokenizer("a red house", return_tensors="pt").input_ids
+    assert torch.equal(embedding(ids)[0], embedding.weight[ids[0]])
+    pplus.remove()
     assert not embedding._forward_hooks
 
 

@@ -5,10 +5,9 @@ also a ``ValueError``.
 """
 
 import inspect
-import os
 import warnings
 
-_PACKAGE = os.path.dirname(__file__) + os.sep
+_LIBRARIES = ("promptplus", "torch", "transformers", "diffusers", "accelerate")  # a warning points to no line of these
 
 
 class PromptPlusError(Exception):
@@ -70,8 +69,8 @@ def first_line(error: Exception) -> str:
 
 
 def warn(message: str) -> None:
-    """Issue a warning that points to the line of the caller's code that called this library."""
+    """Issue a warning that points to the line of the caller's code that called this library, or the pipeline."""
     level, frame = 1, inspect.currentframe()
-    while frame and frame.f_code.co_filename.startswith(_PACKAGE):
+    while frame and frame.f_globals.get("__name__", "").split(".")[0] in _LIBRARIES:
         level, frame = level + 1, frame.f_back
     warnings.warn(message, stacklevel=level)

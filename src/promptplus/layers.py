@@ -69,7 +69,7 @@ class LayerMap:
 
     @classmethod
     def of(cls, unet: nn.Module) -> Self:
-        """The layers of a ``UNet2DConditionModel``.
+        """The layers of a ``UNet2DConditionModel``, or of a ``ControlNetModel``, which has the first ones of its U-Net.
 
         Raises LayerError where it has no cross-attention layers, or some that P+ does not support.
         """
@@ -78,7 +78,8 @@ class LayerMap:
         paths = _paths(unet)
         if not paths or config is None:
             raise LayerError(f"{type(unet).__name__} has no cross-attention layers that P+ knows (…attn2)")
-        size = config.sample_size if isinstance(config.sample_size, int) else max(config.sample_size or (64,))
+        sample_size = getattr(config, "sample_size", None)  # a ControlNet has none
+        size = sample_size if isinstance(sample_size, int) else max(sample_size or (64,))
         deep = any(int(m["transformer"]) for m in paths)
         return cls.from_names([(_name(m, deep), -(-size // 2 ** _level(m, blocks))) for m in paths])
 
@@ -210,7 +211,7 @@ def _paths(unet: nn.Module) -> list[re.Match[str]]:
         if path.endswith("attn2"):
             match = _PATH.fullmatch(path)
             if match is None or not getattr(module, "is_cross_attention", True):
-                raise LayerError(f"P+ does not know how to condition {path} of {type(unet).__name__}")
+                raise LayerError(_unknown(path, type(unet).__name__))
             matches.append(match)
         elif path.endswith("attn1") and getattr(module, "is_cross_attention", False):
             raise LayerError(f"{path} of {type(unet).__name__} takes text too; P+ cannot split it")
@@ -219,6 +220,16 @@ def _paths(unet: nn.Module) -> list[re.Match[str]]:
         return (_DIRECTIONS.index(m["direction"]), int(m["block"] or 0), int(m["attention"]), int(m["transformer"]))
 
     return sorted(matches, key=forward_order)
+
+
+def _unknown(path: str, model: str) -> str:
+    """Why a layer cannot be conditioned."""
+    if "motion_modules" in path:
+        return (
+            f"{model} makes videos: its motion modules ({path}) attend across frames. P+ conditions text-to-image "
+            "denoisers; use the U-Net without the motion adapter"
+        )
+    return f"P+ does not know the cross-attention layer {path} of {model}; it knows those of UNet2DConditionModel"
 
 
 def _level(match: re.Match[str], blocks: int) -> int:

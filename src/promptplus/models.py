@@ -1,8 +1,6 @@
 """Loading pipelines: the pocket model, a hub id, a folder or a single file; choice of device and dtype."""
 
 import os
-import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,37 +52,6 @@ def _from_pretrained(model: str | os.PathLike[str], dtype: torch.dtype) -> Any:
         return StableDiffusionPipeline.from_single_file(str(path), dtype=dtype)
     source = str(path) if path.is_dir() else str(model)
     return DiffusionPipeline.from_pretrained(source, dtype=dtype, use_safetensors=True)
-
-
-def add_loras(pipe: Any, paths: Sequence[str | os.PathLike[str]]) -> None:
-    """Load LoRA files into a pipeline, all at full strength. Call it before P+ is installed: layers are replaced.
-
-    Args:
-        pipe: the pipeline.
-        paths: safetensors files, in the layout of diffusers, kohya and others.
-
-    Raises:
-        ModelError: a file is missing or is not a LoRA for this model, or peft is not installed.
-    """
-    for number, path in enumerate(map(Path, paths)):
-        if not path.is_file() or path.suffix != ".safetensors":
-            raise ModelError(f"{path} is no .safetensors file; give a LoRA's file, as pytorch_lora_weights.safetensors")
-        _add_lora(pipe, path, f"lora{number}")
-    if paths:
-        pipe.set_adapters([f"lora{number}" for number in range(len(paths))])
-
-
-def _add_lora(pipe: Any, path: Path, name: str) -> None:
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several LoRAs are intended
-            pipe.load_lora_weights(str(path.parent), weight_name=path.name, adapter_name=name, use_safetensors=True)
-    except Exception as error:  # peft and diffusers raise many kinds of exceptions
-        if "PEFT backend" in str(error):
-            raise ModelError("LoRA needs peft: pip install 'promptplus[lora]'") from error
-        raise ModelError(f"cannot load the LoRA {path}: {first_line(error)}") from error
-    if name not in {adapter for adapters in pipe.get_list_adapters().values() for adapter in adapters}:
-        raise ModelError(f"{path} holds no LoRA for this model")
 
 
 def base_model(pipe: Any) -> str:

@@ -4,10 +4,14 @@ The pipeline's tokenizer is never changed. A text is split at its placeholders, 
 positions.
 """
 
+import copy
 import re
+import threading
 import unicodedata
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, NamedTuple
 
 from jaxtyping import Float
@@ -16,6 +20,9 @@ from torch import Tensor
 from promptplus.errors import ConceptError, PromptError
 
 _PLACEHOLDER = re.compile(r"<[^<>\s]+>")
+_IN_TEXT = re.compile(r"(?P<escape>\\?)(?P<token><[^<>\s]+>)")
+_WORD_END = "</w>"  # ends a word's last piece in CLIP's vocabulary
+_LORA = re.compile(r"<(lora|lyco|hypernet):(?P<name>[^:<>]+)(:[^<>]*)?>")
 
 
 @dataclass(frozen=True)
@@ -75,8 +82,8 @@ def check_form(token: str) -> str:
     is_text = isinstance(token, str)  # pyright: ignore[reportUnnecessaryIsInstance]
     if not is_text or not _PLACEHOLDER.fullmatch(token) or re.search(r"[/\\]", token):
         raise ConceptError(f"a placeholder token looks like <cat>: brackets, no spaces, no slashes; not {token!r}")
-    if token != _normal(token):
-        raise ConceptError(f"the tokenizer reads {token!r} as {_normal(token)!r}; name the placeholder token so")
+    if token != normal(token):
+        raise ConceptError(f"the tokenizer reads {token!r} as {normal(token)!r}; name the placeholder token so")
     return token
 
 
@@ -86,13 +93,35 @@ def check_token(token: str, tokenizer: Any) -> str:
     Returns the token. Raises ConceptError otherwise.
     """
     check_form(token)
-    if token in tokenizer.get_vocab():
+    if token in private_copy(tokenizer).get_vocab():
         raise ConceptError(f"the tokenizer already has a word {token!r}; choose another placeholder token")
     return token
 
 
-def _normal(text: str) -> str:
+def normal(text: str) -> str:
+    """A text as placeholder tokens are compared: NFC, lower case."""
     return unicodedata.normalize("NFC", text).lower()
+
+
+_COPIES: "weakref.WeakKeyDictionary[Any, tuple[int, Any]]" = weakref.WeakKeyDictionary()
+_COPIES_LOCK = threading.Lock()
+
+
+def private_copy(tokenizer: Any) -> Any:
+    """Our own copy of a pipeline's tokenizer, which stock calls in other threads do not touch.
+
+    A fast tokenizer keeps padding and truncation as state and sets them in each call. The copy is always called
+    without either. It is made again where words were added to the tokenizer.
+    """
+    if not getattr(tokenizer, "is_fast", False):
+        return tokenizer
+    with _COPIES_LOCK:
+        size, own = _COPIES.get(tokenizer, (-1, None))
+        if size != len(tokenizer):
+            own = copy.deepcopy(tokenizer)
+            own("", add_special_tokens=False)  # clears padding and truncation
+            _COPIES[tokenizer] = len(tokenizer), own
+        return own
 
 
 @dataclass(frozen=True)
@@ -111,16 +140,16 @@ class PlaceholderTokenizer:
         """Tokenize one text.
 
         Args:
-            text: the text, without per-layer parts.
+            text: the text, without per-layer parts. A backslash before ``<...>`` makes it plain text.
             vectors: number of positions by placeholder token, for all tokens that may appear.
 
         Raises:
             PromptError: the text contains a ``<...>`` that is neither a placeholder nor in the vocabulary.
         """
-        t = self.tokenizer
+        t = private_copy(self.tokenizer)
         body: list[int] = []
         slots: list[Slot] = []
-        for piece, token in _split(text, vectors, t.get_added_vocab()):
+        for piece, token in split_at_placeholders(text, vectors, t.get_added_vocab()):
             body += t(piece, add_special_tokens=False, verbose=False).input_ids if piece else []
             for vector in range(vectors[token] if token else 0):
                 slots.append(Slot(len(body) + 1, token, vector))  # + 1: the text begins after BOS
@@ -135,9 +164,12 @@ class PlaceholderTokenizer:
 
     def _spell(self, body: list[int], start: int, placeholders: Mapping[int, str]) -> str:
         """The text of ``body[start:]``, with placeholders by name."""
+        words: list[str] = []
         rest = range(start, len(body))
-        words = (placeholders.get(i) or self.tokenizer.decode([body[i]]) for i in rest)
-        return " ".join(word.strip() for word in words)
+        for token, run in groupby(rest, placeholders.get):
+            plain = "" if token else private_copy(self.tokenizer).decode([body[i] for i in run])
+            words.append(token or " ".join(plain.replace(_WORD_END, " ").split()))
+        return " ".join(words)
 
     @property
     def carrier(self) -> int:
@@ -149,15 +181,37 @@ class PlaceholderTokenizer:
         return next(i for i in range(len(self.tokenizer)) if i not in special)
 
 
-def _split(text: str, known: Mapping[str, int], added: Mapping[str, int]) -> Iterator[tuple[str, str]]:
-    """(text before the placeholder, placeholder token) pairs; the last pair's token is ""."""
-    start = 0
-    for match in _PLACEHOLDER.finditer(text):
-        token = _normal(match[0])
-        if token in known:
-            yield text[start : match.start()], token
+def split_at_placeholders(
+    text: str, known: Mapping[str, object], added: Mapping[str, object]
+) -> Iterator[tuple[str, str]]:
+    """Split a text at its placeholder tokens.
+
+    Yields (text before the placeholder, placeholder token) pairs; the last pair's token is "". A ``<...>`` that is in
+    the vocabulary, or that follows a backslash, is text; the backslash is dropped.
+    """
+    start, before = 0, ""
+    for match in _IN_TEXT.finditer(text):
+        written = match["token"]
+        token = normal(written)
+        if match["escape"]:
+            before += text[start : match.start()] + written
             start = match.end()
-        elif match[0] not in added and token not in added:
-            have = ", ".join(sorted(known)) or "none was added"
-            raise PromptError(f"no concept defines {match[0]} in {text!r}; known placeholder tokens: {have}")
-    yield text[start:], ""
+        elif token in known:
+            yield before + text[start : match.start()], token
+            start, before = match.end(), ""
+        elif written not in added and token not in added:
+            raise PromptError(_unknown(written, text, known))
+    yield before + text[start:], ""
+
+
+def _unknown(written: str, text: str, known: Mapping[str, object]) -> str:
+    if lora := _LORA.fullmatch(written):
+        return (
+            f"{written} in {text!r} is the syntax of other tools; load the LoRA's file instead: "
+            f"--lora {lora['name']}.safetensors:0.8, or promptplus.lora.add_loras"
+        )
+    have = ", ".join(sorted(known)) or "none was added"
+    return (
+        f"no concept defines {written} in {text!r}; known placeholder tokens: {have}; "
+        rf"for plain text write \{written}"
+    )

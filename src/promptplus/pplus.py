@@ -2,8 +2,11 @@
 
 The text states of n layers are passed as ordinary ``prompt_embeds`` ``[batch, tokens, layers * width]`` through an
 unmodified pipeline. A forward hook on each layer takes that layer's ``[batch, tokens, width]`` (see ``hooks.py``).
+
+Any number of threads may encode, with the same or several ``PPlus`` on one pipeline, beside stock calls and trainings.
 """
 
+import weakref
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
@@ -16,10 +19,12 @@ from torch import Tensor
 from promptplus.concept import Concept
 from promptplus.errors import ConceptError, ModelError, PromptError, PromptPlusError, warn
 from promptplus.fingerprints import token_table_hash
-from promptplus.hooks import pack, per_layer
-from promptplus.placeholders import Placeholder, PlaceholderTokenizer, TokenizedText, check_token
-from promptplus.prompts import PPlusPrompt
-from promptplus.text_encoding import EncodingPlan, encode_texts
+from promptplus.hooks import PerLayerHooks, check_denoiser, pack
+from promptplus.layers import LayerMap
+from promptplus.placeholders import Placeholder, PlaceholderTokenizer, TokenizedText, check_token, private_copy
+from promptplus.prompts import PPlusPrompt, foreign_syntax
+from promptplus.stock_calls import StockCallWatcher
+from promptplus.text_encoding import EncodingPlan, encode_texts, watch
 
 Prompt = str | Mapping[str, str] | PPlusPrompt
 
@@ -36,7 +41,9 @@ class PPlus:
 
     Args:
         pipe: a pipeline with one CLIP text encoder and a ``UNet2DConditionModel`` (Stable Diffusion 1.x and 2.x, and
-            the pocket model). Hooks are added to its U-Net; nothing else is changed.
+            the pocket model), with ControlNets or without. Hooks are added to its U-Net, its ControlNets and its token
+            embedding; nothing else is changed. They leave with ``remove()``, or when neither the ``PPlus`` nor what it
+            encoded is in use.
 
     Attributes:
         pipe: the pipeline.
@@ -63,9 +70,15 @@ class PPlus:
             raise ModelError(f"{type(pipe.text_encoder).__name__} is not a CLIP text encoder; P+ knows no other so far")
         self.pipe = pipe
         self._tokenize = PlaceholderTokenizer(pipe.tokenizer, min(pipe.tokenizer.model_max_length, positions))
-        self._concepts: dict[str, Concept] = {}
-        self._hooks = per_layer(pipe.unet)
-        self.layers = self._hooks.layers
+        self._concepts: dict[str, Concept] = {}  # replaced, never changed: other threads may read it
+        check_denoiser(pipe.unet)
+        self.layers = LayerMap.of(pipe.unet)
+        self._stock_calls = StockCallWatcher(self.width * len(self.layers))
+        self._denoiser = weakref.ref(pipe.unet)
+        self._hooks = PerLayerHooks(self.layers, leave=True)
+        for model in (pipe.unet, *_controlnets(pipe)):
+            self._hooks.install(model)
+        watch(self._hooks, pipe.text_encoder, self._stock_calls)
 
     def __repr__(self) -> str:
         tokens = ", ".join(self._concepts) or "no concepts"
@@ -87,6 +100,11 @@ class PPlus:
         return MappingProxyType(self._concepts)
 
     @property
+    def tokenizer(self) -> Any:
+        """A copy of the pipeline's tokenizer that calls in other threads do not disturb."""
+        return private_copy(self.pipe.tokenizer)
+
+    @property
     def width(self) -> int:
         """The width of a token embedding (D)."""
         return self.pipe.text_encoder.get_input_embeddings().weight.shape[1]
@@ -99,7 +117,8 @@ class PPlus:
     def add(self, concept: Concept) -> None:
         """Make ``concept.token`` usable in prompts: it stands for the concept's rows.
 
-        Warns where the concept was learned on a text encoder with other token embeddings.
+        Warns where the concept was learned on a text encoder with other token embeddings. Another name for its token:
+        ``dataclasses.replace(concept, token="<other>")``.
 
         Raises:
             ConceptError: the concept's layers or width are those of another model, or the token is in use.
@@ -112,16 +131,20 @@ class PPlus:
                 f"{concept.token} has {len(concept.layers)} layers of width {concept.width}, this model "
                 f"{len(self.layers)} of width {self.width}: use the model it was learned on ({concept.base_model})"
             )
-        if concept.token_table not in ("", token_table_hash(self.pipe.text_encoder, self.pipe.tokenizer)):
+        here = token_table_hash(self.pipe.text_encoder, self.pipe.tokenizer)
+        if concept.token_table and here and concept.token_table != here:  # "": not known
             warn(
                 f"{concept.token} was learned on another text encoder ({concept.base_model}); it may mean nothing here"
             )
-        self._concepts[concept.token] = concept
+        self._stock_calls.expect(concept.token, self.tokenizer(concept.token, add_special_tokens=False).input_ids)
+        self._concepts = {**self._concepts, concept.token: concept}
 
     def forget(self, token: str) -> None:
         """Undo ``add``. Raises ConceptError where no concept with this token was added."""
-        if self._concepts.pop(token, None) is None:
+        if token not in self._concepts:
             raise ConceptError(f"no concept {token!r} was added; added: {', '.join(self._concepts) or 'none'}")
+        self._stock_calls.forget(token)
+        self._concepts = {name: concept for name, concept in self._concepts.items() if name != token}
 
     @contextmanager
     def added(self, concepts: Sequence[Concept]) -> Generator[None]:
@@ -139,40 +162,54 @@ class PPlus:
     def encode(
         self,
         prompt: Prompt | Sequence[Prompt],
-        negative: Prompt | Sequence[Prompt] = "",
+        negative: Prompt | Sequence[Prompt] | None = "",
         clip_skip: int | None = None,
+        lora_scale: float | None = None,
     ) -> PromptEmbeds:
         """Encode prompts for the pipeline: ``pipe(**pplus.encode(…))``.
 
         Args:
             prompt: a text in the prompt grammar (see ``PPlusPrompt``), a dict, a PPlusPrompt, or a list of these.
-            negative: negative prompts in the same forms: one for all prompts, or one for each.
+            negative: negative prompts in the same forms: one for all prompts, or one for each. None: an empty text.
             clip_skip: as in diffusers, and as there for the prompts only: 1 takes the text encoder's last but one
                 layer. Default: the last layer.
+            lora_scale: strength of the text encoder's LoRA layers, as ``cross_attention_kwargs={"scale": …}`` sets it
+                in the stock pipeline. Default: full strength.
 
         Returns:
             ``prompt_embeds`` and ``negative_prompt_embeds``, both ``[batch, tokens, layers * width]``, in the text
             encoder's dtype and on its device. Warns where a text is longer than the text encoder's context; the
-            warning names the layers and the words that are left out.
+            warning names the layers and the words that are left out. Warns of syntax of other tools, such as
+            ``(red:1.3)``, which is plain text here.
 
         Raises:
             PromptError: a prompt breaks the grammar, a token belongs to no concept, or the numbers of prompts and
                 negative prompts differ.
             LayerError: a prompt names a layer that the model does not have.
         """
-        prompts, negatives = _as_list(prompt), _as_list(negative)
+        prompts, negatives = _as_list(prompt), _as_list("" if negative is None else negative)
         if len(negatives) == 1:
             negatives *= len(prompts)
         if len(negatives) != len(prompts):
             raise PromptError(f"{len(prompts)} prompts but {len(negatives)} negatives; give one, or one for each")
+        for text in dict.fromkeys(text for one in (*prompts, *negatives) for text in one):
+            if remark := foreign_syntax(text):
+                warn(remark)
         with torch.no_grad():
-            return {
-                "prompt_embeds": self._encode(prompts, clip_skip),
-                "negative_prompt_embeds": self._encode(negatives, None),
+            embeds: PromptEmbeds = {
+                "prompt_embeds": self._encode(prompts, clip_skip, lora_scale),
+                "negative_prompt_embeds": self._encode(negatives, None, lora_scale),
             }
+        weakref.finalize(
+            embeds["prompt_embeds"], id, self._hooks
+        ).atexit = False  # the hooks stay as long as it is used
+        return embeds
 
-    def _encode(self, prompts: list[PPlusPrompt], clip_skip: int | None) -> Float[Tensor, "batch tokens packed"]:
-        states = self.states([prompt.texts(self.layers) for prompt in prompts], clip_skip=clip_skip)
+    def _encode(
+        self, prompts: list[PPlusPrompt], clip_skip: int | None, lora_scale: float | None
+    ) -> Float[Tensor, "batch tokens packed"]:
+        texts = [prompt.texts(self.layers) for prompt in prompts]
+        states = self.states(texts, clip_skip=clip_skip, lora_scale=lora_scale)
         return pack(states).to(self.pipe.text_encoder.dtype)
 
     def states(
@@ -180,19 +217,19 @@ class PPlus:
         texts: Sequence[Sequence[str]],
         placeholders: Mapping[str, Placeholder] | None = None,
         clip_skip: int | None = None,
+        lora_scale: float | None = None,
     ) -> Float[Tensor, "batch layers tokens width"]:
         """Text states of ``texts[batch][layer]``, before packing. Gradients flow to the placeholders' rows.
 
         Args:
             texts: for each prompt, one text for each layer in forward order.
             placeholders: rows of further tokens beside the added concepts, such as those that are being trained.
-            clip_skip: as in ``encode``.
+            clip_skip, lora_scale: as in ``encode``.
 
         Returns:
             ``[batch, layers, tokens, width]``.
         """
-        if not self._hooks.installed:
-            raise PromptPlusError("this PPlus was removed from its pipeline; make a new one")
+        self._check_in_place()
         known = {token: c.placeholder for token, c in self._concepts.items()} | dict(placeholders or {})
         vectors = {token: p.vectors for token, p in known.items()}
         unique = dict.fromkeys(text for layer_texts in texts for text in layer_texts)
@@ -202,7 +239,17 @@ class PPlus:
             self._warn_of_cuts(layer_texts)
         plan = EncodingPlan.of(tokenized, {token: p.groups for token, p in known.items()})
         device = _execution_device(self.pipe)
-        return encode_texts(self.pipe.text_encoder, plan, known, clip_skip=clip_skip, device=device)
+        return encode_texts(
+            self.pipe.text_encoder, plan, known, clip_skip=clip_skip, lora_scale=lora_scale, device=device
+        )
+
+    def _check_in_place(self) -> None:
+        """See that the hooks are where the next call needs them."""
+        if not self._hooks.installed:
+            raise PromptPlusError("this PPlus was removed from its pipeline; make a new one")
+        if self.pipe.unet is not self._denoiser():
+            raise ModelError("the pipeline has another U-Net since P+ was installed; make a new PPlus(pipe)")
+        watch(self._hooks, self.pipe.text_encoder, self._stock_calls)
 
     def tokenize(self, text: str) -> TokenizedText:
         """The tokens of one text, including the placeholders of added concepts."""
@@ -212,7 +259,7 @@ class PPlus:
     def _stock_form(self, text: str) -> str:
         """Spell out the multi-vector textual inversions that were loaded into the stock pipeline."""
         convert = getattr(self.pipe, "maybe_convert_prompt", None)
-        return convert(text, self.pipe.tokenizer) if convert else text
+        return convert(text, self.tokenizer) if convert else text
 
     def _warn_of_cuts(self, layer_texts: Sequence[TokenizedText]) -> None:
         """Warn about the words that did not fit into the context, with the layers whose text they belong to."""
@@ -223,6 +270,12 @@ class PPlus:
         for cut, indices in cuts.items():
             where = self.layers.describe(tuple(indices))
             warn(f"the text of {where} was cut to {self._tokenize.length} tokens; left out: {cut!r}")
+
+
+def _controlnets(pipe: Any) -> list[Any]:
+    """The ControlNets of a pipeline."""
+    model = getattr(pipe, "controlnet", None)
+    return [] if model is None else list(getattr(model, "nets", [model]))
 
 
 def _execution_device(pipe: Any) -> torch.device | None:

@@ -2,7 +2,8 @@
 
     default text || <layers>: text || <layers>: text
 
-``<layers>`` is anything that ``LayerMap.select`` takes. Later parts win. A literal ``||`` is written ``\\|\\|``.
+``<layers>`` is anything that ``LayerMap.select`` takes. Later parts win. A literal ``||`` is written ``\\|\\|``. White space
+around a text is dropped; a backslash between it and the border keeps it. A single backslash is an empty text.
 """
 
 import re
@@ -13,10 +14,16 @@ from typing import Self
 from promptplus.errors import PromptError
 from promptplus.layers import LayerMap
 
-_SEPARATOR = re.compile(r"\|\|")
+_LAYERS = re.compile(r"[\w.\-]+(?:,[\w.\-]+)*")
 _PART = re.compile(r"\s*(?P<layers>[\w.\-]+(?:\s*,\s*[\w.\-]+)*)\s*:(?P<text>.*)", re.DOTALL)
 _OPTION = re.compile(r"(?P<layers>[^=]+)=(?P<text>.*)", re.DOTALL)
-_ESCAPED = r"\|\|"
+_PIPES = re.compile(r"(?P<slashes>\\*)(?P<pipes>\|+)")
+_FOREIGN = (
+    (re.compile(r"(?<!\\)\([^()]*:\s*\d*\.?\d+\s*\)"), "a weight"),
+    (re.compile(r"(?<!\\)\[[^\[\]]*:\s*\d*\.?\d+\s*\]"), "prompt editing"),
+    (re.compile(r"\bBREAK\b"), "a break between chunks"),
+)
+"""Syntax of other tools that would be read as plain text, and what it means there."""
 
 
 @dataclass(frozen=True)
@@ -33,17 +40,31 @@ class PPlusPrompt:
     default: str
     parts: tuple[tuple[str, str], ...] = ()
 
+    def __post_init__(self) -> None:
+        texts: list[object] = [self.default, *(text for _, text in self.parts)]
+        if not all(isinstance(text, str) for text in texts):
+            raise PromptError(f"the texts of a prompt are strings, not {self.default!r} and {self.parts!r}")
+        parts = tuple((re.sub(r"\s*([,-])\s*", r"\1", str(layers).strip()), text) for layers, text in self.parts)
+        for layers, _ in parts:
+            if not _LAYERS.fullmatch(layers):
+                raise PromptError(f"{layers!r} names no layers; give groups, names or numbers, as 'coarse' or '4-9,12'")
+        object.__setattr__(self, "parts", parts)
+
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read a prompt in the grammar ``default || <layers>: text || …``.
 
         Raises PromptError where a text is empty or a part names no layers.
         """
-        default, *rest = _SEPARATOR.split(text)
-        if rest and not default.strip():
-            raise PromptError(f"the text before the first || is empty in {text!r}; write a default text there")
+        default, *rest = _split(text)
+        if not rest:
+            return cls(default)
+        if not default.strip():
+            raise PromptError(
+                f"the text before the first || is empty in {text!r}; write a default text there, or \\ for none"
+            )
         parts = tuple(cls._parse_part(part, text) for part in rest)
-        return cls(_unescape(default.strip() if rest else default), parts)
+        return cls(_without_border(default), parts)
 
     @staticmethod
     def _parse_part(part: str, whole: str) -> tuple[str, str]:
@@ -54,8 +75,10 @@ class PPlusPrompt:
                 r"a literal || is written \|\|"
             )
         if not match["text"].strip():
-            raise PromptError(f"the part for {match['layers']!r} in {whole!r} has no text; give it some or drop it")
-        return match["layers"], _unescape(match["text"].strip())
+            raise PromptError(
+                f"the part for {match['layers']!r} in {whole!r} has no text; give it some, drop it, or write \\"
+            )
+        return match["layers"], _without_border(match["text"])
 
     @classmethod
     def of(cls, value: "str | Mapping[str, str] | PPlusPrompt") -> Self:
@@ -96,7 +119,10 @@ class PPlusPrompt:
         yield from (text for _, text in self.parts)
 
     def __str__(self) -> str:
-        return " || ".join([_escape(self.default), *(f"{spec}: {_escape(text)}" for spec, text in self.parts)])
+        if not self.parts:
+            return _escape(self.default)
+        parts = [f"{layers}: {_with_border(_escape(text))}" for layers, text in self.parts]
+        return " || ".join([_with_border(_escape(self.default)), *parts])
 
 
 def parse_prompt(prompt: str, options: Iterable[str]) -> PPlusPrompt:
@@ -118,9 +144,53 @@ def parse_prompt(prompt: str, options: Iterable[str]) -> PPlusPrompt:
     return parsed
 
 
+def foreign_syntax(text: str) -> str:
+    """What a text has of other tools' syntax, which is read as plain text here, and the remedy; empty without any."""
+    for pattern, meaning in _FOREIGN:
+        if match := pattern.search(text):
+            return (
+                f"{match[0]!r} in {text!r} means {meaning} in other tools and is plain text here; leave it out, "
+                "or give some layers their own text: 'a car || fine: a red car'"
+            )
+    return ""
+
+
+def _split(text: str) -> list[str]:
+    """Split a text at ``||``, with escaped pipes unescaped: an odd number of backslashes makes a pipe plain text."""
+    texts, end = [""], 0
+    for match in _PIPES.finditer(text):
+        slashes, pipes = len(match["slashes"]), len(match["pipes"])
+        plain = slashes % 2
+        texts[-1] += text[end : match.start()] + "\\" * (slashes // 2) + "|" * plain
+        separators, left = divmod(pipes - plain, 2)
+        texts += [""] * separators
+        texts[-1] += "|" * left
+        end = match.end()
+    texts[-1] += text[end:]
+    return texts
+
+
 def _escape(text: str) -> str:
-    return text.replace("||", _ESCAPED)
+    """Escape the pipes that ``_split`` would read as separators or as escaped."""
+
+    def escape(match: re.Match[str]) -> str:
+        if not match["slashes"] and len(match["pipes"]) == 1:
+            return match[0]
+        return 2 * match["slashes"] + r"\|" * len(match["pipes"])
+
+    return _PIPES.sub(escape, text)
 
 
-def _unescape(text: str) -> str:
-    return text.replace(_ESCAPED, "||")
+def _with_border(text: str) -> str:
+    """A text with backslashes that keep its outer white space, or its emptiness."""
+    start = "\\" if re.match(r"\\*(\s|\Z)", text) else ""
+    end = "\\" if re.search(r"\s\\*\Z", text) else ""
+    return start + text + end
+
+
+def _without_border(text: str) -> str:
+    """The inverse of ``_with_border``, after white space that people put around a text."""
+    text = text.strip()
+    if re.match(r"\\+(\s|\Z)", text):
+        text = text[1:]
+    return text[:-1] if re.search(r"\s\\+\Z", text) else text

@@ -1,11 +1,14 @@
 """Tokenized texts → text states, in one batched pass over the unique (text, layer) pairs.
 
-The pipeline's token embeddings are never changed. While the text encoder runs, a forward hook on the embedding puts the
-concepts' rows at the positions of their placeholders.
+The pipeline's token embeddings are never changed. A concept's rows belong to the call that encodes them: they travel in
+a context variable, which other threads do not see. A hook on the token embedding puts them at the positions of their
+placeholders.
 """
 
+import weakref
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
@@ -14,7 +17,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from promptplus.errors import PromptError
+from promptplus.lora import lora_scaled
 from promptplus.placeholders import Placeholder, TokenizedText
+from promptplus.shared_hooks import HookSet, SharedHook
+from promptplus.stock_calls import StockCallWatcher
 
 
 class PlannedSlot(NamedTuple):
@@ -89,23 +95,63 @@ class EncodingPlan:
         return torch.tensor(positions), torch.cat(rows)
 
 
-@contextmanager
-def swapped(
-    embedding: nn.Module, positions: Int[Tensor, "slots 2"], rows: Float[Tensor, "slots width"]
-) -> Generator[None]:
-    """Replace the output of a token embedding at (row, position) pairs, for the length of a ``with`` block.
+class PlaceholderRows(NamedTuple):
+    """What one call of the text encoder puts in place of its token embeddings.
 
-    Gradients flow to ``rows``.
+    Attributes:
+        positions: (row, position) pairs of the call's token ids.
+        rows: the embedding for each of them.
     """
 
-    def swap(_module: nn.Module, _args: Any, output: Tensor) -> Tensor:
-        return output.index_put((positions[:, 0], positions[:, 1]), rows.to(output))
+    positions: Int[Tensor, "slots 2"]
+    rows: Float[Tensor, "slots width"]
 
-    handle = embedding.register_forward_hook(swap)
+
+_OUR_CALL: ContextVar[bool] = ContextVar("promptplus_call", default=False)
+_ROWS: ContextVar[PlaceholderRows | None] = ContextVar("promptplus_rows", default=None)
+
+
+class EmbeddingHook(SharedHook):
+    """The hook on the token embedding. In our own calls it puts rows at placeholders; gradients flow to them.
+
+    Stock calls pass unchanged; watchers only see their token ids.
+    """
+
+    def __init__(self) -> None:
+        self.watchers: weakref.WeakSet[StockCallWatcher] = weakref.WeakSet()
+
+    def register(self, module: nn.Module) -> Any:
+        return module.register_forward_hook(self)
+
+    def __call__(self, _module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
+        """The embeddings of a call, with rows at the positions of placeholders."""
+        if not _OUR_CALL.get():
+            for watcher in list(self.watchers):
+                watcher.see(args[0])
+            return None
+        replacement = _ROWS.get()
+        if replacement is None:
+            return None
+        return output.index_put(replacement.positions.unbind(1), replacement.rows.to(output))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return EmbeddingHook, ()  # a copy belongs to nobody
+
+
+def watch(hooks: HookSet, text_encoder: Any, watcher: StockCallWatcher) -> None:
+    """See to it that the hook is on a text encoder's token embedding, which may have been exchanged."""
+    hooks.attach(text_encoder.get_input_embeddings(), EmbeddingHook()).watchers.add(watcher)
+
+
+@contextmanager
+def _our_call(replacement: PlaceholderRows | None) -> Generator[None]:
+    """While inside, the text encoder's calls in this thread are ours, with these rows."""
+    call, rows = _OUR_CALL.set(True), _ROWS.set(replacement)
     try:
         yield
     finally:
-        handle.remove()
+        _ROWS.reset(rows)
+        _OUR_CALL.reset(call)
 
 
 def encode_texts(
@@ -114,6 +160,7 @@ def encode_texts(
     placeholders: Mapping[str, Placeholder],
     *,
     clip_skip: int | None = None,
+    lora_scale: float | None = None,
     device: torch.device | None = None,
 ) -> Float[Tensor, "batch layers tokens width"]:
     """Encode a plan in one call of the text encoder. Returns text states ``[batch, layers, tokens, width]``.
@@ -122,25 +169,23 @@ def encode_texts(
     equal shapes give equal bits.
 
     Args:
-        text_encoder: a CLIP text encoder.
+        text_encoder: a CLIP text encoder, with the hook of ``watch``.
         plan: what to encode.
         placeholders: rows of each placeholder token in the plan.
         clip_skip: as in diffusers: 1 takes the last but one layer.
+        lora_scale: strength of the text encoder's LoRA layers, as diffusers' ``cross_attention_kwargs["scale"]``.
         device: the device that the encoder runs on, where its weights are elsewhere (offloading).
 
     Raises:
-        PromptError: ``clip_skip`` is outside its range.
+        PromptError: ``clip_skip`` is no whole number, or outside its range.
     """
     target: torch.device = device or text_encoder.device
     ids = send(plan.ids, target)
     mask = send(plan.mask, target) if getattr(text_encoder.config, "use_attention_mask", False) else None
-    replacement = plan.rows(placeholders)
-    if replacement is None:
+    found = plan.rows(placeholders)
+    replacement = PlaceholderRows(send(found[0], target), found[1].to(target)) if found else None
+    with _our_call(replacement), lora_scaled(text_encoder, lora_scale):
         states = _states(text_encoder, ids, mask, clip_skip)
-    else:
-        positions, rows = replacement
-        with swapped(text_encoder.get_input_embeddings(), send(positions, target), rows.to(target)):
-            states = _states(text_encoder, ids, mask, clip_skip)
     return states[send(plan.index, target)]
 
 
@@ -158,8 +203,11 @@ def _states(
     if clip_skip is None:
         return text_encoder(ids, attention_mask=mask)[0]
     hidden = text_encoder(ids, attention_mask=mask, output_hidden_states=True).hidden_states
-    if not 0 <= clip_skip < len(hidden):
-        raise PromptError(f"clip_skip is 0 to {len(hidden) - 1} for this text encoder, not {clip_skip}")
+    whole = type(clip_skip) is int
+    if not whole or not 0 <= clip_skip < len(hidden):
+        raise PromptError(
+            f"clip_skip is 0 to {len(hidden) - 1} for this text encoder, a whole number, not {clip_skip!r}"
+        )
     # transformers 5.6 removed the text_model level; diffusers' own clip_skip still uses it
     norm = getattr(text_encoder, "text_model", text_encoder).final_layer_norm
     return norm(hidden[-(clip_skip + 1)])

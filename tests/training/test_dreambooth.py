@@ -15,7 +15,7 @@ from torch import nn
 import promptplus as pp
 from promptplus.errors import ConceptError, ModelError, OutputError, PictureError, SettingsError, TrainingError
 from promptplus.generation import generate
-from promptplus.models import add_loras
+from promptplus.lora import add_loras
 from promptplus.pictures import to_pixels
 from promptplus.pocket.world import caption, random_scene
 from promptplus.profiles import default_sampling
@@ -383,7 +383,7 @@ def test_a_file_that_is_no_lora_is_refused(pipe: Any, tmp_path: Path) -> None:
         add_loras(pipe, [tmp_path / "missing.safetensors"])
     junk = tmp_path / "junk.safetensors"
     junk.write_bytes(b"junk")
-    with pytest.raises(ModelError, match="cannot load the LoRA"):
+    with pytest.raises(ModelError, match="is not a safetensors file"):
         add_loras(pipe, [junk])
     concept = next((Path(subject.__file__).parents[1] / "pocket" / "learned").glob("*.safetensors"))
     with pytest.raises(ModelError, match="LoRA"):

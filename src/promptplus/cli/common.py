@@ -69,7 +69,7 @@ def spoken_warnings() -> "Iterator[None]":
 def open_model(options: ModelOptions, concepts: Sequence[Path] = (), loras: Sequence[Path] = ()) -> "PPlus":
     """Load a pipeline, add LoRAs, P+ and concepts. Concept files are read first, since that fails fastest."""
     from promptplus import Concept, PPlus, load
-    from promptplus.models import add_loras
+    from promptplus.lora import add_loras
 
     loaded = [Concept.load(path) for path in concepts]
     _quiet_libraries()

@@ -17,7 +17,8 @@ from promptplus.errors import ConceptError, SettingsError
 from promptplus.evaluation.store import ConceptStore
 from promptplus.files import make_folder, write_atomically
 from promptplus.fingerprints import settings_hash, tensor_hash, weights_hash
-from promptplus.models import add_loras, base_model, load, picture_size
+from promptplus.lora import add_loras
+from promptplus.models import base_model, load, picture_size
 from promptplus.pictures import to_pixels
 from promptplus.pplus import PPlus
 from promptplus.training.dreambooth import DreamBoothResult, dreambooth

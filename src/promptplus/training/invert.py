@@ -204,7 +204,7 @@ def _untrained(pplus: PPlus, dataset: Dataset, settings: InversionSettings) -> t
 
 def _check_caption_length(pplus: PPlus, templates: Sequence[str], token: str, vectors: int) -> None:
     """See that a caption's rows all fit into the text encoder: a row that is cut off would never be trained."""
-    lengths = {text: len(pplus.pipe.tokenizer(text).input_ids) for text in filled(templates, "")}
+    lengths = {text: len(pplus.tokenizer(text).input_ids) for text in filled(templates, "")}
     longest = max(lengths, key=lengths.__getitem__)
     room = pplus.positions - lengths[longest]
     if room < 1:

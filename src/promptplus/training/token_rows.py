@@ -201,7 +201,7 @@ def initial_rows(pplus: PPlus, initializer: str, settings: InversionSettings) ->
     Where the settings' constraint forbids these rows, the nearest rows that it allows.
     Raises ConceptError where the tokenizer has no token for the initializer.
     """
-    tokenizer = pplus.pipe.tokenizer
+    tokenizer = pplus.tokenizer
     ids = tokenizer(initializer, add_special_tokens=False).input_ids
     if not ids:
         raise ConceptError(f"the initializer {initializer!r} is no word of the tokenizer; give a plain word, as cat")

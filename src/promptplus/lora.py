@@ -1,0 +1,143 @@
+"""LoRA files: checked before a model is loaded, loaded into a pipeline, and their strength in the text encoder."""
+
+import math
+import os
+import re
+import threading
+import warnings
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from promptplus.errors import ModelError, first_line, warn
+
+SUFFIX = ".safetensors"
+_WITH_STRENGTH = re.compile(r"(?P<path>.+):(?P<strength>[-+]?\d*\.?\d+(?:e[-+]?\d+)?)", re.IGNORECASE)
+_FIRST_MATRIX = re.compile(r"(lora_down|lora_A|lora\.down|lora_linear_layer\.down|\.down)\.(\w+\.)?weight$")
+_OTHER_KINDS = {"hada_": "LoHa", "lokr_": "LoKr", "oft_": "OFT", "diff": "full difference", "glora_": "GLoRA"}
+"""Parts of tensor names in files of LyCORIS, which are no LoRA, and what they are."""
+_LOCK = threading.RLock()
+_safe_open: Any = safe_open  # it has no types
+
+
+@dataclass(frozen=True)
+class Lora:
+    """A LoRA file and its strength.
+
+    Attributes:
+        path: a safetensors file, in the layout of diffusers, kohya and others.
+        strength: factor on what it changes; 1: as it was trained.
+    """
+
+    path: Path
+    strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.strength):
+            raise ModelError(f"the strength of the LoRA {self.path} is a number, as 0.8, not {self.strength}")
+
+    @classmethod
+    def parse(cls, text: str | os.PathLike[str]) -> Self:
+        """``FILE`` or ``FILE:STRENGTH``, as ``style.safetensors:0.8``. A file whose whole name this is comes first."""
+        match = _WITH_STRENGTH.fullmatch(str(text))
+        if match is None or Path(text).exists():
+            return cls(Path(text))
+        return cls(Path(match["path"]), float(match["strength"]))
+
+    def check(self) -> int:
+        """Read the file, without a model. Returns its number of LoRA layers.
+
+        Raises ModelError where it is missing, damaged, of another kind, or holds numbers that are not finite.
+        """
+        if not self.path.is_file() or self.path.suffix.lower() != SUFFIX:
+            raise ModelError(f"{self.path} is no {SUFFIX} file; give a LoRA's file, as pytorch_lora_weights{SUFFIX}")
+        layers, kinds = 0, set[str]()
+        try:
+            for name, tensor in self._tensors():
+                layers += bool(_FIRST_MATRIX.search(name))
+                kinds |= {kind for part, kind in _OTHER_KINDS.items() if f".{part}" in name}
+                if not torch.isfinite(tensor).all():
+                    raise ModelError(f"{self.path} holds numbers that are not finite, in {name}; it cannot be used")
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{self.path} is not a safetensors file: {first_line(error)}") from error
+        if not layers:
+            what = f"it is {' and '.join(sorted(kinds))}, which diffusers does not load" if kinds else "it has none"
+            raise ModelError(f"{self.path} holds no LoRA layers: {what}; give a LoRA's file")
+        return layers
+
+    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
+        with _safe_open(self.path, framework="pt") as file:
+            for name in file.keys():
+                yield name, file.get_tensor(name)
+
+
+def add_loras(pipe: Any, loras: Sequence[Lora | str | os.PathLike[str]]) -> None:
+    """Load LoRA files into a pipeline. Call it before P+ is installed: layers are replaced.
+
+    Warns where some of a file's layers do not exist in the model.
+
+    Args:
+        pipe: the pipeline.
+        loras: the files, with their strength or at full strength.
+
+    Raises:
+        ModelError: a file is missing or is not a LoRA for this model, or peft is not installed.
+    """
+    chosen = [lora if isinstance(lora, Lora) else Lora(Path(lora)) for lora in loras]
+    for lora in chosen:
+        lora.check()
+    for number, lora in enumerate(chosen):
+        _add(pipe, lora, f"lora{number}")
+    if chosen:
+        pipe.set_adapters([f"lora{number}" for number in range(len(chosen))], [lora.strength for lora in chosen])
+
+
+def _add(pipe: Any, lora: Lora, name: str) -> None:
+    path = lora.path.absolute()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several LoRAs are intended
+            pipe.load_lora_weights(str(path.parent), weight_name=path.name, adapter_name=name, use_safetensors=True)
+    except Exception as error:  # peft and diffusers raise many kinds of exceptions
+        if "PEFT backend" in str(error):
+            raise ModelError("LoRA needs peft: pip install 'promptplus[lora]'") from error
+        raise ModelError(f"cannot load the LoRA {lora.path}: {' '.join(str(error).split())[:300]}") from error
+    models = [part for part in (pipe.unet, pipe.text_encoder) if part is not None]
+    loaded = sum(name in getattr(module, "lora_A", ()) for model in models for module in model.modules())
+    expected = lora.check()
+    if not loaded:
+        raise ModelError(f"{lora.path} holds no LoRA for this model: none of its {expected} layers exists there")
+    if loaded < expected:
+        warn(
+            f"{lora.path}: {loaded} of {expected} LoRA layers fit this model, the others are left out; "
+            "it was made for another model"
+        )
+
+
+@contextmanager
+def lora_scaled(text_encoder: Any, scale: float | None) -> Generator[None]:
+    """While inside, the LoRA layers of a text encoder have this strength, as in the stock pipeline.
+
+    The strength is kept in the layers, which all threads share. So where there are such layers, our calls take turns.
+    """
+    if not getattr(text_encoder, "_hf_peft_config_loaded", False):
+        yield
+        return
+    from diffusers.utils import peft_utils  # slow to import
+
+    scale_layers: Any = peft_utils.scale_lora_layers  # it has no types
+    layers: list[Any] = [module for module in text_encoder.modules() if hasattr(module, "scale_layer")]
+    with _LOCK:
+        before = [dict(layer.scaling) for layer in layers]
+        scale_layers(text_encoder, 1.0 if scale is None else scale)
+        try:
+            yield
+        finally:
+            for layer, scaling in zip(layers, before, strict=True):
+                layer.scaling.update(scaling)
