@@ -2,7 +2,9 @@
 
 import os
 import socket
+import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +223,14 @@ def test_the_message_says_what_really_failed(tmp_path: Path) -> None:
 def test_a_damaged_exif_does_not_keep_a_picture_from_being_read(tmp_path: Path) -> None:
     red().save(tmp_path / "p.jpg", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff" + bytes(9), quality=95)
     assert read_picture(tmp_path / "p.jpg").size == (32, 16)
+
+
+def test_pictures_may_be_read_in_many_threads(folder: Path) -> None:
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:
+        read = list(pool.map(read_picture, [folder / "p0.png"] * 200))
+    assert all(picture.getpixel((3, 3)) == RED for picture in read)
+    assert list(warnings.filters) == before
 
 
 def test_files_that_are_too_large_are_not_opened(tmp_path: Path) -> None:

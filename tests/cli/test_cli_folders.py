@@ -9,6 +9,8 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 import promptplus as pp
+from promptplus.cli.common import spoken_warnings
+from promptplus.datasets import load_pictures
 from promptplus.pocket import CONCEPTS
 from tests.cli.test_cli import run
 
@@ -41,6 +43,12 @@ def test_captions_are_trained_with_where_they_are_asked_for(
         assert ("left out 3 files beside the pictures: p0.txt, p1.txt, p2.txt" in said) == (name == "without")
     assert [("captions" in learned[name].provenance) for name in learned] == [True, False]
     assert learned["with"].provenance["pictures"] == 3
+
+
+def test_a_folder_that_is_read_twice_is_noted_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with spoken_warnings():
+        assert len(load_pictures(folder)) == len(load_pictures(folder)) == 3
+    assert capsys.readouterr().err.count("left out 3 files") == 1
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
