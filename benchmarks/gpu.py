@@ -33,7 +33,7 @@ from benchmarks import hooks
 from benchmarks.architectures import stable_diffusion
 from benchmarks.side_by_side import print_per_concept
 from benchmarks.xti_step import CONTESTANTS, TEMPLATES, WORD, Bench, Case, in_turns, only
-from promptplus.pictures import load_pictures
+from promptplus.datasets import load_pictures
 from promptplus.pocket import CONCEPTS
 from promptplus.training.compilation import Speed
 from promptplus.training.invert import run_inversion

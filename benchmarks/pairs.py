@@ -8,10 +8,10 @@ import random
 
 from PIL import Image
 
+from promptplus.datasets import load_pictures
 from promptplus.evaluation.judges import DinoJudge
 from promptplus.experiments.mix_judge import SEED, MixJudge, disjoint_pairs
 from promptplus.experiments.two_concepts import similarity_to_concepts, thresholds
-from promptplus.pictures import load_pictures
 from promptplus.pocket import CONCEPTS
 from promptplus.pocket.attribute_judge import AttributeJudge
 from promptplus.pocket.held_out import HELD_OUT_OBJECTS, REPORT, render_mixture

@@ -12,8 +12,9 @@ from typing import get_args
 import promptplus as pp
 from benchmarks.xti_step import WORD, in_turns
 from promptplus.concept import Concept
+from promptplus.datasets import load_pictures
 from promptplus.models import picture_size
-from promptplus.pictures import load_pictures, to_pixels
+from promptplus.pictures import to_pixels
 from promptplus.pocket import CONCEPTS
 from promptplus.training.batches import LatentCache
 from promptplus.training.settings import InversionSettings, Templates

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from benchmarks.methods import measure, parser_of
+from promptplus.datasets import load_pictures, read_note
 from promptplus.evaluation.judges import ClipJudge
 from promptplus.evaluation.training_cache import MethodSpec, Task
 from promptplus.files import write_atomically
-from promptplus.pictures import load_pictures, read_note
 from promptplus.pocket import CONCEPTS
 from promptplus.pocket.held_out import DEV
 from promptplus.pocket.world import COLOURS, OBJECTS

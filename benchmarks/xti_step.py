@@ -32,7 +32,8 @@ from torch import Tensor
 import promptplus as pp
 from benchmarks.architectures import stable_diffusion
 from promptplus.concept import Concept
-from promptplus.pictures import load_pictures, to_pixels
+from promptplus.datasets import load_pictures
+from promptplus.pictures import to_pixels
 from promptplus.pocket import CONCEPTS
 from promptplus.templates import captions
 from promptplus.training.batches import Batch, BatchRule, LatentCache

@@ -72,7 +72,7 @@ def write_pipeline(work: Path, folder: Path) -> None:
 
 
 def write_pictures(folder: Path, pictures: list[Image.Image], note: dict[str, str]) -> None:
-    """Write a concept's folder: its pictures and `concept.json`, the note that `pictures.read_note` reads."""
+    """Write a concept's folder: its pictures and `concept.json`, the note that `datasets.read_note` reads."""
     folder.mkdir(parents=True)
     for i, image in enumerate(pictures):
         image.save(folder / f"{i}.png", optimize=True)

@@ -18,13 +18,13 @@ from torch import Tensor
 
 import promptplus as pp
 from promptplus import pocket as package
+from promptplus.datasets import load_pictures
 from promptplus.evaluation.judges import ClipJudge, DinoJudge
 from promptplus.evaluation.metrics import frechet_distance, share
 from promptplus.experiments.attributes import picture_grid
 from promptplus.experiments.takeover import PromptPair, measure, score_by_classifier, subset_takeovers
 from promptplus.experiments.takeover_curves import PAPER, intervals, relative, takeover_figure
 from promptplus.generation import generate
-from promptplus.pictures import load_pictures
 from promptplus.pocket import CONCEPTS
 from promptplus.pocket.attribute_judge import AttributeJudge
 from promptplus.pocket.held_out import DEV, REPORT, render_object_concept

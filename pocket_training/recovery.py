@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 
 import promptplus as pp
+from promptplus.datasets import load_pictures, read_note
 from promptplus.evaluation.judges import DinoJudge
 from promptplus.evaluation.metrics import recovered, subject_similarity
 from promptplus.evaluation.training_cache import MethodSpec, Task, TrainingCache
 from promptplus.experiments.mix_judge import describe
 from promptplus.generation import generate
-from promptplus.pictures import load_pictures, read_note
 from promptplus.pocket import CONCEPTS
 from promptplus.pocket.attribute_judge import AttributeJudge
 from promptplus.pocket.held_out import HELD_OUT_OBJECTS, render_mixture, render_object_concept

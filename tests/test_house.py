@@ -19,16 +19,8 @@ SOURCE = ROOT / "src" / "promptplus"
 ORDER = (
     ("choices", "errors", "templates"),
     (
-        "files",
-        "fingerprints",
-        "layers",
-        "shared_hooks",
-        "stock_calls",
-        "lora",
-        "memory",
-        "pictures",
-        "pocket",
-        "report",
+        *("files", "fingerprints", "layers", "shared_hooks", "stock_calls", "lora", "memory", "pocket", "report"),
+        *("caption_files", "datasets", "picture_colours", "picture_folders", "pictures", "png_chunks"),
     ),
     ("placeholders", "prompts", "text_encoding", "models", "profiles", "density"),
     ("concept", "hooks"),

@@ -7,8 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
+from promptplus.datasets import load_pictures, read_note
 from promptplus.errors import PictureError
-from promptplus.pictures import load_pictures, read_note, read_picture, to_pixels, to_rgb
+from promptplus.picture_colours import to_rgb
+from promptplus.pictures import read_picture, to_pixels
 
 RED = (200, 30, 40)
 
@@ -43,7 +45,9 @@ def test_modes_become_rgb() -> None:
     grey = Image.fromarray(np.full((4, 4), 30000, np.uint16))
     assert to_rgb(grey).getpixel((0, 0)) == (117, 117, 117)
     clear = Image.new("RGBA", (4, 4), (*RED, 0))
+    clear.putpixel((3, 3), (*RED, 255))
     assert to_rgb(clear).getpixel((0, 0)) == (255, 255, 255)
+    assert to_rgb(clear).getpixel((3, 3)) == RED
     palette = half_red().convert("P")
     palette.info["transparency"] = palette.getpixel((0, 0))
     assert to_rgb(palette).getpixel((0, 0)) == (255, 255, 255)
@@ -67,11 +71,11 @@ def test_pixels_are_the_pictures() -> None:
 
 
 def test_a_folder_is_read_by_name_without_notes_and_hidden_files(tmp_path: Path) -> None:
-    for name, size in (("b.png", (4, 4)), ("a.jpg", (6, 6)), ("c.webp", (8, 8))):
+    for name, size in (("b.png", (14, 14)), ("a.jpg", (16, 16)), ("c.webp", (18, 18))):
         half_red(size).save(tmp_path / name)
     (tmp_path / "concept.json").write_text('{"token": "<x>", "kind": "style"}')
     (tmp_path / ".DS_Store").write_text("x")
-    assert [p.size for p in load_pictures(tmp_path)] == [(6, 6), (4, 4), (8, 8)]
+    assert [p.size for p in load_pictures(tmp_path)] == [(16, 16), (14, 14), (18, 18)]
     note = read_note(tmp_path)
     assert (note.token, note.kind, note.initializer) == ("<x>", "style", None)
 
@@ -120,8 +124,10 @@ def test_missing_empty_and_file_folders(tmp_path: Path) -> None:
     with pytest.raises(PictureError, match="is empty"):
         load_pictures(tmp_path)
     half_red().save(tmp_path / "p.png")
-    with pytest.raises(PictureError, match="is a file"):
-        load_pictures(tmp_path / "p.png")
+    assert [p.size for p in load_pictures(tmp_path / "p.png")] == [(40, 20)]
+    (tmp_path / "words.png").write_text("no picture")
+    with pytest.raises(PictureError, match=r"words\.png is not a picture"):
+        load_pictures(tmp_path / "words.png")
     with pytest.raises(PictureError, match="no pictures were given"):
         load_pictures([])
 

@@ -8,13 +8,13 @@ from typing import Any
 from PIL import Image
 
 from promptplus.concept import Concept
+from promptplus.datasets import load_pictures
 from promptplus.evaluation.judges import DinoJudge
 from promptplus.evaluation.metrics import subject_similarity
 from promptplus.files import StrPath, new_folder, write_atomically
 from promptplus.generation import generate
 from promptplus.kept_pictures import keeping
 from promptplus.mixing import mix
-from promptplus.pictures import load_pictures
 from promptplus.pocket import CONCEPTS, LEARNED
 from promptplus.pplus import PPlus
 from promptplus.prompts import PPlusPrompt

@@ -1,212 +1,90 @@
-"""Reading pictures: files and folders → RGB pictures → square tensors.
+"""One picture: a file, a PIL picture, an array or a tensor → RGB; pictures → square tensors.
 
 Files are recognised by their contents. Their size is checked before they are decoded.
 """
 
-import json
 import os
+import stat
+import threading
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TypeGuard
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image, ImageOps, UnidentifiedImageError
-from pydantic import BaseModel, ConfigDict, ValidationError
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 from torch import Tensor
 
-from promptplus.choices import Kind
-from promptplus.errors import PictureError, first_line, warn
+from promptplus.errors import PictureError, first_line
+from promptplus.picture_colours import Samples, eight_bits, to_rgb
+from promptplus.png_chunks import SHEET_KEY, is_sheet, without_text
 
-CONCEPT_JSON = "concept.json"
-EXAMPLE = '{"token": "<cat>", "initializer": "cat"}'
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # not EPS, for which Pillow runs Ghostscript
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif"}
 MAX_PIXELS = 100_000_000  # as of the largest cameras; a larger file may be a decompression bomb
-WHITE = (255, 255, 255)
-
-
-class FolderNote(BaseModel):
-    """The contents of ``concept.json`` in a folder of pictures: the concept that they show. All fields are optional.
-
-    Attributes:
-        token: the placeholder token, such as ``<cat>``.
-        initializer: the word whose embedding training starts from.
-        class_word: the plain word for the concept's class.
-        kind: ``object`` or ``style``.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    token: str | None = None
-    initializer: str | None = None
-    class_word: str | None = None
-    kind: Kind | None = None
-
-
-def read_note(folder: str | os.PathLike[str]) -> FolderNote:
-    """Read a folder's ``concept.json``; an empty note without one. Raises PictureError where it cannot be read."""
-    path = Path(folder) / CONCEPT_JSON
-    if not path.is_file():
-        return FolderNote()
-    try:
-        return FolderNote.model_validate(json.loads(path.read_text("utf-8")))
-    except (ValidationError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise PictureError(
-            f"{path} is no note of {{token, initializer, class_word, kind}}: {first_line(error)}"
-        ) from error
-
-
-def picture_files(folder: str | os.PathLike[str]) -> list[Path]:
-    """The files in a folder of pictures, sorted by name, without ``concept.json`` and hidden files.
-
-    Raises PictureError where the folder is missing or empty, or contains folders.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise PictureError(f"{folder} is {'a file' if folder.exists() else 'missing'}; give a folder of pictures")
-    entries = sorted(p for p in folder.iterdir() if not p.name.startswith(".") and p.name != CONCEPT_JSON)
-    if not entries:
-        raise PictureError(f"{folder} is empty; put one to about ten pictures of the concept into it")
-    folders = [p.name for p in entries if p.is_dir()]
-    if folders:
-        raise PictureError(f"{folder} holds folders ({', '.join(folders[:3])}); give one concept's folder of pictures")
-    return entries
-
-
-def concept_folders(folder: str | os.PathLike[str]) -> list[Path]:
-    """The folders of several concepts inside one folder, sorted by name.
-
-    Each has a ``concept.json`` with a token and an initializer. Raises PictureError where it has not, or where there
-    are no folders.
-    """
-    parent = Path(folder)
-    folders = (
-        sorted(p for p in parent.iterdir() if p.is_dir() and not p.name.startswith(".")) if parent.is_dir() else []
-    )
-    if not folders:
-        raise PictureError(f"{parent} holds no folders; give a folder with one folder of pictures for each concept")
-    for concept in folders:
-        note = read_note(concept)
-        missing = [name for name in ("token", "initializer") if not getattr(note, name)]
-        if missing:
-            raise PictureError(f"{concept / CONCEPT_JSON} names no {missing[0]}; write it there, as {EXAMPLE}")
-    return folders
-
-
-def load_pictures(source: str | os.PathLike[str] | Sequence[Any]) -> list[Image.Image]:
-    """Read RGB pictures.
-
-    Args:
-        source: a folder, or a list of paths and PIL pictures. Damaged pictures in a folder are left out, with a
-            warning that names them.
-
-    Raises:
-        PictureError: there are no pictures that can be read, a listed picture cannot be read, or a folder contains a
-            file whose name is not that of a picture.
-    """
-    if not isinstance(source, str | os.PathLike):
-        if not source:
-            raise PictureError("no pictures were given")
-        return [to_rgb(item) if isinstance(item, Image.Image) else read_picture(item) for item in source]
-    pictures: list[Image.Image] = []
-    bad: list[str] = []
-    for path in picture_files(source):
-        try:
-            pictures.append(read_picture(path))
-        except PictureError as error:
-            if path.suffix.lower() not in SUFFIXES:
-                raise
-            bad.append(str(error))
-    if not pictures:
-        raise PictureError(f"{source} holds no picture that can be read: {'; '.join(bad)}")
-    if bad:
-        warn(f"left out {len(bad)} of {len(bad) + len(pictures)} files: {'; '.join(bad)}")
-    return pictures
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """The pictures of a concept, with what is known about them.
-
-    Attributes:
-        pictures: RGB pictures of any size.
-        note: token, initializer, class word and kind, as far as they are known.
-        folder: the folder they were read from; None for pictures given as a list.
-    """
-
-    pictures: Sequence[Image.Image]
-    note: FolderNote
-    folder: Path | None = None
-
-    @property
-    def name(self) -> str:
-        """The folder's name; empty for pictures given as a list."""
-        return self.folder.name if self.folder else ""
-
-
-def read_dataset(source: str | os.PathLike[str] | Sequence[Any] | Dataset, names: FolderNote | None = None) -> Dataset:
-    """Read pictures together with the folder's note.
-
-    Args:
-        source: a folder, a list of paths and PIL pictures (which has no note), or a Dataset.
-        names: values that replace those of the note.
-
-    Raises:
-        PictureError: the pictures or the note cannot be read.
-    """
-    if isinstance(source, Dataset):
-        dataset = source
-    elif isinstance(source, str | os.PathLike):
-        dataset = Dataset(load_pictures(source), read_note(source), Path(source))
-    else:
-        dataset = Dataset(load_pictures(source), FolderNote())
-    given = {name: value for name, value in (names or FolderNote()).model_dump().items() if value}
-    return replace(dataset, note=dataset.note.model_copy(update=given))
-
-
-@cache
-def readable_formats() -> tuple[str, ...]:
-    """The formats that can be read: FORMATS, and HEIC where ``promptplus[heic]`` is installed."""
-    try:
-        from pillow_heif import register_heif_opener  # pyright: ignore[reportUnknownVariableType]
-    except ImportError:
-        return FORMATS
-    register_heif_opener()
-    return (*FORMATS, "HEIF")
+MAX_BYTES = 2**30  # MAX_PIXELS of 8 bytes fit (our choice)
+MIN_SIDE = 8  # pixels; a smaller picture is less than one latent pixel of Stable Diffusion (our choice)
+MAX_ASPECT = 8  # long side / short side; of a longer picture the centre square shows next to nothing (our choice)
+CHANNELS = (1, 3, 4)
+_decoding = threading.Lock()  # Python's list of warning filters belongs to all threads
 
 
 def read_picture(path: str | os.PathLike[str]) -> Image.Image:
-    """Read one picture: RGB, turned upright by its EXIF orientation. Raises PictureError where that fails."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows
-            with Image.open(path, formats=readable_formats()) as picture:
-                if picture.width * picture.height > MAX_PIXELS:
-                    raise PictureError(
-                        f"{path} is {picture.width}×{picture.height}; at most {MAX_PIXELS:,} pixels are read"
-                    )
-                return to_rgb(ImageOps.exif_transpose(picture))
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
-        if isinstance(error, PictureError):
-            raise
-        raise PictureError(f"{path} is not a picture that can be read ({', '.join(readable_formats())})") from error
+    """Read one picture file: RGB, turned upright by its EXIF orientation; of an animation, the first frame.
+
+    Raises PictureError where the path is no ordinary file, or its contents cannot be read as a picture.
+    """
+    with _reported(str(path)):
+        with _ordinary(Path(path)) as file, _decoding, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Pillow: large pictures, for which we have our own limit; odd EXIF
+            with Image.open(without_text(file), formats=readable_formats()) as picture:
+                samples = Samples.of(picture)
+                upright = _upright(picture)
+        return to_rgb(upright, samples, str(path))
 
 
-def to_rgb(picture: Image.Image) -> Image.Image:
-    """Convert to RGB: transparency becomes white, 16-bit grey is scaled to 8 bits (Pillow would clip it)."""
-    if picture.mode.startswith("I"):
-        grey = np.asarray(picture, np.float32) / (257.0 if np.asarray(picture).max() > 255 else 1.0)
-        picture = Image.fromarray(grey.round().astype(np.uint8))
-    if picture.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
-        transparent = picture.convert("RGBA")
-        picture = Image.new("RGB", transparent.size, WHITE)
-        picture.paste(transparent, mask=transparent.getchannel("A"))
-    return picture.convert("RGB")
+def to_picture(item: Any, name: str = "the picture") -> Image.Image:
+    """One picture to learn from, as RGB.
+
+    Args:
+        item: a path, a PIL picture, a numpy array ``[height, width]`` or ``[height, width, channels]``, or a tensor
+            ``[channels, height, width]``. Arrays hold bytes, 16-bit numbers, or fractions from 0 to 1.
+        name: what messages call it.
+
+    Raises:
+        PictureError: it cannot be read, is no single picture, or is too small or too long to learn from.
+    """
+    if is_path(item):
+        path = Path(item)
+        picture = read_picture(path)
+        if is_sheet(path):
+            raise PictureError(f"{path} is a sheet of several pictures that promptplus made; give single pictures")
+        return check_shape(picture, str(path))
+    with _reported(name):
+        if isinstance(item, Image.Image):
+            if SHEET_KEY in item.info:
+                raise PictureError(f"{name} is a sheet of several pictures that promptplus made; give single pictures")
+            samples = Samples.of(item)
+            picture = to_rgb(_upright(item), samples, name)
+        elif isinstance(item, Tensor | np.ndarray):
+            picture = to_rgb(_of_array(item, name), name=name)
+        else:
+            raise PictureError(f"{name} is of type {type(item).__name__}; give paths, PIL pictures, arrays or tensors")
+    return check_shape(picture, name)
+
+
+def check_shape(picture: Image.Image, name: str) -> Image.Image:
+    """Check that a picture is large enough to learn from, and not too long. Returns it."""
+    short, long = sorted(picture.size)
+    size = f"{picture.width}×{picture.height}"
+    if short < MIN_SIDE:
+        raise PictureError(f"{name} is {size}; give pictures of at least {MIN_SIDE}×{MIN_SIDE} pixels")
+    if long > MAX_ASPECT * short:
+        raise PictureError(f"{name} is {size}; give pictures at most {MAX_ASPECT} times as long as wide, or crop it")
+    return picture
 
 
 def to_pixels(pictures: Sequence[Image.Image], size: int) -> Float[Tensor, "pictures 3 size size"]:
@@ -214,3 +92,80 @@ def to_pixels(pictures: Sequence[Image.Image], size: int) -> Float[Tensor, "pict
     squares = [ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS) for picture in pictures]
     array = np.stack([np.asarray(square, np.float32) for square in squares])
     return torch.from_numpy(array).permute(0, 3, 1, 2) / 127.5 - 1  # pyright: ignore[reportUnknownMemberType]
+
+
+def is_path(item: Any) -> TypeGuard[str | os.PathLike[str]]:
+    """Whether a value names a file or a folder."""
+    return isinstance(item, str | os.PathLike)
+
+
+@cache
+def readable_formats() -> tuple[str, ...]:
+    """The formats that can be read: FORMATS, AVIF where Pillow has it, HEIC where ``promptplus[heic]`` is installed."""
+    formats = (*FORMATS, "AVIF") if features.check("avif") else FORMATS  # pyright: ignore[reportUnknownMemberType]
+    try:
+        from pillow_heif import register_heif_opener  # pyright: ignore[reportUnknownVariableType]
+    except ImportError:
+        return formats
+    register_heif_opener()
+    return (*formats, "HEIF")
+
+
+@contextmanager
+def _ordinary(path: Path) -> Generator[BinaryIO]:
+    """Open a file. A named pipe, a socket or a device would block, so these are never opened."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        what = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe, a socket or a device"
+        raise PictureError(f"{path} is {what} and not a picture file")
+    if status.st_size > MAX_BYTES:
+        raise PictureError(f"{path} has {status.st_size:,} bytes; at most {MAX_BYTES:,} are read")
+    with path.open("rb") as file:
+        yield file
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """Load the pixels, and turn them as the EXIF orientation says. Damaged EXIF is passed over, as viewers do."""
+    if picture.width * picture.height > MAX_PIXELS:
+        raise PictureError(f"it is {picture.width}×{picture.height}; at most {MAX_PIXELS:,} pixels are read")
+    picture.load()
+    try:
+        return ImageOps.exif_transpose(picture)
+    except Exception:  # whatever a damaged file makes Pillow raise
+        return picture.copy()
+
+
+def _of_array(values: Any, name: str) -> Image.Image:
+    """An array ``[height, width(, channels)]`` or a tensor ``[channels, height, width]`` as a picture."""
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        values = (values.float() if values.is_floating_point() else values).numpy()
+        layout, last = "[channels, height, width]", "permute(2, 0, 1)"
+        if values.ndim == 3 and values.shape[0] in CHANNELS:
+            values, last = np.moveaxis(values, 0, -1), ""
+    else:
+        layout, last = "[height, width, channels]", "transpose(1, 2, 0)"
+        last = "" if values.ndim == 3 and values.shape[2] in CHANNELS else last
+    if values.ndim not in (2, 3) or (values.ndim == 3 and last) or 0 in values.shape:
+        advice = f"; try .{last}" if values.ndim == 3 and last else ""
+        raise PictureError(f"{name} has the shape {list(values.shape)}, not {layout} with 1, 3 or 4 channels{advice}")
+    alone = values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values
+    return Image.fromarray(np.ascontiguousarray(eight_bits(alone, name=name)))
+
+
+@contextmanager
+def _reported(name: str) -> Generator[None]:
+    """Turn whatever the contents of a file make Pillow raise into a PictureError that names the file."""
+    try:
+        yield
+    except PictureError as error:
+        raise (error if str(error).startswith(name) else PictureError(f"{name}: {error}")) from error.__cause__
+    except Exception as error:  # decoders of damaged files raise nearly everything
+        reason = first_line(error)
+        if isinstance(error, UnidentifiedImageError):
+            reason = f"its contents are none of {', '.join(readable_formats())}"
+            if name.lower().endswith((".heic", ".heif")):
+                reason += "; HEIC needs pip install 'promptplus[heic]'"
+        elif isinstance(error, OSError) and error.strerror:
+            raise PictureError(f"{name} cannot be read: {error.strerror}") from error
+        raise PictureError(f"{name} is not a picture that can be read: {reason}") from error

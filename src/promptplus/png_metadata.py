@@ -19,19 +19,19 @@ from promptplus.files import StrPath, make_folder, write_new
 from promptplus.generation import BATCH, DrawingOptions, generate_batches
 from promptplus.lora import Lora
 from promptplus.pictures import read_picture
+from promptplus.png_chunks import SHEET_KEY
 from promptplus.pplus import PPlus
 from promptplus.report.picture_grid import contact_sheet
 from promptplus.start_image import StartImage
 
 KEY = "promptplus"  # the PNG text chunk that holds the parameters
-SHEET_KEY = "promptplus-sheet"  # the chunk that marks a sheet of several pictures
 SHEET = "sheet"
 
 
 def _with_strength(lora: Any) -> Any:
     """Version 0.1 wrote (name, hash) without the strength, which was 1."""
-    pair = isinstance(lora, list | tuple) and len(cast(list[Any], lora)) == 2
-    return (*cast(list[Any], lora), 1.0) if pair else lora
+    values = cast(list[Any], lora)
+    return (*values, 1.0) if isinstance(lora, list | tuple) and len(values) == 2 else values
 
 
 LoraRecord = Annotated[tuple[str, str, float], BeforeValidator(_with_strength)]

@@ -64,4 +64,9 @@ def captions(kind: Kind, token: str, numbers: Sequence[int]) -> list[str]:
         token: the text in place of ``{}``.
         numbers: indices into the templates.
     """
-    return [TEMPLATES[kind][i].format(token) for i in numbers]
+    return filled([TEMPLATES[kind][i] for i in numbers], token)
+
+
+def filled(templates: Sequence[str], token: str) -> list[str]:
+    """Templates with a token in place of the first ``{}`` of each. Other braces stay, as captions may have them."""
+    return [template.replace("{}", token, 1) for template in templates]

@@ -141,7 +141,7 @@ def bad_calls(tmp: Path) -> dict[str, tuple[tuple[str, ...], str]]:
         folder.mkdir()
     for folder in (pictures, mixed):
         Image.new("RGB", (8, 8)).save(folder / "a.png")
-    (mixed / "notes.txt").write_text("not a picture")
+    (mixed / "notes.docx").write_text("not a picture")
     (words / "a.jpg").write_text("not a picture")
     (tmp / "file").write_text("x")
     (tmp / "each" / "inner").mkdir(parents=True)
@@ -167,9 +167,9 @@ def bad_calls(tmp: Path) -> dict[str, tuple[tuple[str, ...], str]]:
         "no initializer": ((*invert, "--token", "<x>"), "initializer"),
         "an initializer that is no word": ((*invert, "--token", "<x>", "--initializer", " "), "is no word"),
         "missing pictures": (("invert", str(tmp / "none"), *named, *out), "is missing"),
-        "pictures are a file": (("invert", str(tmp / "file"), *named, *out), "is a file"),
+        "pictures are no picture": (("invert", str(tmp / "file"), *named, *out), "file is not a picture"),
         "empty folder": (("invert", str(empty), *named, *out), "is empty"),
-        "mixed folder": (("invert", str(mixed), *named, *out), "notes.txt is not a picture"),
+        "mixed folder": (("invert", str(mixed), *named, *out), "notes.docx is no known by-product"),
         "text called jpg": (("invert", str(words), *named, *out), "a.jpg is not a picture"),
         "steps": ((*invert, *named, "--steps", "0"), "steps"),
         "each of no folders": (("invert", str(pictures), "--each", *out), "holds no folders"),
@@ -201,6 +201,8 @@ def bad_calls(tmp: Path) -> dict[str, tuple[tuple[str, ...], str]]:
         "dreambooth with a rank": ((*invert, *booth, *cat, "--set", "rank=4"), "rank is no option of the method"),
         "dreambooth of no class": ((*invert, *booth), "name the class of the subject, as --class-word cat"),
         "an empty class folder": ((*invert, *booth, *cat, "--class-pictures", str(empty)), "empty is empty"),
+        "no captions": ((*invert, *named, "--captions"), "a.png has no caption"),
+        "dreambooth with captions": ((*invert, *booth, *cat, "--captions"), "captions is no option of the method"),
         "a class for rows": ((*invert, *named, "--class-pictures", str(pictures)), "is an option of dreambooth"),
         "rank for rows": ((*invert, *named, "--set", "rank=4"), "rank is no option of the method xti"),
         "missing LoRA": ((*generate, "--lora", str(tmp / "none"), *out), "is no .safetensors file"),

@@ -10,6 +10,7 @@ import pytest
 from transformers import CLIPTokenizer
 
 import promptplus as pp
+from promptplus.datasets import load_pictures
 from promptplus.errors import LossError, SettingsError
 from promptplus.evaluation import training_cache as tasks
 from promptplus.evaluation.grid import ExperimentGrid, GridResult
@@ -17,7 +18,7 @@ from promptplus.evaluation.scoring import Scorer
 from promptplus.evaluation.training_cache import WORD, MethodSpec, Task
 from promptplus.experiments.methods import CELL, gallery
 from promptplus.generation import generate
-from promptplus.pictures import load_pictures, read_picture
+from promptplus.pictures import read_picture
 from promptplus.pocket import CONCEPTS, PIPELINE
 from promptplus.profiles import POCKET_HARD, POCKET_PROMPTS, REAL_PROMPTS
 from promptplus.training.checkpoint import locked

@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 
 import promptplus as pp
+from promptplus.datasets import load_pictures, read_note
 from promptplus.evaluation import judges
 from promptplus.evaluation.judges import ClipJudge, DinoJudge
 from promptplus.evaluation.metrics import share, subject_similarity
 from promptplus.generation import generate
-from promptplus.pictures import load_pictures, read_note
 from promptplus.pocket import CONCEPTS, LEARNED, world
 from promptplus.pocket.attribute_judge import AttributeJudge
 from promptplus.pocket.clip_judge import MODEL_TYPE, ClipModel

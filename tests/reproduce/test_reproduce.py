@@ -16,6 +16,7 @@ import pytest
 import torch
 
 import promptplus as pp
+from promptplus.datasets import read_note
 from promptplus.errors import BusyError, LossError, ModelError, OutputError, SettingsError, TrainingError
 from promptplus.evaluation import training_cache as tasks
 from promptplus.evaluation.grid import ExperimentGrid, GridResult
@@ -26,7 +27,6 @@ from promptplus.evaluation.training_cache import MethodSpec, Task, TrainingCache
 from promptplus.experiments import mixing
 from promptplus.experiments.methods import comparable
 from promptplus.experiments.study import Study
-from promptplus.pictures import read_note
 from promptplus.pocket import CONCEPTS
 from promptplus.reproduce import claims
 from promptplus.reproduce.comparisons import Comparison, comparisons

@@ -63,9 +63,19 @@ def say(values: dict[str, Any], sentence: str, as_json: bool) -> None:
 
 @contextmanager
 def spoken_warnings() -> "Iterator[None]":
-    """While inside, print warnings as sentences to standard error, without Python's file and line."""
+    """While inside, print warnings as sentences to standard error, without Python's file and line, each once.
+
+    Python forgets what it has warned of whenever some code changes the filters of warnings, as reading a picture does.
+    """
+    said: set[str] = set()
+
+    def speak(message: Warning | str, *_args: Any, **_kwargs: Any) -> None:
+        if str(message) not in said:
+            said.add(str(message))
+            complain(f"note: {message}")
+
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_args, **_kwargs: complain(f"note: {message}")
+        warnings.showwarning = speak
         yield
 
 

@@ -113,12 +113,12 @@ class ComparisonRequest:
 
 def _compare(request: ComparisonRequest, options: ModelOptions, ray: str | None, as_json: bool) -> None:
     """Run this process's tasks, then report on all that are done."""
+    from promptplus.datasets import concept_folders
     from promptplus.evaluation.grid import ExperimentGrid
     from promptplus.evaluation.scoring import Scorer
     from promptplus.evaluation.training_cache import Task
     from promptplus.experiments import methods as comparison
     from promptplus.files import check_folder
-    from promptplus.pictures import concept_folders
 
     folders = concept_folders(request.concepts)
     seeds = range(request.seeds)
@@ -188,20 +188,21 @@ def _parse_shard(text: str) -> tuple[int, int]:
 
 def _score(images: Path | None, concept: Path | None, options: ModelOptions, as_json: bool) -> None:
     """Score the pictures of a folder against the concept's own, and against their prompts where there are any."""
+    from promptplus.datasets import load_pictures, read_pictures
     from promptplus.evaluation.scoring import Scorer, score_images
-    from promptplus.pictures import load_pictures, picture_files, read_picture
+    from promptplus.picture_folders import PROMPTS_JSON
 
     if not (images and concept):
         raise SettingsError("--images and --concept go together: the pictures, and the concept's own")
     real = load_pictures(concept)
-    texts = images / "prompts.json"
+    texts = images / PROMPTS_JSON
     prompt_of = _read_picture_prompts(texts)
-    files = [path for path in picture_files(images) if path != texts]
-    if prompt_of and (missing := [path.name for path in files if path.name not in prompt_of]):
+    read = read_pictures(images)
+    names, pictures = [path.name for path, _ in read if path], [picture for _, picture in read]
+    if prompt_of and (missing := [name for name in names if name not in prompt_of]):
         raise PictureError(f"{texts} names no prompt of {missing[0]}")
-    pictures = [read_picture(path) for path in files]
     scorer = Scorer.for_model(open_model(options).pipe)
-    prompts = [prompt_of[path.name] for path in files] if prompt_of else []
+    prompts = [prompt_of[name] for name in names] if prompt_of else []
     subject, text = score_images(scorer.clip, scorer.dino, pictures, prompts, real)
     values = {"pictures": len(pictures), "subject": subject, "text": text}
     sentence = f"subject similarity {subject:.3f}" + (f", text similarity {text:.3f}" if text is not None else "")

@@ -85,6 +85,15 @@ def invert(
             rich_help_panel=CONCEPT,
         ),
     ] = None,
+    captions: Annotated[
+        bool,
+        typer.Option(
+            "--captions",
+            help="Train each picture with the text file beside it, as p0.txt. The token takes the place of {} or of "
+            "the class word.",
+            rich_help_panel=CONCEPT,
+        ),
+    ] = False,
     preset: Annotated[
         Preset | None,
         typer.Option(help="Named settings, see docs/settings.md. Other options win.", rich_help_panel=TRAINING),
@@ -143,6 +152,7 @@ def invert(
         class_word=class_word,
         kind=kind,
         class_pictures=class_pictures,
+        captions=captions,
         preset=preset,
         options=options,
         preview_every=preview_every,
@@ -153,7 +163,8 @@ def invert(
     )
     with spoken_warnings():
         if SETTINGS[chosen] is not InversionSettings:
-            _refuse(chosen, {"each": each or None, "preset": preset, "token": token, "initializer": initializer})
+            others = {"preset": preset, "token": token, "initializer": initializer}
+            _refuse(chosen, {"each": each or None, "captions": captions or None, **others})
             validated(SETTINGS[chosen], options)
             train_denoiser(request)
             return

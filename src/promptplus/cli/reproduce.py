@@ -69,8 +69,8 @@ def reproduce(
     """
     if quick == full:
         raise SettingsError("give --quick or --full")
+    from promptplus.datasets import concept_folders
     from promptplus.files import check_folder
-    from promptplus.pictures import concept_folders
     from promptplus.profiles import profile_of
     from promptplus.reproduce.claims import table
     from promptplus.reproduce.plan import FULL, QUICK, change_counts

@@ -9,7 +9,7 @@ from promptplus.choices import Kind, Preset
 from promptplus.cli.common import ModelOptions, open_model, say
 
 if TYPE_CHECKING:
-    from promptplus.pictures import FolderNote
+    from promptplus.datasets import FolderNote
     from promptplus.training.result import DreamBoothResult, InversionResult
 
 
@@ -21,6 +21,7 @@ class TrainingRequest:
         pictures: a folder of pictures, or of such folders.
         token, initializer, class_word, kind: of the concept; None: what the folder's ``concept.json`` says.
         class_pictures: for DreamBooth: a folder of pictures of the class.
+        captions: train with the captions beside the pictures.
         preset: a name in ``PRESETS``, or None.
         options: the settings that were given, by name.
         preview_every: steps between previews; None: the default.
@@ -34,6 +35,7 @@ class TrainingRequest:
     class_word: str | None
     kind: Kind | None
     class_pictures: Path | None
+    captions: bool
     preset: Preset | None
     options: dict[str, Any]
     preview_every: int | None
@@ -44,22 +46,22 @@ class TrainingRequest:
 
     def names(self) -> "FolderNote":
         """Token, initializer, class word and kind, as far as they were given."""
-        from promptplus.pictures import FolderNote
+        from promptplus.datasets import FolderNote
 
         return FolderNote(token=self.token, initializer=self.initializer, class_word=self.class_word, kind=self.kind)
 
 
 def invert_one(request: TrainingRequest) -> None:
     """Learn one concept."""
+    from promptplus.datasets import read_dataset
     from promptplus.errors import ConceptError
     from promptplus.files import free_folder
-    from promptplus.pictures import read_dataset
     from promptplus.placeholders import check_form
     from promptplus.training.distributed import Distributed
     from promptplus.training.invert import run_inversion
     from promptplus.training.run_folder import check_run_folder
 
-    dataset = read_dataset(request.pictures, request.names())  # a bad folder is found before the model loads
+    dataset = read_dataset(request.pictures, request.names(), request.captions)  # before the model: it fails faster
     if dataset.note.token is None:
         raise ConceptError(
             f"name the placeholder token, as --token '<cat>', or write it into {request.pictures}/concept.json"
@@ -83,9 +85,9 @@ def invert_one(request: TrainingRequest) -> None:
 
 def invert_each(request: TrainingRequest) -> None:
     """Learn one concept for each sub-folder, together."""
+    from promptplus.datasets import concept_folders, read_dataset
     from promptplus.errors import ConceptError
     from promptplus.files import check_folder, free_folder
-    from promptplus.pictures import concept_folders, read_dataset
     from promptplus.training.distributed import Distributed
     from promptplus.training.invert import run_inversions
     from promptplus.training.run_folder import check_run_folder
@@ -99,7 +101,7 @@ def invert_each(request: TrainingRequest) -> None:
     if first:
         for folder in folders:
             check_run_folder(out / folder.name)
-    datasets = [read_dataset(folder) for folder in folders]  # a bad folder is found before the model loads
+    datasets = [read_dataset(folder, captions=request.captions) for folder in folders]
     results = run_inversions(
         open_model(request.model),
         datasets,
@@ -118,9 +120,9 @@ def invert_each(request: TrainingRequest) -> None:
 
 def train_denoiser(request: TrainingRequest) -> None:
     """Train a copy of the denoiser on one subject (DreamBooth)."""
+    from promptplus.datasets import load_pictures, read_dataset
     from promptplus.errors import ConceptError
     from promptplus.files import free_folder
-    from promptplus.pictures import load_pictures, read_dataset
     from promptplus.training.distributed import Distributed
     from promptplus.training.dreambooth import dreambooth
     from promptplus.training.run_folder import check_run_folder

@@ -15,6 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from promptplus.concept import Concept
+from promptplus.datasets import load_pictures
 from promptplus.errors import BusyError, LossError, warn
 from promptplus.evaluation.scoring import Scorer
 from promptplus.evaluation.store import RecordStore
@@ -23,7 +24,7 @@ from promptplus.files import write_atomically
 from promptplus.fingerprints import settings_hash, weights_hash
 from promptplus.kept_pictures import keeping
 from promptplus.models import load
-from promptplus.pictures import load_pictures, read_picture
+from promptplus.pictures import read_picture
 from promptplus.pplus import PPlus
 from promptplus.profiles import default_sampling
 from promptplus.report.picture_grid import GAP, tile

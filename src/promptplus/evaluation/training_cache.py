@@ -12,13 +12,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save
 
 from promptplus.concept import Concept
+from promptplus.datasets import FolderNote, load_pictures, read_note
 from promptplus.errors import ConceptError, SettingsError
 from promptplus.evaluation.store import ConceptStore
 from promptplus.files import make_folder, write_atomically
 from promptplus.fingerprints import settings_hash, tensor_hash, weights_hash
 from promptplus.lora import add_loras
 from promptplus.models import base_model, load, picture_size
-from promptplus.pictures import FolderNote, load_pictures, read_note, to_pixels
+from promptplus.pictures import to_pixels
 from promptplus.pplus import PPlus
 from promptplus.training.dreambooth import DreamBoothResult, dreambooth
 from promptplus.training.invert import run_inversion

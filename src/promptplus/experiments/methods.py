@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 from PIL import Image
 
+from promptplus.datasets import load_pictures
 from promptplus.evaluation.comparison import ComparisonRow, compare
 from promptplus.evaluation.grid import ExperimentGrid, GridResult
 from promptplus.evaluation.training_cache import Task
 from promptplus.experiments.study import Study
-from promptplus.pictures import load_pictures
 from promptplus.report import figures
 from promptplus.report.figures import TradeOffPoint
 from promptplus.report.html import Figure, Section

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from promptplus.pictures import WHITE
+from promptplus.picture_colours import WHITE
 
 BLACK, GREY = (30, 30, 34), (110, 110, 118)
 LABEL_SIZE = 13  # points; legible at README width

@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Unpack
 
+from promptplus.datasets import load_pictures
 from promptplus.errors import BusyError, SettingsError
 from promptplus.evaluation.grid import ExperimentGrid, GridResult
 from promptplus.evaluation.scoring import Scorer
@@ -26,7 +27,6 @@ from promptplus.files import make_folder
 from promptplus.fingerprints import weights_hash
 from promptplus.generation import BATCH, generate
 from promptplus.kept_pictures import keeping
-from promptplus.pictures import load_pictures
 from promptplus.pocket.attribute_judge import AttributeJudge
 from promptplus.pplus import PPlus
 from promptplus.profiles import SamplingOptions, default_sampling, profile_of

@@ -30,6 +30,7 @@ FREE = ("steps", "device", "threads", "micro_batch", "speed")
 HASHES = {
     "pictures": "pictures",
     "class_pictures": "class pictures",
+    "captions": "captions",
     "denoiser": "denoiser weights",
     "text_encoder": "text encoder weights",
     "token_table": "text encoder weights",

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from promptplus.choices import Kind
+from promptplus.datasets import FolderNote, Pictures, Source, load_pictures, read_dataset
 from promptplus.errors import ConceptError, ModelError, SettingsError
 from promptplus.fingerprints import tensor_hash
 from promptplus.models import base_model, picture_size
-from promptplus.pictures import Dataset, FolderNote, load_pictures, read_dataset, to_pixels
+from promptplus.pictures import to_pixels
 from promptplus.pplus import PPlus
 from promptplus.training.batches import LatentCache, encode_pictures
 from promptplus.training.checkpoint import locked
@@ -34,12 +35,12 @@ NOT_DESCRIBED = ("pictures", "class_pictures")  # hashes, which settings.json do
 @takes_settings(DreamBoothSettings, LoraSettings)
 def dreambooth(
     pplus: PPlus,
-    pictures: str | os.PathLike[str] | Sequence[Any] | Dataset,
+    pictures: Pictures,
     class_word: str | None = None,
     *,
     out: str | os.PathLike[str],
     kind: Kind | None = None,
-    class_pictures: str | os.PathLike[str] | Sequence[Any] | None = None,
+    class_pictures: Source | None = None,
     preview_every: int | None = None,
     progress: bool = True,
     log_with: Sequence[str] = (),
@@ -51,7 +52,7 @@ def dreambooth(
 
     Args:
         pplus: the pipeline to train on, with P+ installed.
-        pictures: a folder, or a list of paths or PIL pictures. A folder's ``concept.json`` supplies what is not given.
+        pictures: as for ``invert``. A folder's ``concept.json`` supplies what is not given.
         class_word: the plain word for the subject's class.
         out: the run folder: a new one, or one that holds this very run, which then continues.
         kind: ``object`` (default) or ``style``. Decides the prompt.
@@ -67,6 +68,8 @@ def dreambooth(
     if Distributed().first:
         check_run_folder(out)
     dataset = read_dataset(pictures, FolderNote(class_word=class_word, kind=kind))
+    if dataset.captions is not None:
+        raise SettingsError("DreamBooth trains with one prompt and no captions; leave captions out")
     class_word, kind = dataset.note.class_word or dataset.note.initializer, dataset.note.kind or "object"
     if not class_word:
         raise ConceptError("name the class of the subject (as cat), or write it into concept.json as class_word")
@@ -74,8 +77,9 @@ def dreambooth(
     pipe, size = pplus.pipe, picture_size(pplus.pipe)
     pixels, class_pixels = to_pixels(dataset.pictures, size), None
     if settings.prior_weight:
-        source = class_pictures or prior_images(pplus, prompts[1], settings.class_count, settings.seed, progress)
-        class_pixels = to_pixels(load_pictures(source), size)
+        if class_pictures is None:
+            class_pictures = prior_images(pplus, prompts[1], settings.class_count, settings.seed, progress)
+        class_pixels = to_pixels(load_pictures(class_pictures), size)
     record: dict[str, Any] = {"class_word": class_word, "prompt": prompts[0], "base_model": base_model(pipe)}
     record["class_pictures"] = tensor_hash(class_pixels) if class_pixels is not None else None
     record |= record_of(pixels, settings, pipe)
@@ -92,9 +96,9 @@ def dreambooth(
 
 
 def _check(settings: DreamBoothSettings, options: dict[str, Any], class_pictures: object) -> None:
-    if class_pictures and not settings.prior_weight:
+    if class_pictures is not None and not settings.prior_weight:
         raise SettingsError("class pictures are not used with prior_weight 0; leave one of them out")
-    if class_pictures and "class_count" in options:
+    if class_pictures is not None and "class_count" in options:
         raise SettingsError("class_count says how many pictures to draw; leave it out beside class pictures")
     if isinstance(settings, LoraSettings) and not find_spec("peft"):
         raise ModelError("LoRA needs peft: pip install 'promptplus[lora]'")

@@ -7,16 +7,18 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from promptplus.caption_files import caption_templates
 from promptplus.choices import InversionMethod, Kind, Preset, Tying
 from promptplus.concept import Concept
+from promptplus.datasets import Dataset, FolderNote, Pictures, read_dataset
 from promptplus.density import TokenDensity
 from promptplus.errors import ConceptError, PictureError, SettingsError
-from promptplus.fingerprints import token_table_hash
+from promptplus.fingerprints import settings_hash, token_table_hash
 from promptplus.models import base_model, picture_size
-from promptplus.pictures import Dataset, FolderNote, read_dataset, to_pixels
+from promptplus.pictures import to_pixels
 from promptplus.placeholders import check_token
 from promptplus.pplus import PPlus
-from promptplus.templates import TEMPLATES
+from promptplus.templates import TEMPLATES, filled
 from promptplus.training.batches import encode_pictures
 from promptplus.training.checkpoint import locked
 from promptplus.training.distributed import Distributed
@@ -29,7 +31,6 @@ from promptplus.training.settings import InversionSettings, inversion_settings
 from promptplus.training.settings_help import takes_settings
 from promptplus.training.token_rows import RowsTrainable, initial_rows
 
-Pictures = str | os.PathLike[str] | Sequence[Any] | Dataset
 TYING: dict[InversionMethod, Tying] = {"xti": "layer", "ti": "all"}
 RECORDED = ("token", "initializer", "class_word", "kind", "base_model", "token_table")
 
@@ -44,6 +45,7 @@ def invert(
     class_word: str | None = None,
     kind: Kind | None = None,
     out: str | os.PathLike[str] | None = None,
+    captions: bool = False,
     preset: Preset | None = None,
     preview_every: int | None = None,
     progress: bool = True,
@@ -56,13 +58,16 @@ def invert(
 
     Args:
         pplus: the pipeline to learn on, with P+ installed.
-        pictures: a folder, or a list of paths or PIL pictures. A folder's ``concept.json`` supplies what is not given.
+        pictures: a folder, a file, a pattern such as ``photos/*.jpg``, or one or several PIL pictures, arrays or
+            tensors: see ``load_pictures``. A folder's ``concept.json`` supplies what is not given.
         token: the placeholder token to define, as ``<cat>``.
         initializer: the word whose token embedding the rows begin as.
         class_word: the plain word for the class. Default: the initializer.
         kind: ``object`` (default) or ``style``. Decides the caption templates.
         out: a folder for settings, log, previews, checkpoint and the concept file: a new one, or one that holds this
             very run. The run then continues where it stopped, and ``steps`` may have grown.
+        captions: train each picture with the caption in the text file beside it (``p0.txt``, ``p0.caption`` or a line
+            of ``metadata.jsonl``) and not with the templates. The token takes the place of ``{}`` or the class word.
         preset: named settings of ``promptplus.training.settings.PRESETS``. Options given beside it win.
         preview_every: steps between preview strips; 0: none. Default: five over the run if there is a folder.
         progress: show a progress bar.
@@ -73,14 +78,14 @@ def invert(
 
     Raises:
         ConceptError: a token, initializer or class word that cannot be used.
-        PictureError: pictures that cannot be read.
+        PictureError: pictures or captions that cannot be read.
         SettingsError: an option outside its range, or another option than a run in ``out`` was begun with.
         OutputError: ``out`` cannot be written, or holds something else.
         TrainingError: the training failed: a loss that is not finite, or no memory for one picture.
     """
     names = FolderNote(token=token, initializer=initializer, class_word=class_word, kind=kind)
     settings = inversion_settings(preset, options)
-    with _inversion(pplus, [(read_dataset(pictures, names), out)], settings) as loop:
+    with _inversion(pplus, [(read_dataset(pictures, names, captions), out)], settings) as loop:
         return loop.run(preview_interval(preview_every, settings, out is not None), progress, log_with)[0].concept
 
 
@@ -94,6 +99,7 @@ def run_inversion(
     class_word: str | None = None,
     kind: Kind | None = None,
     out: str | os.PathLike[str] | None = None,
+    captions: bool = False,
     preset: Preset | None = None,
     preview_every: int | None = None,
     progress: bool = True,
@@ -103,7 +109,7 @@ def run_inversion(
     """Learn a concept as ``invert`` does; returns losses, previews and settings beside it."""
     names = FolderNote(token=token, initializer=initializer, class_word=class_word, kind=kind)
     settings = inversion_settings(preset, options)
-    with _inversion(pplus, [(read_dataset(pictures, names), out)], settings) as loop:
+    with _inversion(pplus, [(read_dataset(pictures, names, captions), out)], settings) as loop:
         return loop.run(preview_interval(preview_every, settings, out is not None), progress, log_with)[0]
 
 
@@ -113,6 +119,7 @@ def run_inversions(
     folders: Sequence[str | os.PathLike[str] | Dataset],
     *,
     out: str | os.PathLike[str],
+    captions: bool = False,
     preset: Preset | None = None,
     preview_every: int | None = None,
     progress: bool = True,
@@ -125,11 +132,11 @@ def run_inversions(
         folders: one of pictures for each concept, with a ``concept.json`` that names its token and initializer; or
             such folders as ``read_dataset`` returns them.
         out: a folder that gets one run folder for each concept, named like its pictures' folder.
-        preset, preview_every, progress, log_with: as for ``invert``.
+        captions, preset, preview_every, progress, log_with: as for ``invert``.
         options: as for ``invert``, the same for all concepts. ``batch_size`` is each concept's own.
     """
     settings = inversion_settings(preset, options)
-    datasets = [read_dataset(folder) for folder in folders]
+    datasets = [read_dataset(folder, captions=captions) for folder in folders]
     _check_that_all_differ(datasets)
     with _inversion(pplus, [(one, Path(out) / one.name) for one in datasets], settings) as loop:
         return loop.run(preview_interval(preview_every, settings, True), progress, log_with)
@@ -146,21 +153,26 @@ def _inversion(
     word_density = cache(partial(TokenDensity.over_words, pplus.pipe))
     runs = []
     with gradients_on(), ExitStack() as locks:
-        concepts = [_untrained(pplus, dataset, settings) for dataset, _ in datasets]
-        for concept, (dataset, out) in zip(concepts, datasets, strict=True):
+        untrained = [_untrained(pplus, dataset, settings) for dataset, _ in datasets]
+        for (concept, captions), (dataset, out) in zip(untrained, datasets, strict=True):
             pixels = to_pixels(dataset.pictures, picture_size(pplus.pipe))
             folder = RunFolder(out) if out is not None and Distributed().first else None
             if folder:
                 locks.enter_context(locked(folder.path))
             encode = partial(encode_pictures, pplus.pipe.vae, pixels, settings, concept.token)
             record = {name: getattr(concept, name) for name in RECORDED} | record_of(pixels, settings, pplus.pipe)
-            trainable = RowsTrainable(pplus, concept, encode, settings, word_density)
+            if captions is not None:
+                record["captions"] = concept.provenance["captions"]
+            trainable = RowsTrainable(pplus, concept, encode, settings, word_density, captions)
             runs.append(TrainingRun(trainable, record, folder))
         yield TrainingLoop(pplus.pipe, runs, settings)
 
 
-def _untrained(pplus: PPlus, dataset: Dataset, settings: InversionSettings) -> Concept:
-    """The concept before its training. Raises ConceptError where its names cannot be used with this pipeline."""
+def _untrained(pplus: PPlus, dataset: Dataset, settings: InversionSettings) -> tuple[Concept, tuple[str, ...] | None]:
+    """The concept before its training, and its pictures' captions with ``{}``, if they are used.
+
+    Raises ConceptError where its names cannot be used with this pipeline, PictureError where its captions cannot.
+    """
     note = dataset.note
     if not note.token or not note.initializer:
         where = f" of {dataset.folder}" if dataset.folder else ""
@@ -170,6 +182,11 @@ def _untrained(pplus: PPlus, dataset: Dataset, settings: InversionSettings) -> C
     check_token(note.token, pplus.pipe.tokenizer)
     if note.token in pplus.concepts:
         raise ConceptError(f"a concept {note.token} was added already; forget({note.token!r}) first")
+    class_word, captions = note.class_word or note.initializer, None
+    provenance: dict[str, Any] = {"pictures": len(dataset.pictures), **settings.model_dump()}
+    if dataset.captions is not None:
+        captions = caption_templates(dataset.captions, note.token, class_word)
+        provenance["captions"] = settings_hash({"captions": captions})
     start = initial_rows(pplus, note.initializer, settings)
     concept = Concept(
         token=note.token,
@@ -177,22 +194,25 @@ def _untrained(pplus: PPlus, dataset: Dataset, settings: InversionSettings) -> C
         layers=pplus.layers,
         tying=settings.tying or TYING[settings.method],
         initializer=note.initializer,
-        class_word=note.class_word or note.initializer,
+        class_word=class_word,
         kind=note.kind or "object",
         base_model=base_model(pplus.pipe),
         token_table=token_table_hash(pplus.pipe.text_encoder, pplus.pipe.tokenizer),
-        provenance={"pictures": len(dataset.pictures), **settings.model_dump()},
+        provenance=provenance,
     )
-    _check_caption_length(pplus, concept, settings.vectors)
-    return concept
+    _check_caption_length(pplus, captions or TEMPLATES[concept.kind], note.token, settings.vectors)
+    return concept, captions
 
 
-def _check_caption_length(pplus: PPlus, concept: Concept, vectors: int) -> None:
+def _check_caption_length(pplus: PPlus, templates: Sequence[str], token: str, vectors: int) -> None:
     """See that a caption's rows all fit into the text encoder: a row that is cut off would never be trained."""
-    tokenizer, templates = pplus.tokenizer, TEMPLATES[concept.kind]
-    room = pplus.positions - max(len(tokenizer(template.format("")).input_ids) for template in templates)
+    lengths = {text: len(pplus.tokenizer(text).input_ids) for text in filled(templates, "")}
+    longest = max(lengths, key=lengths.__getitem__)
+    room = pplus.positions - lengths[longest]
+    if room < 1:
+        raise PictureError(f"the caption {longest!r} has no room for {token}; shorten it by {vectors - room} tokens")
     if vectors > room:
-        raise SettingsError(f"vectors: captions have room for {room} rows of {concept.token}, not for {vectors}")
+        raise SettingsError(f"vectors: captions have room for {room} rows of {token}, not for {vectors}")
 
 
 def _check_that_all_differ(datasets: Sequence[Dataset]) -> None:

@@ -16,7 +16,7 @@ from promptplus.density import TokenDensity
 from promptplus.errors import ConceptError, warn
 from promptplus.placeholders import Placeholder
 from promptplus.pplus import PPlus
-from promptplus.templates import TEMPLATES, captions
+from promptplus.templates import TEMPLATES, filled
 from promptplus.text_encoding import send
 from promptplus.training.batches import Batch, LatentCache
 from promptplus.training.compilation import faster
@@ -64,6 +64,8 @@ class RowsTrainable(Trainable[InversionResult]):
         concept: the concept before its training.
         encode_pictures: encodes its pictures; called once, when the training begins.
         word_density: makes the density of the vocabulary's words; called only where the settings weigh it.
+        captions: for each picture its own caption, with ``{}`` for the concept; None: the concept's kind decides the
+            templates, and each sample gets any of them.
     """
 
     settings: InversionSettings
@@ -75,10 +77,13 @@ class RowsTrainable(Trainable[InversionResult]):
         encode_pictures: Callable[[], LatentCache],
         settings: InversionSettings,
         word_density: Callable[[], TokenDensity],
+        captions: Sequence[str] | None = None,
     ) -> None:
         super().__init__(concept.token, settings)
         self.pplus, self.concept = pplus, concept
         self.encode_pictures, self.word_density = encode_pictures, word_density
+        self.own_captions = captions is not None
+        self.templates = tuple(captions) if captions is not None else TEMPLATES[concept.kind]
 
     def prepare(self, timesteps: int) -> None:
         pipe, settings = self.pplus.pipe, self.settings
@@ -99,9 +104,12 @@ class RowsTrainable(Trainable[InversionResult]):
         return torch.full((batch,), 1 / batch, dtype=torch.float64)
 
     def next_batch(self) -> Batch:
-        settings, templates = self.settings, len(TEMPLATES[self.concept.kind])
-        rule = self.batch_rule(self.timesteps, templates, one_template=settings.templates == "batch")
-        return Batch.of(f"{settings.seed}/{self.name}", self.step, self.cache, rule).to(self.device)
+        settings, templates = self.settings, self.templates
+        rule = self.batch_rule(self.timesteps, len(templates), one_template=settings.templates == "batch")
+        batch = Batch.of(f"{settings.seed}/{self.name}", self.step, self.cache, rule)
+        if self.own_captions:  # a picture's copies in other colours have its caption, too
+            batch = replace(batch, template=tuple(number % len(templates) for number in batch.picture.tolist()))
+        return batch.to(self.device)
 
     def latents(self, batch: Batch) -> Float[Tensor, "batch channels height width"]:
         return self.cache.sample(batch)
@@ -115,7 +123,7 @@ class RowsTrainable(Trainable[InversionResult]):
         for trainable, batch in zip(trainables, batches, strict=True):
             unique = sorted(set(batch.template))
             caption_of_sample += [len(texts) + unique.index(template) for template in batch.template]
-            texts += captions(trainable.concept.kind, trainable.name, unique)
+            texts += filled([trainable.templates[number] for number in unique], trainable.name)
         pplus = trainables[0].pplus
         placeholders = {trainable.name: trainable.rows.placeholder for trainable in trainables}
         return pplus.states([[text] * len(pplus.layers) for text in texts], placeholders), caption_of_sample

@@ -1,0 +1,92 @@
+"""Captions of pictures: a text file beside each picture, or one ``metadata.jsonl``; captions → templates for training.
+
+The files are those of other trainers: ``p0.txt`` or ``p0.caption`` beside ``p0.png``, or the ``metadata.jsonl`` of the
+Hugging Face library datasets, with ``file_name`` and ``text`` in each line.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from promptplus.errors import PictureError, first_line
+
+CAPTION_SUFFIXES, METADATA = (".txt", ".caption"), "metadata.jsonl"
+MAX_BYTES = 2**24  # a metadata.jsonl of tens of thousands of lines (our choice)
+SHOWN = 60  # characters of a caption that messages show
+
+
+def read_captions(files: Sequence[Path | None]) -> tuple[str, ...]:
+    """The caption of each picture file, on one line.
+
+    A text file beside the picture counts before a line in ``metadata.jsonl``. Raises PictureError where a picture has
+    no caption, or it cannot be read.
+    """
+    metadata: dict[Path, dict[str, str]] = {}
+    captions: list[str] = []
+    for file in files:
+        if file is None:
+            raise PictureError("captions are read beside picture files; these pictures come from memory")
+        if file.parent not in metadata:
+            metadata[file.parent] = _read_metadata(file.parent / METADATA)
+        beside = _beside(file)
+        text = _read_text(beside) if beside else metadata[file.parent].get(file.name, "")
+        if not (caption := " ".join(text.split())):
+            what = f"{beside} is empty" if beside else f"{file} has no caption"
+            raise PictureError(f"{what}; write {file.stem}.txt or a line of {METADATA}, or leave captions out")
+        captions.append(caption)
+    return tuple(captions)
+
+
+def caption_templates(captions: Sequence[str], token: str, class_word: str) -> tuple[str, ...]:
+    """Captions with ``{}`` at the place of the concept: where they have ``{}``, the token, or the class word.
+
+    Of several places the first counts. The class word is found as a whole word, in any case. Raises PictureError where
+    a caption has none of the three.
+    """
+    found: list[str] = []
+    for caption in captions:
+        word = rf"(?<!\w){re.escape(class_word)}(?!\w)"
+        match = next(filter(None, (re.search(p, caption, re.I) for p in (r"\{\}", re.escape(token), word))), None)
+        if match is None:
+            shown = caption if len(caption) <= SHOWN else f"{caption[:SHOWN]}…"
+            raise PictureError(
+                f"the caption {shown!r} does not say where the concept is; write {{}}, {token} or {class_word} into it"
+            )
+        found.append(f"{caption[: match.start()]}{{}}{caption[match.end() :]}")
+    return tuple(found)
+
+
+def _beside(file: Path) -> Path | None:
+    """The caption file of a picture file, if there is one."""
+    suffixes = [s for suffix in CAPTION_SUFFIXES for s in (suffix, suffix.upper())]
+    return next((path for suffix in suffixes if (path := file.with_suffix(suffix)).is_file()), None)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise PictureError(f"{path} has more than {MAX_BYTES:,} bytes; it is no file of captions")
+        return path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PictureError(f"{path} cannot be read as UTF-8 text: {first_line(error)}") from error
+
+
+def _read_metadata(path: Path) -> dict[str, str]:
+    """The texts of pictures by file name; empty where the file does not exist."""
+    if not path.is_file():
+        return {}
+    texts: dict[str, str] = {}
+    for number, line in enumerate(_read_text(path).splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            values: Any = json.loads(line)
+            name, text = values["file_name"], values["text"]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise PictureError(f'{path}, line {number} is not {{"file_name": …, "text": …}}') from error
+        if not (isinstance(name, str) and isinstance(text, str)):
+            raise PictureError(f"{path}, line {number}: file_name and text are texts")
+        texts[name] = text
+    return texts
