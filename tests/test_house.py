@@ -18,8 +18,8 @@ SOURCE = ROOT / "src" / "promptplus"
 # From the lowest layer to the highest. A file imports only from rows above its own, or from its own row.
 ORDER = (
     ("choices", "errors", "templates"),
-    ("files", "fingerprints", "layers", "memory", "pictures", "pocket", "report"),
-    ("placeholders", "prompts", "text_encoding", "models", "profiles", "density"),
+    ("files", "fingerprints", "layers", "memory", "pictures", "pocket", "report", "text_files"),
+    ("placeholders", "prompts", "text_encoding", "models", "profiles", "density", "concept_record"),
     ("concept", "hooks"),
     ("pplus", "mixing"),
     ("generation",),
@@ -162,6 +162,7 @@ def test_errors_have_one_root_and_bad_values_are_value_errors() -> None:
         "PromptPlusError",
         "LossError",
         "TrainingError",
+        "WriteError",
         "Interrupted",
     }
 

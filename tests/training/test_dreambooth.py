@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 
 import promptplus as pp
-from promptplus.errors import ConceptError, ModelError, OutputError, PictureError, SettingsError, TrainingError
+from promptplus.errors import ConceptError, ModelError, PictureError, SettingsError, TrainingError, WriteError
 from promptplus.generation import generate
 from promptplus.models import add_loras
 from promptplus.pictures import to_pixels
@@ -284,7 +284,7 @@ def test_a_pipeline_that_cannot_be_written_leaves_the_old_one(pipe: Any, tmp_pat
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(denoisers, "sync", lambda _path: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-        with pytest.raises(OutputError, match="No space left on device"):
+        with pytest.raises(WriteError, match="No space left on device"):
             save_pipeline(pipe, folder)
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("*")} == before
     assert [p.name for p in tmp_path.iterdir()] == ["pipeline"]
