@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from promptplus.choices import Kind, Tying
 from promptplus.errors import ConceptError, first_line, short
+from promptplus.text_files import parse_json
 
 FORMAT_VERSION = 1
 _CHECKSUM = "record_sha256"
@@ -60,10 +61,10 @@ def record_text(token: str, fields: dict[str, Any], shape: list[int]) -> str:
     Raises ConceptError where a field has a value that could not be read again.
     """
     try:
-        record = ConceptRecord(format_version=FORMAT_VERSION, **fields)
-        values: dict[str, Any] = json.loads(record.model_dump_json(exclude={_CHECKSUM}))
+        text = ConceptRecord(format_version=FORMAT_VERSION, **fields).model_dump_json(exclude={_CHECKSUM})
     except ValueError as error:  # pydantic's errors of checking and of writing
         raise ConceptError(f"{token} cannot be saved: {first_line(error)}") from error
+    values = parse_json(text, dict[str, Any], ConceptError, f"{token} cannot be saved")
     return json.dumps({**values, _CHECKSUM: _hash(values, shape)})
 
 

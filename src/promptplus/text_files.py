@@ -71,13 +71,15 @@ def decode(data: bytes, name: str, error: type[PromptPlusError]) -> str:
 
 
 def read_json(
-    path: StrPath, kind: type[T], error: type[PromptPlusError], fault: str = "cannot be read", remedy: str = ""
+    path: StrPath, kind: type[T], error: type[PromptPlusError], fault: str, remedy: str = "", finite: bool = True
 ) -> T:
-    """Read a JSON file as a value of a type; see ``parse_json``."""
-    return parse_json(read_text(path, error), kind, error, f"{path} {fault}", remedy)
+    """Read a JSON file as a value of a type; see ``parse_json``. ``fault`` follows the path, as "is no study"."""
+    return parse_json(read_text(path, error), kind, error, f"{path} {fault}", remedy, finite)
 
 
-def parse_json(text: str | bytes, kind: type[T], error: type[PromptPlusError], fault: str, remedy: str = "") -> T:
+def parse_json(
+    text: str | bytes, kind: type[T], error: type[PromptPlusError], fault: str, remedy: str = "", finite: bool = True
+) -> T:
     """Read a JSON text as a value of a type, without converting types: ``"8"`` and ``true`` are no numbers.
 
     Args:
@@ -86,6 +88,7 @@ def parse_json(text: str | bytes, kind: type[T], error: type[PromptPlusError], f
         error: the class of the error that is raised.
         fault: begins the message, as ``"study.json is no study"``; the reason follows.
         remedy: ends the message.
+        finite: refuse numbers that are not finite. Our own results may hold such numbers.
 
     Raises ``error`` on a text that is no JSON, or JSON that is no ``kind``.
     """
@@ -96,11 +99,17 @@ def parse_json(text: str | bytes, kind: type[T], error: type[PromptPlusError], f
         if isinstance(text, bytes):
             text = text.decode()
         from_json(text)  # it limits depth and digits, with which Python's reader would fail in other ways
-        json.loads(text, object_pairs_hook=_no_duplicates, parse_float=_finite, parse_constant=_finite)
+        checks: dict[str, Any] = {"parse_float": _finite, "parse_constant": _finite} if finite else {}
+        json.loads(text, object_pairs_hook=_no_duplicates, **checks)
         return cast(T, _adapter(kind).validate_json(text, strict=True))
     except (ValueError, RecursionError) as failure:  # ValueError: also ValidationError and UnicodeDecodeError
         syntax = "" if isinstance(failure, ValidationError | _ContentError) else "no JSON, "
         raise error(f"{fault}: {syntax}{first_line(failure)}{end}") from failure
+
+
+def as_json(value: object, kind: type[T], error: type[PromptPlusError], fault: str, remedy: str = "") -> T:
+    """A value of plain types as a value of another type, as if it was read from a JSON file; see ``parse_json``."""
+    return parse_json(json.dumps(value), kind, error, fault, remedy, finite=False)
 
 
 class _ContentError(ValueError):

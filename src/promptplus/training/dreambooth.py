@@ -19,6 +19,7 @@ from promptplus.training.checkpoint import locked
 from promptplus.training.denoiser import DenoiserTrainable
 from promptplus.training.distributed import Distributed
 from promptplus.training.loop import TrainingLoop
+from promptplus.training.picture_record import PICTURE_FILES, picture_names
 from promptplus.training.previews import preview_prompt
 from promptplus.training.prior_images import prior_images
 from promptplus.training.result import DreamBoothResult
@@ -27,7 +28,7 @@ from promptplus.training.run_folder import RunFolder, check_run_folder, preview_
 from promptplus.training.settings import DreamBoothSettings, LoraSettings, settings_kind, validated
 from promptplus.training.settings_help import takes_settings
 
-NOT_DESCRIBED = ("pictures", "class_pictures")  # hashes, which settings.json does without
+NOT_DESCRIBED = ("pictures", PICTURE_FILES, "class_pictures")  # hashes, which settings.json does without
 
 
 @takes_settings(DreamBoothSettings, LoraSettings)
@@ -76,7 +77,7 @@ def dreambooth(
         class_pixels = to_pixels(load_pictures(source), size)
     record: dict[str, Any] = {"class_word": class_word, "prompt": prompts[0], "base_model": base_model(pipe)}
     record["class_pictures"] = tensor_hash(class_pixels) if class_pixels is not None else None
-    record |= record_of(pixels, settings, pipe)
+    record |= record_of(pixels, settings, pipe, picture_names(dataset))
     facts = {name: value for name, value in record.items() if name not in NOT_DESCRIBED}
     encode = partial(encode_pictures, pipe.vae, pixels, settings, settings.subject(class_word))
     encode_class = partial(LatentCache.encode, pipe.vae, class_pixels) if class_pixels is not None else None

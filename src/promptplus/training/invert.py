@@ -21,6 +21,7 @@ from promptplus.training.batches import encode_pictures
 from promptplus.training.checkpoint import locked
 from promptplus.training.distributed import Distributed
 from promptplus.training.loop import TrainingLoop
+from promptplus.training.picture_record import picture_names
 from promptplus.training.result import InversionResult
 from promptplus.training.run import TrainingRun, record_of
 from promptplus.training.run_folder import RunFolder, preview_interval
@@ -151,7 +152,9 @@ def _inversion(
             if folder:
                 locks.enter_context(locked(folder.path))
             encode = partial(encode_pictures, pplus.pipe.vae, pixels, settings, concept.token)
-            record = {name: getattr(concept, name) for name in RECORDED} | record_of(pixels, settings, pplus.pipe)
+            record = {name: getattr(concept, name) for name in RECORDED} | record_of(
+                pixels, settings, pplus.pipe, picture_names(dataset)
+            )
             trainable = RowsTrainable(pplus, concept, encode, settings, word_density)
             runs.append(TrainingRun(trainable, record, folder))
         yield TrainingLoop(pplus.pipe, runs, settings)

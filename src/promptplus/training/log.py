@@ -95,7 +95,7 @@ def open_trackers(names: Sequence[str], folder: RunFolder | None, settings: dict
 
     try:
         tracker = Accelerator(log_with=list(names), project_dir=str(folder.path) if folder else ".")
-        tracker.init_trackers("promptplus", {k: v for k, v in settings.items() if v is not None})
+        tracker.init_trackers("promptplus", {k: v for k, v in settings.items() if isinstance(v, int | float | str)})
     except (ValueError, ImportError) as error:
         raise SettingsError(f"log_with {', '.join(names)}: {error}; is the package installed?") from error
     if len(tracker.trackers) < len(set(names)):
