@@ -4,10 +4,14 @@ The message states the value, what was expected and the remedy. Where the caller
 also a ``ValueError``.
 """
 
+import errno
 import inspect
 import os
 import warnings
 
+_NAMES = ("ENOSPC", "EDQUOT", "EIO", "EROFS", "EFBIG", "EMFILE", "ENFILE", "ENOMEM")
+DISK_ERRORS = {getattr(errno, name) for name in _NAMES if hasattr(errno, name)}
+"""Numbers of the system's errors that no other file name would avoid."""
 _PACKAGE = os.path.dirname(__file__) + os.sep
 
 

@@ -1,6 +1,5 @@
 """Writing files safely: a file is written completely or not at all, and no folder with contents is overwritten."""
 
-import errno
 import os
 import re
 import shutil
@@ -11,12 +10,9 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from promptplus.errors import OutputError, PromptPlusError, WriteError, first_line
+from promptplus.errors import DISK_ERRORS, OutputError, PromptPlusError, WriteError, first_line
 
 StrPath = str | os.PathLike[str]
-_NAMES = ("ENOSPC", "EDQUOT", "EIO", "EROFS", "EFBIG", "EMFILE", "ENFILE", "ENOMEM")
-DISK_ERRORS = {getattr(errno, name) for name in _NAMES if hasattr(errno, name)}
-"""Numbers of the system's errors that no other file name would avoid."""
 TEMPORARY = ".promptplus-"  # prefix of the hidden folders that files are written in before they are renamed
 
 
