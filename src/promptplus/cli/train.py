@@ -44,9 +44,9 @@ class TrainingRequest:
 
     def names(self) -> "FolderNote":
         """Token, initializer, class word and kind, as far as they were given."""
-        from promptplus.pictures import FolderNote
+        from promptplus.training.settings import concept_names
 
-        return FolderNote(token=self.token, initializer=self.initializer, class_word=self.class_word, kind=self.kind)
+        return concept_names(token=self.token, initializer=self.initializer, class_word=self.class_word, kind=self.kind)
 
 
 def invert_one(request: TrainingRequest) -> None:
@@ -123,6 +123,7 @@ def train_denoiser(request: TrainingRequest) -> None:
     from promptplus.pictures import load_pictures, read_dataset
     from promptplus.training.distributed import Distributed
     from promptplus.training.dreambooth import dreambooth
+    from promptplus.training.prior_images import check_cache
     from promptplus.training.run_folder import check_run_folder
 
     dataset = read_dataset(request.pictures, request.names())  # a bad folder is found before the model loads
@@ -134,6 +135,8 @@ def train_denoiser(request: TrainingRequest) -> None:
     first = Distributed().first
     if first:
         check_run_folder(out)
+        if request.class_pictures is None and request.options.get("prior_weight") != 0:
+            check_cache()
     class_pictures = load_pictures(request.class_pictures) if request.class_pictures else None
     result = dreambooth(
         open_model(request.model),

@@ -12,20 +12,21 @@ from promptplus.choices import Kind
 from promptplus.errors import ConceptError, ModelError, SettingsError
 from promptplus.fingerprints import tensor_hash
 from promptplus.models import base_model, picture_size
-from promptplus.pictures import Dataset, FolderNote, load_pictures, read_dataset, to_pixels
+from promptplus.pictures import Dataset, load_pictures, read_dataset, to_pixels
 from promptplus.pplus import PPlus
 from promptplus.training.batches import LatentCache, encode_pictures
 from promptplus.training.checkpoint import locked
 from promptplus.training.denoiser import DenoiserTrainable
+from promptplus.training.denoiser_copies import largest_rank
 from promptplus.training.distributed import Distributed
 from promptplus.training.loop import TrainingLoop
 from promptplus.training.picture_record import PICTURE_FILES, picture_names
 from promptplus.training.previews import preview_prompt
-from promptplus.training.prior_images import prior_images
+from promptplus.training.prior_images import check_cache, prior_images
 from promptplus.training.result import DreamBoothResult
 from promptplus.training.run import TrainingRun, record_of
 from promptplus.training.run_folder import RunFolder, check_run_folder, preview_interval
-from promptplus.training.settings import DreamBoothSettings, LoraSettings, settings_kind, validated
+from promptplus.training.settings import DreamBoothSettings, LoraSettings, concept_names, settings_kind, validated
 from promptplus.training.settings_help import takes_settings
 
 NOT_DESCRIBED = ("pictures", PICTURE_FILES, "class_pictures")  # hashes, which settings.json does without
@@ -63,9 +64,13 @@ def dreambooth(
     """
     settings = validated(settings_kind(options), options)
     _check(settings, options, class_pictures)
+    if isinstance(settings, LoraSettings) and settings.rank > (most := largest_rank(pplus.pipe.unet)):
+        raise SettingsError(f"rank: the layers of this model have room for a rank of {most}, not of {settings.rank}")
     if Distributed().first:
         check_run_folder(out)
-    dataset = read_dataset(pictures, FolderNote(class_word=class_word, kind=kind))
+        if settings.prior_weight and class_pictures is None:
+            check_cache()
+    dataset = read_dataset(pictures, concept_names(class_word=class_word, kind=kind))
     class_word, kind = dataset.note.class_word or dataset.note.initializer, dataset.note.kind or "object"
     if not class_word:
         raise ConceptError("name the class of the subject (as cat), or write it into concept.json as class_word")

@@ -13,7 +13,7 @@ from promptplus.density import TokenDensity
 from promptplus.errors import ConceptError, PictureError, SettingsError
 from promptplus.fingerprints import token_table_hash
 from promptplus.models import base_model, picture_size
-from promptplus.pictures import Dataset, FolderNote, read_dataset, to_pixels
+from promptplus.pictures import Dataset, read_dataset, to_pixels
 from promptplus.placeholders import check_token
 from promptplus.pplus import PPlus
 from promptplus.templates import TEMPLATES
@@ -25,7 +25,7 @@ from promptplus.training.picture_record import picture_names
 from promptplus.training.result import InversionResult
 from promptplus.training.run import TrainingRun, record_of
 from promptplus.training.run_folder import RunFolder, preview_interval
-from promptplus.training.settings import InversionSettings, inversion_settings
+from promptplus.training.settings import InversionSettings, concept_names, inversion_settings
 from promptplus.training.settings_help import takes_settings
 from promptplus.training.token_rows import RowsTrainable, initial_rows
 
@@ -78,7 +78,7 @@ def invert(
         OutputError: ``out`` cannot be written, or holds something else.
         TrainingError: the training failed: a loss that is not finite, or no memory for one picture.
     """
-    names = FolderNote(token=token, initializer=initializer, class_word=class_word, kind=kind)
+    names = concept_names(token=token, initializer=initializer, class_word=class_word, kind=kind)
     settings = inversion_settings(preset, options)
     with _inversion(pplus, [(read_dataset(pictures, names), out)], settings) as loop:
         return loop.run(preview_interval(preview_every, settings, out is not None), progress, log_with)[0].concept
@@ -101,7 +101,7 @@ def run_inversion(
     **options: Any,
 ) -> InversionResult:
     """Learn a concept as ``invert`` does; returns losses, previews and settings beside it."""
-    names = FolderNote(token=token, initializer=initializer, class_word=class_word, kind=kind)
+    names = concept_names(token=token, initializer=initializer, class_word=class_word, kind=kind)
     settings = inversion_settings(preset, options)
     with _inversion(pplus, [(read_dataset(pictures, names), out)], settings) as loop:
         return loop.run(preview_interval(preview_every, settings, out is not None), progress, log_with)[0]
