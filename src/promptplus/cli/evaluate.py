@@ -19,7 +19,7 @@ from promptplus.cli.common import (
     say,
     spoken_warnings,
 )
-from promptplus.errors import PictureError, SettingsError
+from promptplus.errors import PictureError, SettingsError, first_line
 
 if TYPE_CHECKING:
     from promptplus.evaluation.training_cache import MethodSpec
@@ -176,7 +176,7 @@ def parse_method(text: str) -> "MethodSpec":
     try:
         steps = tuple(sorted(map(int, numbers.split(",")))) if numbers else (known[name].get("steps", 500),)
     except ValueError as error:
-        raise SettingsError(f"{text!r} does not name steps, as xti@50,500") from error
+        raise SettingsError(f"{text!r} does not name steps, as xti@50,500: {first_line(error)}") from error
     options = {key: value for key, value in known[name].items() if key != "steps"}
     return MethodSpec(name, options, (0,) if name == WORD else steps)
 
