@@ -75,7 +75,8 @@ def invert(
         ConceptError: a token, initializer or class word that cannot be used.
         PictureError: pictures that cannot be read.
         SettingsError: an option outside its range, or another option than a run in ``out`` was begun with.
-        OutputError: ``out`` cannot be written, or holds something else.
+        OutputError: ``out`` cannot be used, or holds something else.
+        WriteError: the disk is full, read-only or broken.
         TrainingError: the training failed: a loss that is not finite, or no memory for one picture.
     """
     names = concept_names(token=token, initializer=initializer, class_word=class_word, kind=kind)
