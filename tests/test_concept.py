@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import stat
@@ -12,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import promptplus as pp
-from promptplus.errors import ConceptError, OutputError, SettingsError
+from promptplus.errors import ConceptError, SettingsError, WriteError
 from promptplus.mixing import interpolate
 from tests.conftest import make_concept
 from tests.test_layers import SD1
@@ -83,6 +84,69 @@ def test_the_approximation_loads_in_stock_diffusers(pipe: Any, concept: pp.Conce
     torch.testing.assert_close(row, concept.rows.mean(dim=(0, 1)))
 
 
+BAD_SIZES: tuple[Any, ...] = (-8, 0, True, "8", 8.0, None, 10**9)
+
+
+def layers_with(size: Any) -> list[list[Any]]:
+    """The layers of a record, the first of them with another resolution."""
+    names = [f"{direction}.0.{number}" for direction in ("down", "up") for number in range(8)]
+    return [[name, 8 if number else size] for number, name in enumerate(names)]
+
+
+def write_record(path: Path, text: str) -> None:
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    save_file(load_file(path), path, {**metadata, "promptplus": text})
+
+
+def reshape(path: Path) -> None:
+    """Turn each row into two rows of half the width: the same bytes."""
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    save_file({name: rows.reshape(2, -1) for name, rows in load_file(path).items()}, path, metadata)
+
+
+def make_old(path: Path, **changes: Any) -> None:
+    """Give a file the record of version 0.1, which has no checksum of the record."""
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    record = json.loads(metadata["promptplus"]) | changes
+    del record["record_sha256"]
+    save_file(load_file(path), path, {**metadata, "promptplus": json.dumps(record)})
+
+
+def test_files_of_version_0_1_load_and_their_shape_must_fit_their_record(concept: pp.Concept, saved: Path) -> None:
+    make_old(saved, provenance={"vectors": 1})
+    assert torch.equal(pp.Concept.load(saved).rows, concept.rows)
+    reshape(saved)
+    with pytest.raises(ConceptError, match="each layer has 2 rows, its record says 1"):
+        pp.Concept.load(saved)
+
+
+@pytest.mark.parametrize("size", BAD_SIZES)
+def test_the_types_in_files_of_version_0_1_are_strict_too(saved: Path, size: Any) -> None:
+    make_old(saved, layers=layers_with(size))
+    with pytest.raises(ConceptError, match=r"cannot read: layers\.0\.1"):
+        pp.Concept.load(saved)
+
+
+def test_what_could_not_be_read_again_is_not_saved(concept: pp.Concept, tmp_path: Path) -> None:
+    layers = pp.LayerMap.from_names([(f"down.0.{n}", -8) for n in range(16)])
+    for bad in (
+        replace(concept, layers=layers),
+        replace(concept, class_word=7),
+        replace(concept, provenance={"a": object()}),
+    ):
+        with pytest.raises(ConceptError, match="<thing> cannot be saved"):
+            bad.save(tmp_path / "x.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_hash_that_others_name_does_not_change(concept: pp.Concept) -> None:
+    """Pictures and results name a concept by its rows' bytes alone."""
+    assert concept.sha256 == hashlib.sha256(concept.rows.numpy().tobytes()).hexdigest()
+
+
 def cut_short(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-10])
 
@@ -123,6 +187,19 @@ def make_not_finite(path: Path) -> None:
         (lambda p: rewrite(p, format_version=9), "this version cannot read: format_version"),
         (lambda p: rewrite(p, token=None), "cannot read: token"),
         (lambda p: os.truncate(p, 65 * 2**20), "at most"),
+        *((lambda p, size=size: rewrite(p, layers=layers_with(size)), "cannot read: layers") for size in BAD_SIZES),
+        (lambda p: rewrite(p, layers=[["down.0.0", 8]] * 16), "the layer down.0.0 is there twice"),
+        (lambda p: rewrite(p, layers=[["../x", 8], *layers_with(8)[1:]]), r"cannot read: layers.0.0.*not '../x'"),
+        (lambda p: rewrite(p, format_version=True), "cannot read: format_version"),
+        (lambda p: rewrite(p, token=7), "cannot read: token.*not 7"),
+        (lambda p: rewrite(p, provenance=[]), "cannot read: provenance"),
+        (lambda p: rewrite(p, class_word="dog"), "its record does not match its checksum"),
+        (lambda p: rewrite(p, provenance={"steps": 4}), "its record does not match its checksum"),
+        (lambda p: rewrite(p, unknown=1), "its record does not match its checksum"),
+        (lambda p: reshape(p), "its record does not match its checksum"),
+        (lambda p: write_record(p, "[" * 100_000), "cannot read: no JSON, recursion limit"),
+        (lambda p: write_record(p, '{"provenance": ' + "9" * 5000), "cannot read: no JSON, number out of range"),
+        (lambda p: write_record(p, '{"token": "<x>", "token": "<y>"}'), "cannot read: the key 'token' is there twice"),
     ],
 )
 def test_bad_files_are_refused_in_one_sentence(saved: Path, damage: Any, message: str) -> None:
@@ -140,7 +217,7 @@ def test_a_failed_save_leaves_the_old_file(concept: pp.Concept, saved: Path, mon
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OutputError, match="No space left"):
+    with pytest.raises(WriteError, match="No space left"):
         make_concept_like(concept).save(saved)
     assert saved.read_bytes() == before
     assert [p.name for p in saved.parent.iterdir()] == [saved.name]

@@ -18,11 +18,13 @@ SOURCE = ROOT / "src" / "promptplus"
 # From the lowest layer to the highest. A file imports only from rows above its own, or from its own row.
 ORDER = (
     ("choices", "errors", "templates"),
+    ("files",),
+    ("text_files", "fingerprints"),
     (
-        *("files", "fingerprints", "layers", "shared_hooks", "stock_calls", "lora", "memory", "pocket", "report"),
+        *("layers", "shared_hooks", "stock_calls", "lora", "memory", "pocket", "report"),
         *("caption_files", "datasets", "picture_colours", "picture_folders", "pictures", "png_chunks"),
     ),
-    ("placeholders", "prompts", "text_encoding", "models", "profiles", "density"),
+    ("placeholders", "prompts", "text_encoding", "models", "profiles", "density", "concept_record"),
     ("concept", "hooks"),
     ("pplus", "mixing"),
     ("pipelines", "start_image", "kept_pictures"),
@@ -166,8 +168,23 @@ def test_errors_have_one_root_and_bad_values_are_value_errors() -> None:
         "PromptPlusError",
         "LossError",
         "TrainingError",
+        "WriteError",
         "Interrupted",
     }
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(SOURCE)))
+def test_no_caught_exception_loses_its_reason(path: Path) -> None:
+    """What is raised from a caught exception says in its message what that one said."""
+    for handler in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if not isinstance(handler, ast.ExceptHandler):
+            continue
+        for raised in (node for node in ast.walk(handler) if isinstance(node, ast.Raise) and node.cause and node.exc):
+            if isinstance(raised.cause, ast.Name) and raised.cause.id == handler.name:
+                said = {
+                    node.id for node in ast.walk(handler) if isinstance(node, ast.Name) and node is not raised.cause
+                }
+                assert handler.name in said, f"{path.name}:{raised.lineno} keeps the reason to itself"
 
 
 def test_pinned_versions_cover_every_dependency() -> None:

@@ -4,13 +4,14 @@ The files are those of other trainers: ``p0.txt`` or ``p0.caption`` beside ``p0.
 Hugging Face library datasets, with ``file_name`` and ``text`` in each line.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from promptplus.errors import PictureError, first_line
+from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
+
+from promptplus.errors import PictureError
+from promptplus.text_files import parse_json, read_text
 
 CAPTION_SUFFIXES, METADATA = (".txt", ".caption"), "metadata.jsonl"
 MAX_BYTES = 2**24  # a metadata.jsonl of tens of thousands of lines (our choice)
@@ -31,7 +32,7 @@ def read_captions(files: Sequence[Path | None]) -> tuple[str, ...]:
         if file.parent not in metadata:
             metadata[file.parent] = _read_metadata(file.parent / METADATA)
         beside = _beside(file)
-        text = _read_text(beside) if beside else metadata[file.parent].get(file.name, "")
+        text = read_text(beside, PictureError, MAX_BYTES) if beside else metadata[file.parent].get(file.name, "")
         if not (caption := " ".join(text.split())):
             what = f"{beside} is empty" if beside else f"{file} has no caption"
             raise PictureError(f"{what}; write {file.stem}.txt or a line of {METADATA}, or leave captions out")
@@ -64,13 +65,11 @@ def _beside(file: Path) -> Path | None:
     return next((path for suffix in suffixes if (path := file.with_suffix(suffix)).is_file()), None)
 
 
-def _read_text(path: Path) -> str:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise PictureError(f"{path} has more than {MAX_BYTES:,} bytes; it is no file of captions")
-        return path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise PictureError(f"{path} cannot be read as UTF-8 text: {first_line(error)}") from error
+class _Line(TypedDict):
+    """A line of ``metadata.jsonl``; it may hold more."""
+
+    file_name: str
+    text: str
 
 
 def _read_metadata(path: Path) -> dict[str, str]:
@@ -78,15 +77,9 @@ def _read_metadata(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     texts: dict[str, str] = {}
-    for number, line in enumerate(_read_text(path).splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            values: Any = json.loads(line)
-            name, text = values["file_name"], values["text"]
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise PictureError(f'{path}, line {number} is not {{"file_name": …, "text": …}}') from error
-        if not (isinstance(name, str) and isinstance(text, str)):
-            raise PictureError(f"{path}, line {number}: file_name and text are texts")
-        texts[name] = text
+    for number, line in enumerate(read_text(path, PictureError, MAX_BYTES).splitlines(), 1):
+        if line.strip():
+            fault = f'{path}, line {number} is not {{"file_name": …, "text": …}}'
+            values = parse_json(line, _Line, PictureError, fault)
+            texts[values["file_name"]] = values["text"]
     return texts

@@ -5,49 +5,30 @@ their sixteen layers, else under ours. Everything else is one JSON record in the
 model browsers.
 """
 
-import json
 import os
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import Any, Self, cast
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from promptplus.choices import Kind, Tying
+from promptplus.concept_record import ConceptRecord, check_record, record_text
 from promptplus.errors import ConceptError, first_line
 from promptplus.files import write_atomically
 from promptplus.fingerprints import tensor_hash
 from promptplus.layers import LayerMap
 from promptplus.placeholders import Placeholder, check_form
+from promptplus.text_files import parse_json
 
-FORMAT_VERSION = 1
 MAX_BYTES = 64 * 2**20  # the largest plausible file, SDXL's 70 layers with 64 vectors each, has 37 MB
 _RECORD = "promptplus"
 _safe_open: Any = safe_open  # it has no types
-
-
-class ConceptRecord(BaseModel):
-    """The JSON record in a concept file: all fields of a concept except its rows."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    format_version: Literal[1]
-    token: str
-    initializer: str
-    class_word: str
-    kind: Kind
-    tying: Tying
-    layers: list[tuple[str, int]]
-    base_model: str
-    token_table: str
-    provenance: dict[str, Any]
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -130,19 +111,16 @@ class Concept:
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the concept file, completely or not at all. ``Concept.load`` reads it again, bit for bit.
 
-        Returns the path. Raises OutputError where the file cannot be written.
+        Returns the path. Raises OutputError or WriteError where the file cannot be written, and ConceptError where it
+        could not be read again.
         """
         keys = [layer.kohya or layer.name for layer in self.layers]
         tensors = {key: rows.contiguous() for key, rows in zip(keys, self.rows, strict=True)}
-        record = ConceptRecord(
-            format_version=FORMAT_VERSION,
-            layers=[(layer.name, layer.resolution) for layer in self.layers],
-            sha256=self.sha256,
-            **{name: getattr(self, name) for name in _PLAIN_FIELDS},
-        )
+        fields: dict[str, Any] = {name: getattr(self, name) for name in _PLAIN_FIELDS}
+        fields |= {"layers": [(layer.name, layer.resolution) for layer in self.layers], "sha256": self.sha256}
         metadata = {
             "format": "pt",
-            _RECORD: record.model_dump_json(),
+            _RECORD: record_text(self.token, fields, list(self.rows.shape)),
             "modelspec.sai_model_spec": "1.0.0",
             "modelspec.title": self.token,
             "modelspec.architecture": f"{self.base_model or 'unknown'}/textual-inversion",
@@ -161,12 +139,13 @@ class Concept:
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a concept file. Raises ConceptError where it is missing, damaged, too large or of another format."""
         path = Path(path)
-        record, tensors = _read(path)
+        record, values, tensors = _read(path)
         layers = LayerMap.from_names(record.layers)
         keys = [layer.kohya or layer.name for layer in layers]
         if set(keys) != set(tensors) or len({t.shape for t in tensors.values()}) != 1:
             raise ConceptError(f"{path} is damaged: its rows are not those of the {len(keys)} layers it names")
         rows = torch.stack([tensors[key] for key in keys])
+        check_record(path, record, values, list(rows.shape))
         concept = cls(rows=rows, layers=layers, **{name: getattr(record, name) for name in _PLAIN_FIELDS})
         if concept.sha256 != record.sha256:
             raise ConceptError(f"{path} is damaged: its rows do not match their checksum; save or download it again")
@@ -190,21 +169,24 @@ def tie(tying: Tying, layers: LayerMap) -> tuple[int, ...]:
     return tuple(list(dict.fromkeys(keys)).index(key) for key in keys)
 
 
-def _read(path: Path) -> tuple[ConceptRecord, dict[str, Tensor]]:
-    if not path.is_file():
-        raise ConceptError(f"no concept file {path}")
-    if path.stat().st_size > MAX_BYTES:
-        raise ConceptError(f"{path} has {path.stat().st_size} bytes; a concept file has at most {MAX_BYTES}")
+def _read(path: Path) -> tuple[ConceptRecord, dict[str, Any], dict[str, Tensor]]:
+    """The record, the same as plain values, and the tensors."""
     try:
+        if not path.is_file():
+            raise ConceptError(f"no concept file {path}")
+        if (size := path.stat().st_size) > MAX_BYTES:
+            raise ConceptError(f"{path} has {size} bytes; a concept file has at most {MAX_BYTES}")
         with _safe_open(path, framework="pt") as file:
             metadata: dict[str, str] = file.metadata() or {}
             if _RECORD not in metadata:
                 raise ConceptError(f"{path} is a safetensors file but holds no promptplus concept")
             tensors: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}
-        if any(t.dtype != torch.float32 or t.ndim != 2 for t in tensors.values()):
-            raise ConceptError(f"{path} is damaged: its rows are not [vectors, width] float32")
-        return ConceptRecord.model_validate_json(metadata[_RECORD]), tensors
-    except (SafetensorError, struct.error, OSError) as error:
-        raise ConceptError(f"{path} is not a safetensors file: {error}") from error
-    except (ValidationError, json.JSONDecodeError) as error:
-        raise ConceptError(f"{path} has a record this version cannot read: {first_line(error)}") from error
+    except (SafetensorError, struct.error) as error:
+        raise ConceptError(f"{path} is not a safetensors file: {first_line(error)}") from error
+    except OSError as error:
+        raise ConceptError(f"cannot read {path}: {error.strerror or first_line(error)}") from error
+    if any(t.dtype != torch.float32 or t.ndim != 2 for t in tensors.values()):
+        raise ConceptError(f"{path} is damaged: its rows are not [vectors, width] float32")
+    fault = f"{path} has a record this version cannot read"
+    record = parse_json(metadata[_RECORD], ConceptRecord, ConceptError, fault)
+    return record, parse_json(metadata[_RECORD], dict[str, Any], ConceptError, fault), tensors

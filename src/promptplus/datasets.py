@@ -1,7 +1,6 @@
 """The pictures of a concept, from wherever they are given, with the folder's note and the pictures' captions."""
 
 import glob
-import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -10,14 +9,15 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from promptplus.caption_files import read_captions
 from promptplus.choices import Kind
-from promptplus.errors import PictureError, first_line
+from promptplus.errors import PictureError
 from promptplus.picture_folders import CONCEPT_JSON, FOREIGN_FOLDERS, read_files
 from promptplus.pictures import is_path, to_picture
+from promptplus.text_files import read_json
 
 EXAMPLE = '{"token": "<cat>", "initializer": "cat"}'
 
@@ -53,12 +53,14 @@ class Dataset:
         note: token, initializer, class word and kind, as far as they are known.
         folder: the folder they were read from; None for pictures given otherwise.
         captions: a text for each picture, as it was written; None: training uses the templates.
+        files: the file name of each picture; None for one that came from memory; empty: not known.
     """
 
     pictures: Sequence[Image.Image]
     note: FolderNote
     folder: Path | None = None
     captions: tuple[str, ...] | None = None
+    files: tuple[str | None, ...] = ()
 
     @property
     def name(self) -> str:
@@ -90,7 +92,8 @@ def read_dataset(source: Pictures, names: FolderNote | None = None, captions: bo
         note = read_note(folder) if folder else FolderNote()
         read = read_pictures(source, captions)
         texts = read_captions([path for path, _ in read]) if captions else None
-        dataset = Dataset([picture for _, picture in read], note, folder, texts)
+        files = tuple(path.name if path else None for path, _ in read)
+        dataset = Dataset([picture for _, picture in read], note, folder, texts, files)
     given = {name: value for name, value in (names or FolderNote()).model_dump().items() if value}
     return replace(dataset, note=dataset.note.model_copy(update=given))
 
@@ -149,12 +152,7 @@ def read_note(folder: str | os.PathLike[str]) -> FolderNote:
     path = Path(folder) / CONCEPT_JSON
     if not path.is_file():
         return FolderNote()
-    try:
-        return FolderNote.model_validate(json.loads(path.read_text("utf-8")))
-    except (ValidationError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise PictureError(
-            f"{path} is no note of {{token, initializer, class_word, kind}}: {first_line(error)}"
-        ) from error
+    return read_json(path, FolderNote, PictureError, "is no note of {token, initializer, class_word, kind}")
 
 
 def concept_folders(folder: str | os.PathLike[str]) -> list[Path]:

@@ -4,9 +4,13 @@ The message states the value, what was expected and the remedy. Where the caller
 also a ``ValueError``.
 """
 
+import errno
 import inspect
 import warnings
 
+_NAMES = ("ENOSPC", "EDQUOT", "EIO", "EROFS", "EFBIG", "EMFILE", "ENFILE", "ENOMEM")
+DISK_ERRORS = {getattr(errno, name) for name in _NAMES if hasattr(errno, name)}
+"""Numbers of the system's errors that no other file name would avoid."""
 _LIBRARIES = ("promptplus", "torch", "transformers", "diffusers", "accelerate")  # a warning points to no line of these
 
 
@@ -35,7 +39,11 @@ class ModelError(PromptPlusError, ValueError):
 
 
 class OutputError(PromptPlusError, ValueError):
-    """An output file or folder cannot be written."""
+    """An output file or folder cannot be used: no permission, something else is there, a file that is no such file."""
+
+
+class WriteError(PromptPlusError):
+    """Writing failed, and other values would not help: the disk is full, read-only or broken."""
 
 
 class BusyError(OutputError):
@@ -55,17 +63,40 @@ class LossError(TrainingError):
 
 
 class Interrupted(PromptPlusError):
-    """A run stopped because it was asked to. It can be continued."""
+    """A run stopped because it was asked to. It can be continued.
+
+    Attributes:
+        by: the name of the signal that asked, such as ``SIGINT``; "" where another process did.
+    """
+
+    def __init__(self, message: str, by: str = "") -> None:
+        super().__init__(message)
+        self.by = by
 
 
-def first_line(error: Exception) -> str:
-    """The first line of an error's message; of a pydantic ``ValidationError``, its first field and what is wrong."""
+SHOWN = 40  # characters of a wrong value in a message
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or the name of its class where it has none.
+
+    Of a pydantic ``ValidationError``: its first field, what is wrong, and the value, which is cut where it is long.
+    """
     from pydantic import ValidationError  # slow to import: only when there is an error to report
 
     if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        return ": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]]))
-    return (str(error) or type(error).__name__).splitlines()[0]
+        first = error.errors(include_url=False)[0]
+        line = ": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]]))
+        if first["type"] in ("missing", "extra_forbidden", "json_invalid"):  # there is no value, or all of the text
+            return line
+        return f"{line}, not {short(first['input'])}"
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def short(value: object) -> str:
+    """A value as it is written in Python, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 def warn(message: str) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Generator, Iterable
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from promptplus.errors import OutputError
+from promptplus.errors import DISK_ERRORS, OutputError, PromptPlusError, WriteError, first_line
 
 StrPath = str | os.PathLike[str]
 UNFINISHED = ".unfinished"  # holds what a stopped command made so far, for the same command to go on from
@@ -20,7 +21,7 @@ TEMPORARY = ".promptplus-"  # prefix of the hidden folders that files are writte
 def write_atomically(path: StrPath, data: bytes) -> Path:
     """Write a file through a temporary file, fsync and rename, so that no reader sees a partial file.
 
-    Returns the path. Raises OutputError where the file cannot be written; an existing file is then unchanged.
+    Returns the path. Raises OutputError or WriteError where that fails; an existing file is then unchanged.
     """
     with whole_file(path) as temporary:
         temporary.write_bytes(data)
@@ -32,7 +33,7 @@ def whole_file(path: StrPath) -> Generator[Path]:
     """Yield a temporary path to write to. At the end of the block the file is fsynced and renamed to ``path``.
 
     The temporary file is removed where writing fails. It has the final file's name, in a hidden folder of its own,
-    because some writers create further temporary files beside it. Raises OutputError where writing fails.
+    because some writers create further temporary files beside it. Raises OutputError or WriteError where writing fails.
     """
     path = Path(path)
     with reported(path):
@@ -79,20 +80,36 @@ def _take_name(temporary: Path, path: Path) -> bool:
         return False
     except OSError:  # a file system without hard links
         try:
-            with path.open("xb") as file:
-                file.write(temporary.read_bytes())
+            file = path.open("xb")
         except FileExistsError:
             return False
+        try:
+            with file:
+                file.write(temporary.read_bytes())
+        except OSError:
+            path.unlink()
+            raise
     return True
 
 
 @contextmanager
 def reported(path: Path) -> Generator[None]:
-    """Turn errors of writing inside a ``with`` block into an OutputError that names the path."""
+    """Turn errors of writing inside a ``with`` block into an OutputError or a WriteError that names the path."""
     try:
         yield
     except (OSError, SafetensorError) as error:
-        raise OutputError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
+        raise cannot(f"write {path}", error) from error
+
+
+def cannot(what: str, error: OSError | SafetensorError) -> PromptPlusError:
+    """The error to raise where the system refused something, as "write x.png".
+
+    A WriteError where the disk is full, read-only or broken; an OutputError where another path would do.
+    """
+    number = re.search(r"os error (\d+)", str(error)) if isinstance(error, SafetensorError) else None
+    code = int(number[1]) if number else getattr(error, "errno", None)
+    kind = WriteError if code in DISK_ERRORS else OutputError
+    return kind(f"cannot {what}: {getattr(error, 'strerror', None) or first_line(error)}")
 
 
 def sync(path: Path) -> None:
@@ -155,10 +172,10 @@ def new_folder(path: StrPath) -> Path:
 
 
 def make_folder(path: StrPath) -> Path:
-    """Create a folder if it does not exist. Raises OutputError where that fails."""
+    """Create a folder if it does not exist. Raises OutputError or WriteError where that fails."""
     path = Path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"cannot make the folder {path}: {error.strerror or error}") from error
+        raise cannot(f"make the folder {path}", error) from error
     return path

@@ -79,7 +79,7 @@ def _device(device: str | None) -> str:
     try:
         kind, index = torch.device(device).type, torch.device(device).index
     except RuntimeError as error:
-        raise ModelError(f"no device {device!r}; use cpu, cuda, cuda:1 or mps") from error
+        raise ModelError(f"no device {device!r}; use cpu, cuda, cuda:1 or mps ({first_line(error)})") from error
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available.get(kind, False) or (kind == "cuda" and (index or 0) >= torch.cuda.device_count()):
         raise ModelError(f"device {device!r} is not on this machine; leave --device out to take the best there is")
@@ -97,9 +97,10 @@ def _dtype(dtype: str | torch.dtype | None, device: str, *, pocket: bool) -> tor
 
 
 def _reason(model: str | os.PathLike[str], error: Exception) -> str:
-    if Path(model).exists():
-        return first_line(error)
+    reason = first_line(error)
+    if str(model) == POCKET or Path(model).exists():
+        return reason
     return (
         f"it is not {POCKET!r}, no folder or file of that name exists, and the Hugging Face hub did not give it "
-        "(no such id, or no network); check the name or download it first"
+        f"(no such id, or no network); check the name or download it first ({reason})"
     )

@@ -19,6 +19,7 @@ TEXT = (b"tEXt", b"zTXt", b"iTXt")
 NEEDED = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"iCCP", b"sRGB", b"eXIf")  # an animation's first picture
 NEEDED_TEXT = (b"XML:com.adobe.xmp", b"Raw profile type exif")  # some programs store the orientation there
 LONGEST_KEY = 79  # bytes; PNG specification, section 11.3.3.2
+MAX_TEXT = 2**20  # bytes of a text that is read; generation parameters have a few thousand (our choice)
 MAX_CHUNKS = 1_000_000  # more than a large picture in parts of 4 KiB has (our choice)
 
 
@@ -33,6 +34,30 @@ def is_sheet(path: Path) -> bool:
         return False  # reading the picture says why
     old = path.name.lower().startswith(SHEET_PREFIX) and PICTURE_KEY.encode() in keys
     return old or SHEET_KEY.encode() in keys
+
+
+def text_chunk(path: Path, key: str) -> bytes | None:
+    """The text that a PNG file holds under a key, in UTF-8; None where it has none. Compressed texts do not count.
+
+    Raises PictureError where the file cannot be opened, is no PNG file, or the text is longer than ``MAX_TEXT``.
+    """
+    try:
+        with path.open("rb") as file:
+            if file.read(len(SIGNATURE)) != SIGNATURE:
+                raise PictureError(f"{path} is not a PNG file; give a picture that promptplus made")
+            for kind, length in _chunks(file):
+                start = file.tell()
+                if kind != b"iTXt" or _key(file) != key.encode():
+                    continue
+                if length > MAX_TEXT:
+                    raise PictureError(f"{path} holds a text of {length:,} bytes under {key!r}; at most {MAX_TEXT:,}")
+                file.seek(start)
+                parts = file.read(length).split(b"\0", 5)  # key, two flags, language, translated key, text
+                # the flags are a null byte each where the text is plain, so they split as well
+                return parts[5] if parts[1:3] == [b"", b""] and len(parts) == 6 else None
+    except OSError as error:
+        raise PictureError(f"cannot read {path}: {error.strerror or error}") from error
+    return None
 
 
 def without_text(file: BinaryIO) -> BinaryIO:

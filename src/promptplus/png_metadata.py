@@ -19,10 +19,11 @@ from promptplus.files import StrPath, make_folder, write_new
 from promptplus.generation import BATCH, DrawingOptions, generate_batches
 from promptplus.lora import Lora
 from promptplus.pictures import read_picture
-from promptplus.png_chunks import SHEET_KEY
+from promptplus.png_chunks import SHEET_KEY, text_chunk
 from promptplus.pplus import PPlus
 from promptplus.report.picture_grid import contact_sheet
 from promptplus.start_image import StartImage
+from promptplus.text_files import parse_json
 
 KEY = "promptplus"  # the PNG text chunk that holds the parameters
 SHEET = "sheet"
@@ -251,13 +252,11 @@ def describe(path: StrPath) -> dict[str, Any]:
 
 def read_parameters(path: StrPath) -> GenerationParameters:
     """Read the generation parameters in a PNG. Raises PictureError where there are none."""
-    if not Path(path).is_file():
-        raise PictureError(f"no picture {path}")
-    try:
-        with Image.open(path, formats=("PNG",)) as picture:
-            return GenerationParameters.model_validate_json(picture.info[KEY])
-    except (OSError, Image.DecompressionBombError, KeyError, ValueError) as error:  # ValueError: also ValidationError
-        raise PictureError(f"{path} is not a PNG with generation parameters of promptplus") from error
+    fault = f"{path} is not a PNG with generation parameters of promptplus"
+    text = text_chunk(Path(path), KEY)
+    if text is None:
+        raise PictureError(f"{fault}: it has none; give a picture that promptplus generate made")
+    return parse_json(text, GenerationParameters, PictureError, fault)
 
 
 def save_picture(picture: Image.Image, parameters: GenerationParameters, out: StrPath) -> Path:

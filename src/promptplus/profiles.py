@@ -4,14 +4,16 @@
 """
 
 import inspect
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict
+from typing import Annotated, Any, NamedTuple, TypedDict
+
+from pydantic import BaseModel, Field
 
 from promptplus.errors import ModelError
 from promptplus.pocket import CLIP, CONCEPTS, DINO, JUDGE, PIPELINE
+from promptplus.text_files import read_json
 
 Words = Mapping[str, Sequence[str]]
 """The words of each attribute: ``{"colour": (…), "object": (…), "style": (…)}``."""
@@ -80,6 +82,13 @@ class Sampling(NamedTuple):
 
     steps: int
     guidance: float
+
+
+class SavedSampling(BaseModel):
+    """The content of ``sampling.json`` in a pipeline's folder."""
+
+    steps: Annotated[int, Field(ge=1)]
+    guidance: Annotated[float, Field(ge=0)]
 
 
 class SamplingOptions(TypedDict, total=False):
@@ -182,11 +191,8 @@ def _saved_sampling(pipe: Any) -> Sampling | None:
     path = Path(_source(pipe)) / SAMPLING
     if not path.is_file():
         return None
-    try:
-        record = json.loads(path.read_text("utf-8"))
-        return Sampling(int(record["steps"]), float(record["guidance"]))
-    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
-        raise ModelError(f"{path} does not hold {{steps, guidance}}") from error
+    saved = read_json(path, SavedSampling, ModelError, "does not hold {steps, guidance}", "write them, or remove it")
+    return Sampling(saved.steps, saved.guidance)
 
 
 def _stock_sampling(pipe: Any) -> Sampling:

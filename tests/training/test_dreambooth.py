@@ -1,6 +1,7 @@
 """DreamBooth: a copy of the denoiser learns, in full or through LoRA, and stock diffusers loads what comes out."""
 
 import copy
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,15 @@ from PIL import Image
 from torch import nn
 
 import promptplus as pp
-from promptplus.errors import ConceptError, ModelError, OutputError, PictureError, SettingsError, TrainingError
+from promptplus.errors import (
+    ConceptError,
+    ModelError,
+    OutputError,
+    PictureError,
+    SettingsError,
+    TrainingError,
+    WriteError,
+)
 from promptplus.generation import generate
 from promptplus.lora import add_loras
 from promptplus.pictures import to_pixels
@@ -285,7 +294,7 @@ def test_a_pipeline_that_cannot_be_written_leaves_the_old_one(pipe: Any, tmp_pat
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(denoisers, "sync", lambda _path: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-        with pytest.raises(OutputError, match="No space left on device"):
+        with pytest.raises(WriteError, match="No space left on device"):
             save_pipeline(pipe, folder)
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("*")} == before
     assert [p.name for p in tmp_path.iterdir()] == ["pipeline"]
@@ -389,3 +398,50 @@ def test_a_file_that_is_no_lora_is_refused(pipe: Any, tmp_path: Path) -> None:
     concept = next((Path(subject.__file__).parents[1] / "pocket" / "learned").glob("*.safetensors"))
     with pytest.raises(ModelError, match="LoRA"):
         add_loras(pipe, [concept])
+
+
+# ---- what cannot work is refused before anything is drawn
+
+
+@pytest.mark.parametrize("rank", [49, 100_000])
+def test_a_rank_that_no_layer_has_room_for_is_refused(
+    pplus: pp.PPlus, pictures: Pictures, others: Path, tmp_path: Path, rank: int
+) -> None:
+    with pytest.raises(SettingsError, match=f"rank: the layers .* have room for a rank of 48, not of {rank}"):
+        learn(pplus, pictures, others, tmp_path / "x", method="dreambooth-lora", rank=rank)
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_cache_that_cannot_be_written_is_named(
+    pplus: pp.PPlus, pictures: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with an unwritable home. It is found before the class is drawn, and before the command line loads a model."""
+    (tmp_path / "home").write_text("")
+    monkeypatch.setattr("huggingface_hub.constants.HF_ASSETS_CACHE", str(tmp_path / "home" / "assets"))
+    monkeypatch.setattr(class_pictures, "generate", lambda *_: pytest.fail("a picture was drawn"))
+    with pytest.raises(OutputError, match=r"home is a file.*set HF_HOME.*--class-pictures"):
+        dreambooth(pplus, pictures, "house", out=tmp_path / "x", class_count=1, progress=False)
+    assert not (tmp_path / "x").exists()
+    monkeypatch.setattr(class_pictures, "cached_assets_path", lambda *_: (_ for _ in ()).throw(ValueError("Corrupted")))
+    with pytest.raises(OutputError, match=r"Corrupted; set HF_HOME"):
+        prior_images(pplus, "a house", 1, 0, False)
+
+
+def test_a_disk_that_is_full_of_class_pictures_is_no_mistake_of_the_caller(
+    pplus: pp.PPlus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(class_pictures, "cached_assets_path", lambda *_: tmp_path)
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(WriteError, match=r"No space left on device; set HF_HOME"):
+        prior_images(pplus, "a house", 1, 0, False)
+
+
+@pytest.mark.parametrize("text", ["", "null", "{}", "[" * 100_000, '{"settings": {}, "moved": "1"}'])
+def test_a_damaged_note_of_the_end_is_written_again(
+    pplus: pp.PPlus, pictures: Pictures, others: Path, tmp_path: Path, text: str
+) -> None:
+    run = learn(pplus, pictures, others, tmp_path / "x", method="dreambooth-lora", steps=1)
+    (tmp_path / "x" / "finished.json").write_text(text)
+    with pytest.warns(UserWarning, match=r"finished\.json does not say how the training ended.*are saved again"):
+        again = learn(pplus, pictures, others, tmp_path / "x", method="dreambooth-lora", steps=1)
+    assert (again.resumed, again.moved) == (1, run.moved)

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 import promptplus as pp
-from promptplus.errors import Interrupted, OutputError, SettingsError, TrainingError
+from promptplus.errors import Interrupted, OutputError, SettingsError, TrainingError, WriteError
 from promptplus.pictures import to_pixels
 from promptplus.pocket import CONCEPTS
 from promptplus.templates import captions
@@ -335,7 +335,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(pplus: pp.PPlus, pictures: Pictur
     try:
         learn(pplus, pictures, out=disk / "x", steps=2)
         (disk / "filler").write_bytes(b"0" * (shutil.disk_usage(disk).free - 4096))
-        with pytest.raises(OutputError, match="No space left"):
+        with pytest.raises(WriteError, match="No space left"):
             learn(pplus, pictures, out=disk / "x", steps=4)
         (disk / "filler").unlink()
         saved = Checkpoint.load(disk / "x")

@@ -15,7 +15,11 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from promptplus.cli.common import complain
-from promptplus.errors import PromptPlusError
+from promptplus.cli.streams import patient_streams
+from promptplus.errors import DISK_ERRORS, Interrupted, PromptPlusError, first_line
+
+CTRL_C = 130  # the exit code of shells for a command that Ctrl-C stopped
+TRACEBACK = "PROMPTPLUS_TRACEBACK"  # a variable of the environment: end with Python's traceback
 
 COMMANDS = {
     "demo": ("pictures", "Show the main features on the pocket model, on one page."),
@@ -80,16 +84,44 @@ def promptplus() -> None:
 
 
 def main() -> None:
-    """Run the command line. Exit codes: 0: done; 1: the run failed; 2: an option or an input is wrong."""
+    """Run the command line.
+
+    Exit codes: 0: done; 1: the run failed; 2: an option or an input is wrong; 130: stopped by Ctrl-C.
+    """
     if not os.environ.keys() & {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}:
         # GNU OpenMP's threads wait by spinning, which is very slow beside another busy process (measured: 30 s became
         # 1 s with this value; alone it costs nothing)
         os.environ["GOMP_SPINCOUNT"] = "3000"
+    with patient_streams() as failures:
+        code = _run()
+    if failures and code == 0:
+        complain(f"cannot write to standard output: {failures[0].strerror}; the command did all the rest")
+        code = 1
+    if code:
+        sys.exit(code)
+
+
+def _run() -> int:
+    """Run the command; returns the exit code. Every failure is one sentence on standard error."""
     try:
         app()
+    except SystemExit as end:  # typer has printed what is wrong
+        if end.code == CTRL_C:
+            complain("stopped by Ctrl-C; the files that were written before are whole and stay")
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except Interrupted as error:
+        complain(str(error))
+        return CTRL_C if error.by == "SIGINT" else 1
     except PromptPlusError as error:
         complain(str(error))
-        sys.exit(2 if isinstance(error, ValueError) else 1)
-    except OSError as error:  # a path that cannot even be looked at
-        complain(f"{error.filename or 'the system'}: {error.strerror or error}")
-        sys.exit(2)
+        return 2 if isinstance(error, ValueError) else 1
+    except OSError as error:  # a path that cannot even be looked at, or the system's trouble
+        complain(f"{error.filename or 'the system'}: {error.strerror or first_line(error)}")
+        return 2 if error.filename and error.errno not in DISK_ERRORS else 1
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        what = "out of memory" if isinstance(error, MemoryError) else type(error).__name__
+        complain(f"{what}: {first_line(error)}; set {TRACEBACK}=1 to see where, and tell the developers")
+        return 1
+    return 0

@@ -1,6 +1,5 @@
 """The command ``evaluate``: compare methods on concepts, or score pictures that exist."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,7 +19,7 @@ from promptplus.cli.common import (
     say,
     spoken_warnings,
 )
-from promptplus.errors import PictureError, SettingsError
+from promptplus.errors import PictureError, SettingsError, first_line
 
 if TYPE_CHECKING:
     from promptplus.evaluation.training_cache import MethodSpec
@@ -155,7 +154,11 @@ def _report(study: "Study", out: Path, as_json: bool) -> None:
 
 def _read_prompts(path: Path) -> list[str]:
     """The lines of a text file, each with one ``{}``."""
-    lines = [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
+    from promptplus.text_files import read_text
+
+    lines = [line.strip() for line in read_text(path, SettingsError).splitlines() if line.strip()]
+    if not lines:
+        raise SettingsError(f"{path} holds no prompts; write one a line, with {{}} for the concept's word")
     if any(line.count("{}") != 1 for line in lines):
         raise SettingsError(f"{path}: every prompt needs one {{}} for the concept's word")
     return lines
@@ -173,7 +176,7 @@ def parse_method(text: str) -> "MethodSpec":
     try:
         steps = tuple(sorted(map(int, numbers.split(",")))) if numbers else (known[name].get("steps", 500),)
     except ValueError as error:
-        raise SettingsError(f"{text!r} does not name steps, as xti@50,500") from error
+        raise SettingsError(f"{text!r} does not name steps, as xti@50,500: {first_line(error)}") from error
     options = {key: value for key, value in known[name].items() if key != "steps"}
     return MethodSpec(name, options, (0,) if name == WORD else steps)
 
@@ -199,21 +202,21 @@ def _score(images: Path | None, concept: Path | None, options: ModelOptions, as_
     prompt_of = _read_picture_prompts(texts)
     read = read_pictures(images)
     names, pictures = [path.name for path, _ in read if path], [picture for _, picture in read]
-    if prompt_of and (missing := [name for name in names if name not in prompt_of]):
+    if prompt_of is not None and (missing := [name for name in names if name not in prompt_of]):
         raise PictureError(f"{texts} names no prompt of {missing[0]}")
     scorer = Scorer.for_model(open_model(options).pipe)
-    prompts = [prompt_of[name] for name in names] if prompt_of else []
+    prompts = [prompt_of[name] for name in names] if prompt_of is not None else []
     subject, text = score_images(scorer.clip, scorer.dino, pictures, prompts, real)
     values = {"pictures": len(pictures), "subject": subject, "text": text}
     sentence = f"subject similarity {subject:.3f}" + (f", text similarity {text:.3f}" if text is not None else "")
     say(values, f"{len(pictures)} pictures: {sentence}", as_json)
 
 
-def _read_picture_prompts(path: Path) -> dict[str, str]:
-    """The prompts of pictures by file name; empty where the file does not exist."""
+def _read_picture_prompts(path: Path) -> dict[str, str] | None:
+    """The prompts of pictures by file name; None where the file does not exist."""
+    from promptplus.text_files import read_json
+
     if not path.is_file():
-        return {}
-    try:
-        return dict(json.loads(path.read_text("utf-8")))
-    except (ValueError, TypeError) as error:
-        raise PictureError(f"{path} is no object of file names and prompts") from error
+        return None
+    remedy = 'write it as {"a.png": "a red car"}'
+    return read_json(path, dict[str, str], PictureError, "is no object of file names and prompts", remedy)

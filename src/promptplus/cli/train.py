@@ -46,9 +46,9 @@ class TrainingRequest:
 
     def names(self) -> "FolderNote":
         """Token, initializer, class word and kind, as far as they were given."""
-        from promptplus.datasets import FolderNote
+        from promptplus.training.settings import concept_names
 
-        return FolderNote(token=self.token, initializer=self.initializer, class_word=self.class_word, kind=self.kind)
+        return concept_names(token=self.token, initializer=self.initializer, class_word=self.class_word, kind=self.kind)
 
 
 def invert_one(request: TrainingRequest) -> None:
@@ -125,6 +125,7 @@ def train_denoiser(request: TrainingRequest) -> None:
     from promptplus.files import free_folder
     from promptplus.training.distributed import Distributed
     from promptplus.training.dreambooth import dreambooth
+    from promptplus.training.prior_images import check_cache
     from promptplus.training.run_folder import check_run_folder
 
     dataset = read_dataset(request.pictures, request.names())  # a bad folder is found before the model loads
@@ -136,6 +137,8 @@ def train_denoiser(request: TrainingRequest) -> None:
     first = Distributed().first
     if first:
         check_run_folder(out)
+        if request.class_pictures is None and request.options.get("prior_weight") != 0:
+            check_cache()
     class_pictures = load_pictures(request.class_pictures) if request.class_pictures else None
     result = dreambooth(
         open_model(request.model),

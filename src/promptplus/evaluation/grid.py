@@ -6,17 +6,18 @@ of their own, so other prompts or judges need no new training.
 """
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from pydantic import BaseModel
 from tqdm import tqdm
 
 from promptplus.concept import Concept
 from promptplus.datasets import load_pictures
-from promptplus.errors import BusyError, LossError, warn
+from promptplus.errors import BusyError, LossError, OutputError, warn
 from promptplus.evaluation.scoring import Scorer
 from promptplus.evaluation.store import RecordStore
 from promptplus.evaluation.training_cache import Task, TrainingCache
@@ -28,6 +29,7 @@ from promptplus.pictures import read_picture
 from promptplus.pplus import PPlus
 from promptplus.profiles import default_sampling
 from promptplus.report.picture_grid import GAP, tile
+from promptplus.text_files import as_json
 from promptplus.training.checkpoint import locked
 
 
@@ -45,6 +47,17 @@ class GridResult:
 
     concept: str
     method: str
+    seed: int
+    steps: int
+    subject: float
+    text: float
+    seconds: float
+    by_prompt: dict[str, tuple[float, float]]
+
+
+class ResultRecord(BaseModel):
+    """What a stored result must hold; it may hold more."""
+
     seed: int
     steps: int
     subject: float
@@ -107,8 +120,15 @@ class ExperimentGrid:
 
     def find(self, task: Task) -> list[GridResult | None]:
         """The results of a task, one for each of its step counts; None where there is none yet."""
-        records = [self.results.entry(self.id(task, steps)) for steps in task.method.steps]
-        return [_result(record, task) if record else None for record in records]
+        return [self._result(task, self.id(task, steps)) for steps in task.method.steps]
+
+    def _result(self, task: Task, result_id: str) -> GridResult | None:
+        """A stored record as the result of a task; the names of concept and method are the task's."""
+        if (record := self.results.entry(result_id)) is None:
+            return None
+        fault, remedy = f"{self.results.path(result_id)} is no result", "remove it to measure it again"
+        scores = as_json(record, ResultRecord, OutputError, fault, remedy)
+        return GridResult(concept=task.concept.name, method=task.method.name, **vars(scores))
 
     def do(self, task: Task) -> bool:
         """Train and score one task, or continue it; returns False if another process holds it."""
@@ -172,13 +192,6 @@ def open_grid(
     """Load a model and its judges, and open a folder of results with them; workers of their own begin so."""
     pplus = PPlus(load(model, device=device, dtype=dtype))
     return ExperimentGrid(pplus, model, Scorer.for_model(pplus.pipe, prompts, per_prompt), folder)
-
-
-def _result(record: Mapping[str, Any], task: Task) -> GridResult:
-    """A stored record as the result of a task; the names of concept and method are the task's."""
-    scores = {name: record[name] for name in ("seed", "steps", "subject", "text", "seconds")}
-    by_prompt = {prompt: (subject, text) for prompt, (subject, text) in record["by_prompt"].items()}
-    return GridResult(concept=task.concept.name, method=task.method.name, by_prompt=by_prompt, **scores)
 
 
 def _sheet(pictures: Sequence[Image.Image], per_prompt: int) -> bytes:

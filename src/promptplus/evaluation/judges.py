@@ -4,7 +4,6 @@
 ViT-S/16 for real models. The pocket's `AttributeJudge`, which classifies drawings, is in `promptplus.pocket`.
 """
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -14,7 +13,9 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
+from promptplus.errors import ModelError
 from promptplus.pocket import CLIP, DINO
+from promptplus.text_files import read_json
 
 BATCH = 256  # pictures per forward pass
 
@@ -30,9 +31,12 @@ CLIP_LOADERS: dict[str, Callable[[Path], nn.Module]] = {"drawn-clip": _load_pock
 
 
 def _model_type(source: str | Path) -> str:
-    """The `model_type` of a local folder; empty for a hub id."""
+    """The `model_type` of a local folder; empty for a hub id. Raises ModelError on a damaged `config.json`."""
     path = Path(source) / "config.json"
-    return json.loads(path.read_text("utf-8")).get("model_type", "") if path.is_file() else ""
+    if not path.is_file():
+        return ""
+    config = read_json(path, dict[str, Any], ModelError, "is no model's description", finite=False)
+    return str(config.get("model_type", ""))
 
 
 class DinoJudge:

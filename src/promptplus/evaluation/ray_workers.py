@@ -102,9 +102,10 @@ def _started(ray: Any, worker: Any) -> Any:
     try:
         ray.get(worker.ready.remote(), timeout=START_SECONDS)
     except ray.exceptions.GetTimeoutError as error:
-        raise ModelError(f"no worker began in {START_SECONDS} s: has the cluster room for it?") from error
+        reason = f"no worker began in {START_SECONDS} s ({first_line(error)})"
+        raise ModelError(f"{reason}: has the cluster room for it?") from error
     except ray.exceptions.RayActorError as error:
-        raise ModelError(f"a worker could not begin: {str(error).splitlines()[-1]}") from error
+        raise ModelError(f"a worker could not begin: {(str(error).splitlines() or ['no reason'])[-1]}") from error
     return worker
 
 
@@ -113,5 +114,5 @@ def _ray() -> Any:
         import ray
         import ray.exceptions
     except ImportError as error:
-        raise ModelError("several workers need Ray: pip install 'promptplus[ray]'") from error
+        raise ModelError(f"several workers need Ray ({first_line(error)}): pip install 'promptplus[ray]'") from error
     return ray

@@ -20,8 +20,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from promptplus.concept import Concept
-from promptplus.errors import ConceptError, OutputError
+from promptplus.errors import ConceptError, OutputError, first_line, short
 from promptplus.files import make_folder, reported, write_atomically
+from promptplus.text_files import parse_json, read_json, read_text
 
 LOCK_SECONDS = 60  # how long packing waits for another process that packs; then the single files stay (our choice)
 
@@ -123,17 +124,29 @@ class RecordStore(Store[dict[str, Any]]):
         write_atomically(self.path(entry_id), (json.dumps(record, indent=2) + "\n").encode())
 
     def _read_single(self, path: Path) -> dict[str, Any]:
-        return json.loads(path.read_text("utf-8"))
+        remedy = "remove it to measure it again, or give another folder"
+        try:
+            return read_json(path, dict[str, Any], OutputError, "is no result", remedy, finite=False)
+        except OutputError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                raise error.__cause__ from None
+            raise
 
     def _pack(self, entries: Mapping[str, dict[str, Any]]) -> bytes:
-        return "".join(json.dumps({"id": entry_id, **record}) + "\n" for entry_id, record in entries.items()).encode()
+        lines = (json.dumps({"id": entry_id, **record} | {"id": entry_id}) for entry_id, record in entries.items())
+        return "".join(line + "\n" for line in lines).encode()
 
     def _unpack(self) -> dict[str, dict[str, Any]]:
-        try:
-            records = [json.loads(line) for line in self.packed.read_text("utf-8").splitlines()]
-            return {record.pop("id"): record for record in records}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise OutputError(f"{self.packed} is no file of results ({error}); give another folder") from error
+        fault, remedy = f"{self.packed} is no file of results", "give another folder"
+        entries: dict[str, dict[str, Any]] = {}
+        for number, line in enumerate(read_text(self.packed, OutputError).splitlines(), 1):
+            place = f"{fault}: line {number}"
+            record = parse_json(line, dict[str, Any], OutputError, place, remedy, finite=False)
+            entry_id = record.pop("id", None)
+            if not isinstance(entry_id, str):
+                raise OutputError(f"{place} has no id; {remedy}")
+            entries[entry_id] = record
+        return entries
 
 
 Tensors = tuple[dict[str, Tensor], dict[str, str]]
@@ -164,6 +177,8 @@ class ConceptStore(Store[Tensors]):
                 return _CONCEPT in (file.metadata() or {})
         except FileNotFoundError:  # another process has packed it
             return False
+        except (SafetensorError, OSError) as error:
+            raise _unreadable(path, error) from error
 
     def _read_single(self, path: Path) -> Tensors:
         return _open(path)
@@ -176,13 +191,16 @@ class ConceptStore(Store[Tensors]):
 
     def _unpack(self) -> dict[str, Tensors]:
         tensors, metadata = _open(self.packed)
-        try:
-            entries: dict[str, Tensors] = {entry_id: ({}, json.loads(text)) for entry_id, text in metadata.items()}
-            for key, tensor in tensors.items():
-                entry_id, _, name = key.partition("/")
-                entries[entry_id][0][name] = tensor
-        except (ValueError, KeyError) as error:
-            raise OutputError(f"{self.packed} is no file of concepts ({error}); give another folder") from error
+        fault, remedy = f"{self.packed} is no file of concepts", "give another folder"
+        entries: dict[str, Tensors] = {
+            entry_id: ({}, parse_json(text, dict[str, str], OutputError, f"{fault}: {short(entry_id)}", remedy))
+            for entry_id, text in metadata.items()
+        }
+        for key, tensor in tensors.items():
+            entry_id, _, name = key.partition("/")
+            if entry_id not in entries:
+                raise OutputError(f"{fault}: it has no record of {short(entry_id)}; {remedy}")
+            entries[entry_id][0][name] = tensor
         return entries
 
 
@@ -195,8 +213,14 @@ def _open(path: Path) -> Tensors:
             # copies: the file itself is mapped, and stays in use as long as its tensors
             tensors = {key: file.get_tensor(key).clone() for key in file.keys()}
             return tensors, dict(file.metadata() or {})
-    except SafetensorError as error:
-        raise OutputError(f"{path} is not a safetensors file ({error}); remove it, or give another folder") from error
+    except FileNotFoundError:
+        raise
+    except (SafetensorError, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> OutputError:
+    return OutputError(f"{path} is not a safetensors file ({first_line(error)}); remove it, or give another folder")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,7 +1,7 @@
 """Tasks of an experiment grid, and the training cache: concepts and LoRAs that are trained once and then reused."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save
 
 from promptplus.concept import Concept
 from promptplus.datasets import FolderNote, load_pictures, read_note
-from promptplus.errors import ConceptError, SettingsError
+from promptplus.errors import ConceptError, SettingsError, first_line
 from promptplus.evaluation.store import ConceptStore
 from promptplus.files import make_folder, write_atomically
 from promptplus.fingerprints import settings_hash, tensor_hash, weights_hash
@@ -192,7 +192,7 @@ class TrainingCache:
         elif task.method.is_lora:
             path = self.lora(task, steps)
             with self.adapted([path]) as tuned, safe_open(path, "pt") as file:
-                yield tuned, task.subject, float(file.metadata()[_SECONDS])
+                yield tuned, task.subject, _seconds(file.metadata() or {}, path)
         elif task.method.is_dreambooth:
             run = self._dreambooth(task, steps)
             with PPlus(load(run.product, **self._load_options)) as tuned:
@@ -200,7 +200,7 @@ class TrainingCache:
         else:
             concept = self.concept(task, steps)
             with self.pplus.added([concept]):
-                yield self.pplus, concept.token, concept.provenance[_SECONDS]
+                yield self.pplus, concept.token, _seconds(concept.provenance, self.concepts.path(self.id(task, steps)))
 
     @contextmanager
     def adapted(self, loras: Sequence[Path]) -> Iterator[PPlus]:
@@ -223,3 +223,11 @@ class TrainingCache:
     def _options(self, task: Task, steps: int) -> dict[str, Any]:
         options: dict[str, Any] = {"out": self.run_folder(task) / "training", "steps": steps, "seed": task.seed}
         return {**options, "preview_every": 0, "progress": False, "kind": task.note.kind, **task.method.options}
+
+
+def _seconds(values: Mapping[str, Any], path: Path) -> float:
+    """How long a kept training took. Raises ConceptError where its file does not say."""
+    try:
+        return float(values[_SECONDS])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConceptError(f"{path} does not say how many seconds it took ({first_line(error)}); remove it") from error

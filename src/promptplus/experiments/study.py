@@ -7,20 +7,22 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self, TypedDict
+from typing import Any, Self
 
 from PIL import Image
+from pydantic import BaseModel
 
-from promptplus.errors import OutputError
+from promptplus.errors import OutputError, first_line
 from promptplus.files import make_folder, write_atomically
 from promptplus.report.html import Figure, Section, page
 from promptplus.report.tables import Table, to_csv
+from promptplus.text_files import read_json
 
 FORMER_NAMES = {"methods": "evaluation", "two-concepts": "several"}
 """Former names of studies: ``Study.read`` finds their files too, so that earlier results are reused."""
 
 
-class FigureRecord(TypedDict):
+class FigureRecord(BaseModel):
     """A figure in the JSON file; ``file`` lies in the same folder."""
 
     file: str
@@ -28,13 +30,24 @@ class FigureRecord(TypedDict):
     width: int | None
 
 
-class SectionRecord(TypedDict):
+class SectionRecord(BaseModel):
     """A section in the JSON file."""
 
     title: str
     text: str
-    table: Table | None
+    table: dict[str, list[Any]] | None
     figures: list[FigureRecord]
+
+
+class StudyRecord(BaseModel):
+    """The JSON file of a study."""
+
+    key: str
+    title: str
+    lead: str
+    tables: dict[str, dict[str, list[Any]]]
+    values: dict[str, Any]
+    sections: list[SectionRecord]
 
 
 @dataclass(frozen=True)
@@ -72,12 +85,12 @@ class Study:
         write_atomically(folder / f"{self.name}.json", (json.dumps(record, indent=1) + "\n").encode())
         return folder / f"{self.name}.html"
 
-    def _write_figures(self, folder: Path) -> list[SectionRecord]:
+    def _write_figures(self, folder: Path) -> list[dict[str, Any]]:
         """Write all figures; returns the sections with the figures' file names."""
-        records: list[SectionRecord] = []
+        records: list[dict[str, Any]] = []
         names: Counter[str] = Counter()
         for section in self.sections:
-            figures: list[FigureRecord] = []
+            figures: list[dict[str, Any]] = []
             for figure in section.figures:
                 name = figure.name or _figure_name(section.title, figure.caption)
                 names[name] += 1  # figures without a name and a caption are numbered
@@ -100,29 +113,29 @@ class Study:
         if not names:
             return None
         path = folder / f"{names[0]}.json"
+        remedy = "remove it to measure it again, or give another folder"
+        record = read_json(path, StudyRecord, OutputError, "is no study", remedy, finite=False)
         try:
-            record = json.loads(path.read_text("utf-8"))
-            sections = [_read_section(path, section) for section in record["sections"]]
-            values, tables = record["values"], record["tables"]
-            return cls(name, record["title"], record["lead"], sections, values, tables, record["key"])
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            raise OutputError(f"{path} is no study ({error}); give another folder") from error
+            sections = [_read_section(path, section) for section in record.sections]
+        except (ValueError, SyntaxError, OSError, Image.DecompressionBombError) as error:  # what Pillow raises
+            raise OutputError(f"{path} is no study: {first_line(error)}; {remedy}") from error
+        return cls(name, record.title, record.lead, sections, record.values, record.tables, record.key)
 
 
 def _read_section(path: Path, record: SectionRecord) -> Section:
     figures, missing = [], 0
-    for figure in record["figures"]:
-        file = path.parent / Path(figure["file"]).name
+    for figure in record.figures:
+        file = path.parent / Path(figure.file).name
         if not file.exists():
             missing += 1
             continue
         with Image.open(file, formats=["PNG"]) as picture:
             name = file.stem.removeprefix(f"{path.stem}-")
-            figures.append(Figure(picture.convert("RGB"), figure["caption"], figure["width"], name))
-    text = record["text"]
+            figures.append(Figure(picture.convert("RGB"), figure.caption, figure.width, name))
+    text = record.text
     if missing:
         text = f"{text} Figures not kept: {missing}. Remove {path.name} to measure and draw them again.".strip()
-    return Section(record["title"], text, figures, record["table"])
+    return Section(record.title, text, figures, record.table)
 
 
 def _figure_name(title: str, caption: str) -> str:

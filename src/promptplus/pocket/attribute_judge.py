@@ -9,10 +9,13 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from PIL import Image
+from pydantic import BaseModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from promptplus.errors import ModelError
 from promptplus.pocket import JUDGE
+from promptplus.text_files import read_json
 
 CHANNELS = (32, 48, 96, 96, 128, 128, 160, 160)
 """Channels of the eight convolutions; every second one has stride 2 (our choice)."""
@@ -28,6 +31,12 @@ def _convolution(inputs: int, outputs: int, stride: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
     )
+
+
+class JudgeConfig(BaseModel):
+    """The content of the judge's `config.json`: the words of each attribute."""
+
+    classes: dict[str, list[str]]
 
 
 class AttributeJudge(nn.Module):
@@ -92,6 +101,6 @@ class AttributeJudge(nn.Module):
     @classmethod
     def load(cls, folder: Path = JUDGE) -> Self:
         """Read a folder that `save` wrote: float32, eval mode, on the CPU."""
-        judge = cls(json.loads((folder / "config.json").read_text())["classes"])
+        judge = cls(read_json(folder / "config.json", JudgeConfig, ModelError, "is no judge's description").classes)
         judge.load_state_dict(load_file(folder / "model.safetensors"))
         return judge.float().eval()

@@ -13,16 +13,25 @@ from typing import Any, Self
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
+from pydantic import BaseModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from promptplus.errors import ModelError
 from promptplus.pocket.attribute_judge import WIDTH, AttributeJudge
+from promptplus.text_files import read_json
 
 FIRST_LOGIT_SCALE, MAX_LOGIT_SCALE = math.log(14), math.log(30)
 """Logarithm of the scale of the cosines: CLIP's first value, and a maximum below CLIP's 100 for small batches (our
 choice)."""
 MODEL_TYPE = "drawn-clip"
 """`model_type` in the `config.json` of a saved model."""
+
+
+class ClipConfig(BaseModel):
+    """The content of the model's `config.json`: the text encoder's configuration."""
+
+    text: dict[str, Any]
 
 
 class ClipModel(nn.Module):
@@ -78,7 +87,7 @@ class ClipModel(nn.Module):
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read a folder that `save` wrote: float32, eval mode, on the CPU."""
-        model = cls(json.loads((folder / "config.json").read_text("utf-8"))["text"])
+        model = cls(read_json(folder / "config.json", ClipConfig, ModelError, "is no CLIP judge's description").text)
         model.load_state_dict(load_file(folder / "model.safetensors"))
         return model.float().eval()
 

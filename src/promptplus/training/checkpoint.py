@@ -4,29 +4,35 @@ All randomness is a function of (seed, concept, step, sample). So {weights, opti
 """
 
 import json
+import os
 import signal
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import torch
 from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from promptplus.errors import BusyError, Interrupted, OutputError, SettingsError
-from promptplus.files import whole_file
+from promptplus.errors import BusyError, Interrupted, OutputError, SettingsError, first_line
+from promptplus.files import cannot, whole_file
+from promptplus.text_files import parse_json
+from promptplus.training.picture_record import PICTURE_FILES, changed_pictures
 
-NAME = "checkpoint.safetensors"
+NAME, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
 ROWS_BYTES = 512 * 2**20  # SDXL's 70 layers with 64 rows of 2048 numbers, three times in float32, take 110 MB
 LOCK = ".lock"
 FREE = ("steps", "device", "threads", "micro_batch", "speed")
 """Settings that may differ when a run continues: steps may grow, the others may be anything."""
+USED = ("micro_batch", "threads")  # of these, what a run that continues looks at
+MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # AdamW's
 HASHES = {
     "pictures": "pictures",
     "class_pictures": "class pictures",
@@ -37,6 +43,27 @@ HASHES = {
     "vae": "VAE weights",
 }
 """Settings that are hashes, and what each is a hash of."""
+
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class RunSettings(BaseModel):
+    """What of a run's record is used when it continues; the rest is only compared."""
+
+    model_config = ConfigDict(extra="allow")
+
+    steps: Count
+    micro_batch: Count | None = None
+    threads: Count = 1
+
+
+class CheckpointRecord(BaseModel):
+    """The JSON record in a checkpoint file."""
+
+    step: Annotated[int, Field(ge=0)]
+    settings: RunSettings
+    seconds: Annotated[FiniteFloat, Field(ge=0)]
 
 
 @dataclass(frozen=True)
@@ -58,57 +85,116 @@ class Checkpoint:
     settings: dict[str, Any]
     seconds: float
 
-    def save(self, folder: Path) -> None:
-        """Write the file whole or not at all. Raises OutputError where that fails; the last checkpoint then stays."""
+    def save(self, folder: Path, keep_previous: bool = True) -> None:
+        """Write the file whole or not at all. Raises WriteError where that fails; the last checkpoint then stays.
+
+        With ``keep_previous`` the last checkpoint is kept under another name, where the file system has hard links.
+        """
         parts = {"weight": self.weights, "moment": self.moments}
         tensors = {f"{part}.{name}": value for part, named in parts.items() for name, value in named.items()}
         tensors = {k: v.detach().cpu().contiguous() for k, v in {**tensors, "losses": self.losses}.items()}
         record = {"step": self.step, "settings": self.settings, "seconds": self.seconds}
         with whole_file(folder / NAME) as temporary:
             save_file(tensors, temporary, {"run": json.dumps(record)})
+            if keep_previous:
+                with suppress(OSError):  # the first checkpoint, or a file system without hard links
+                    os.link(folder / NAME, temporary.with_name(PREVIOUS))
+                    temporary.with_name(PREVIOUS).replace(folder / PREVIOUS)
 
     @classmethod
-    def load(cls, folder: Path, room: int = ROWS_BYTES) -> Self | None:
-        """The folder's checkpoint; None if there is none.
+    def newest(cls, folder: Path, room: int = ROWS_BYTES) -> tuple[Self | None, str]:
+        """The newest checkpoint that is whole; None if there is none. With it, what is wrong with a newer one.
 
         Args:
             room: the most bytes that such a checkpoint may have.
 
+        Raises OutputError where there are checkpoints, and none is whole.
+        """
+        faults: list[OutputError] = []
+        for name in (NAME, PREVIOUS):
+            try:
+                if found := cls.load(folder, room, name):
+                    found.check_moments(folder / name)
+                    return found, str(faults[0]) if faults else ""
+            except OutputError as error:
+                faults.append(error)
+        if faults:
+            raise faults[0]
+        return None, ""
+
+    @classmethod
+    def load(cls, folder: Path, room: int = ROWS_BYTES, name: str = NAME) -> Self | None:
+        """The folder's checkpoint; None if there is none.
+
+        Args:
+            room: the most bytes that such a checkpoint may have.
+            name: of the file.
+
         Raises OutputError on a file that is no checkpoint.
         """
-        path = folder / NAME
+        path = folder / name
         if not path.exists():
             return None
+        fault = f"{path} is no checkpoint of an inversion"
         try:
             if path.stat().st_size > room:
                 raise ValueError("it is too large")
             with safe_open(path, "pt") as file:
-                record = json.loads((file.metadata() or {})["run"])
+                text = (file.metadata() or {}).get("run", "")
                 # copies: the file itself is mapped, and stays in use as long as its tensors
-                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
-            losses = tensors.pop("losses")
-            named: dict[str, dict[str, Tensor]] = {"weight": {}, "moment": {}}
-            for key, value in tensors.items():
-                part, name = key.split(".", 1)
-                named[part][name] = value
-            step, seconds = int(record["step"]), float(record["seconds"])
-            int(record["settings"]["steps"])  # what ``check`` counts on
-            return cls(step, named["weight"], named["moment"], losses, dict(record["settings"]), seconds)
-        except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
-            raise OutputError(f"{path} is no checkpoint of an inversion ({error}); give another folder") from error
+                tensors = {key: file.get_tensor(key).clone() for key in file.keys()}
+        except (SafetensorError, TypeError, ValueError, OSError) as error:
+            raise _no_checkpoint(path, first_line(error)) from error
+        record = parse_json(text, CheckpointRecord, OutputError, fault, "give another folder")
+        settings = parse_json(text, dict[str, Any], OutputError, fault)["settings"]
+        losses = tensors.pop("losses", torch.empty(0))
+        if losses.dtype != torch.float64 or losses.shape != (record.step,) or not losses.isfinite().all():
+            raise _no_checkpoint(path, f"it does not hold the losses of {record.step} steps")
+        named: dict[str, dict[str, Tensor]] = {"weight": {}, "moment": {}}
+        for key, value in tensors.items():
+            part, _, name = key.partition(".")
+            if part not in named or not value.is_floating_point():
+                raise _no_checkpoint(path, f"the tensor {key} is neither a weight nor a moment")
+            named[part][name] = value
+        return cls(record.step, named["weight"], named["moment"], losses, settings, record.seconds)
+
+    def check_moments(self, path: Path) -> None:
+        """Check that the optimiser's state belongs to the weights. Raises OutputError where it does not.
+
+        Each weight has all moments or none: moving averages, which lie beside the trained weights, have none.
+        """
+        owners = {key.rpartition("/")[0] for key in self.moments}
+        wanted = {f"{owner}/{moment}": owner for owner in owners for moment in MOMENTS}
+        if self.moments.keys() != wanted.keys() or not owners <= self.weights.keys() or (self.step and not owners):
+            raise _no_checkpoint(path, "the optimiser's state is not that of its weights")
+        for key, owner in wanted.items():
+            weight, moment = self.weights[owner], self.moments[key]
+            if moment.shape != (torch.Size() if key.endswith("/step") else weight.shape):
+                raise _no_checkpoint(path, f"{key} has the shape {list(moment.shape)}")
 
     def check(self, settings: Mapping[str, Any], folder: Path) -> None:
-        """Check that a run of this record may continue from here. Raises SettingsError naming a difference."""
-        for name in sorted({*self.settings, *settings} - {*FREE}):
+        """Check that a run of this record may continue from here.
+
+        Raises SettingsError naming a difference, and OutputError where the record lacks something.
+        """
+        if missing := [name for name in USED if name in settings and name not in self.settings]:
+            raise _no_checkpoint(folder / NAME, f"its record does not name {missing[0]}")
+        for name in sorted({*self.settings, *settings} - {*FREE, PICTURE_FILES}):
             before, now = self.settings.get(name), settings.get(name)
             if before != now:
                 what = f"other {HASHES[name]}" if name in HASHES else f"{name} {before!r}, not {now!r}"
+                if name == "pictures":
+                    what += changed_pictures(self.settings.get(PICTURE_FILES), settings.get(PICTURE_FILES))
                 raise SettingsError(f"{folder} was begun with {what}; give the run a new folder")
         before, now = self.settings["steps"], settings["steps"]
         if before != now and settings["schedule"] != "constant":
             raise SettingsError(f"{folder} was begun with steps {before}, not {now}; its schedule ends with them")
         if now < self.step:
             raise SettingsError(f"{folder} was begun with steps {self.step}, not {now}; steps may only grow")
+
+
+def _no_checkpoint(path: Path, reason: str) -> OutputError:
+    return OutputError(f"{path} is no checkpoint of an inversion: {reason}; give another folder")
 
 
 @contextmanager
@@ -120,7 +206,7 @@ def locked(folder: Path) -> Iterator[None]:
     except Timeout:
         raise BusyError(f"another run is training in {folder} right now; wait for it, or give another folder") from None
     except OSError as error:
-        raise OutputError(f"cannot write into {folder}: {error.strerror or error}") from error
+        raise cannot(f"write into {folder}", error) from error
     try:
         yield
     finally:
@@ -135,7 +221,7 @@ class StopSignal:
 
     def __call__(self, number: int, _frame: FrameType | None) -> None:
         if self.name == signal.Signals(number).name:  # asked twice: at once, then
-            raise Interrupted(f"stopped by a second {signal.Signals(number).name}")
+            raise Interrupted(f"stopped by a second {self.name}", self.name)
         self.name = signal.Signals(number).name
 
 

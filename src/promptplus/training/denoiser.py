@@ -11,11 +11,14 @@ from typing import Any, Self
 import torch
 from jaxtyping import Float, Float64
 from PIL import Image
+from pydantic import BaseModel
 from torch import Tensor, nn
 
+from promptplus.errors import OutputError, warn
 from promptplus.files import write_atomically
 from promptplus.models import base_model
 from promptplus.pplus import PPlus
+from promptplus.text_files import read_json
 from promptplus.training.batches import Batch, LatentCache
 from promptplus.training.checkpoint import ROWS_BYTES
 from promptplus.training.denoiser_copies import duplicate, save_lora, save_pipeline, with_denoiser, with_lora
@@ -28,6 +31,13 @@ PIPELINE, LORA_FILE, FINISHED = "pipeline", "pytorch_lora_weights.safetensors", 
 WEIGHT_DECAY, MAX_NORM = 1e-2, 1.0  # AdamW's, and where gradients are clipped (diffusers' DreamBooth example)
 BYTES_PER_WEIGHT = 24  # of a checkpoint at most: a weight and its two moments, in float64
 LEAST_MOVED = 1e-4  # a denoiser whose weights moved less than this share of their norm learned nothing (our choice)
+
+
+class Finished(BaseModel):
+    """The content of ``finished.json``: of which training the saved weights are."""
+
+    settings: dict[str, Any]
+    moved: float
 
 
 class DenoiserTrainable(Trainable[DreamBoothResult]):
@@ -46,6 +56,7 @@ class DenoiserTrainable(Trainable[DreamBoothResult]):
 
     settings: DreamBoothSettings
     checkpoint_every = 500  # steps; Stable Diffusion's checkpoint takes 10 GB (diffusers' DreamBooth example)
+    keeps_previous = False  # 10 GB more
     memory_advice = "use the method dreambooth-lora, or gradient checkpointing"
 
     def __init__(
@@ -66,7 +77,7 @@ class DenoiserTrainable(Trainable[DreamBoothResult]):
         weights = sum(weight.numel() for weight in pplus.pipe.unet.parameters())
         self.checkpoint_bytes = ROWS_BYTES + BYTES_PER_WEIGHT * weights
         if self.is_lora:
-            self.checkpoint_every = Trainable.checkpoint_every  # a small file again
+            self.checkpoint_every, self.keeps_previous = Trainable.checkpoint_every, True  # a small file again
 
     def prepare(self, timesteps: int) -> None:
         pplus, settings, layers = self.pplus, self.settings, len(self.pplus.layers)
@@ -153,12 +164,12 @@ class DenoiserTrainable(Trainable[DreamBoothResult]):
         if not (path.exists() and self.product.exists()):
             return None
         try:
-            record = json.loads(path.read_text("utf-8"))
-            settings, moved = record["settings"], float(record["moved"])
-        except (ValueError, KeyError, TypeError):
+            finished = read_json(path, Finished, OutputError, "does not say how the training ended")
+        except OutputError as error:
+            warn(f"{error}; the weights are saved again")
             return None
-        same = settings == self.settings.model_dump()  # else of fewer steps: that call ended before it saved
-        return self._result(moved, base) if same else None
+        same = finished.settings == self.settings.model_dump()  # else of fewer steps: that call ended before it saved
+        return self._result(finished.moved, base) if same else None
 
     def no_effect(self, result: DreamBoothResult) -> str:
         if result.moved >= LEAST_MOVED:

@@ -35,6 +35,12 @@ def duplicate(unet: Any, least: torch.dtype | None = None) -> Any:
     return copied.requires_grad_(True).eval()
 
 
+def largest_rank(unet: Any) -> int:
+    """The largest rank of LoRA matrices that means something: the smallest side of the weights that LoRA adapts."""
+    adapted = tuple(f".{name}.weight" for name in ATTENTION)
+    return min(side for path, w in unet.named_parameters() if path.endswith(adapted) for side in w.shape[:2])
+
+
 def with_lora(unet: Any, rank: int, seed: int) -> Any:
     """A frozen copy of a denoiser with new LoRA matrices at its attention projections, in at least float32."""
     from peft import LoraConfig  # slow to import, and an extra

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from promptplus.choices import Kind
-from promptplus.datasets import FolderNote, Pictures, Source, load_pictures, read_dataset
+from promptplus.datasets import Pictures, Source, load_pictures, read_dataset
 from promptplus.errors import ConceptError, ModelError, SettingsError
 from promptplus.fingerprints import tensor_hash
 from promptplus.models import base_model, picture_size
@@ -18,18 +18,20 @@ from promptplus.pplus import PPlus
 from promptplus.training.batches import LatentCache, encode_pictures
 from promptplus.training.checkpoint import locked
 from promptplus.training.denoiser import DenoiserTrainable
+from promptplus.training.denoiser_copies import largest_rank
 from promptplus.training.distributed import Distributed
 from promptplus.training.loop import TrainingLoop
 from promptplus.training.noise_schedule import check_trainable, gradients_on
+from promptplus.training.picture_record import PICTURE_FILES, picture_names
 from promptplus.training.previews import preview_prompt
-from promptplus.training.prior_images import prior_images
+from promptplus.training.prior_images import check_cache, prior_images
 from promptplus.training.result import DreamBoothResult
 from promptplus.training.run import TrainingRun, record_of
 from promptplus.training.run_folder import RunFolder, check_run_folder, preview_interval
-from promptplus.training.settings import DreamBoothSettings, LoraSettings, settings_kind, validated
+from promptplus.training.settings import DreamBoothSettings, LoraSettings, concept_names, settings_kind, validated
 from promptplus.training.settings_help import takes_settings
 
-NOT_DESCRIBED = ("pictures", "class_pictures")  # hashes, which settings.json does without
+NOT_DESCRIBED = ("pictures", PICTURE_FILES, "class_pictures")  # hashes, which settings.json does without
 
 
 @takes_settings(DreamBoothSettings, LoraSettings)
@@ -65,9 +67,13 @@ def dreambooth(
     settings = validated(settings_kind(options), options)
     _check(settings, options, class_pictures)
     check_trainable(pplus.pipe)
+    if isinstance(settings, LoraSettings) and settings.rank > (most := largest_rank(pplus.pipe.unet)):
+        raise SettingsError(f"rank: the layers of this model have room for a rank of {most}, not of {settings.rank}")
     if Distributed().first:
         check_run_folder(out)
-    dataset = read_dataset(pictures, FolderNote(class_word=class_word, kind=kind))
+        if settings.prior_weight and class_pictures is None:
+            check_cache()
+    dataset = read_dataset(pictures, concept_names(class_word=class_word, kind=kind))
     if dataset.captions is not None:
         raise SettingsError("DreamBooth trains with one prompt and no captions; leave captions out")
     class_word, kind = dataset.note.class_word or dataset.note.initializer, dataset.note.kind or "object"
@@ -82,7 +88,7 @@ def dreambooth(
         class_pixels = to_pixels(load_pictures(class_pictures), size)
     record: dict[str, Any] = {"class_word": class_word, "prompt": prompts[0], "base_model": base_model(pipe)}
     record["class_pictures"] = tensor_hash(class_pixels) if class_pixels is not None else None
-    record |= record_of(pixels, settings, pipe)
+    record |= record_of(pixels, settings, pipe, picture_names(dataset))
     facts = {name: value for name, value in record.items() if name not in NOT_DESCRIBED}
     encode = partial(encode_pictures, pipe.vae, pixels, settings, settings.subject(class_word))
     encode_class = partial(LatentCache.encode, pipe.vae, class_pixels) if class_pixels is not None else None

@@ -10,7 +10,7 @@ from typing import Any
 from promptplus.caption_files import caption_templates
 from promptplus.choices import InversionMethod, Kind, Preset, Tying
 from promptplus.concept import Concept
-from promptplus.datasets import Dataset, FolderNote, Pictures, read_dataset
+from promptplus.datasets import Dataset, Pictures, read_dataset
 from promptplus.density import TokenDensity
 from promptplus.errors import ConceptError, PictureError, SettingsError
 from promptplus.fingerprints import settings_hash, token_table_hash
@@ -24,10 +24,11 @@ from promptplus.training.checkpoint import locked
 from promptplus.training.distributed import Distributed
 from promptplus.training.loop import TrainingLoop
 from promptplus.training.noise_schedule import check_trainable, gradients_on
+from promptplus.training.picture_record import picture_names
 from promptplus.training.result import InversionResult
 from promptplus.training.run import TrainingRun, record_of
 from promptplus.training.run_folder import RunFolder, preview_interval
-from promptplus.training.settings import InversionSettings, inversion_settings
+from promptplus.training.settings import InversionSettings, concept_names, inversion_settings
 from promptplus.training.settings_help import takes_settings
 from promptplus.training.token_rows import RowsTrainable, initial_rows
 
@@ -80,10 +81,11 @@ def invert(
         ConceptError: a token, initializer or class word that cannot be used.
         PictureError: pictures or captions that cannot be read.
         SettingsError: an option outside its range, or another option than a run in ``out`` was begun with.
-        OutputError: ``out`` cannot be written, or holds something else.
+        OutputError: ``out`` cannot be used, or holds something else.
+        WriteError: the disk is full, read-only or broken.
         TrainingError: the training failed: a loss that is not finite, or no memory for one picture.
     """
-    names = FolderNote(token=token, initializer=initializer, class_word=class_word, kind=kind)
+    names = concept_names(token=token, initializer=initializer, class_word=class_word, kind=kind)
     settings = inversion_settings(preset, options)
     with _inversion(pplus, [(read_dataset(pictures, names, captions), out)], settings) as loop:
         return loop.run(preview_interval(preview_every, settings, out is not None), progress, log_with)[0].concept
@@ -107,7 +109,7 @@ def run_inversion(
     **options: Any,
 ) -> InversionResult:
     """Learn a concept as ``invert`` does; returns losses, previews and settings beside it."""
-    names = FolderNote(token=token, initializer=initializer, class_word=class_word, kind=kind)
+    names = concept_names(token=token, initializer=initializer, class_word=class_word, kind=kind)
     settings = inversion_settings(preset, options)
     with _inversion(pplus, [(read_dataset(pictures, names, captions), out)], settings) as loop:
         return loop.run(preview_interval(preview_every, settings, out is not None), progress, log_with)[0]
@@ -160,7 +162,8 @@ def _inversion(
             if folder:
                 locks.enter_context(locked(folder.path))
             encode = partial(encode_pictures, pplus.pipe.vae, pixels, settings, concept.token)
-            record = {name: getattr(concept, name) for name in RECORDED} | record_of(pixels, settings, pplus.pipe)
+            record = {name: getattr(concept, name) for name in RECORDED}
+            record |= record_of(pixels, settings, pplus.pipe, picture_names(dataset))
             if captions is not None:
                 record["captions"] = concept.provenance["captions"]
             trainable = RowsTrainable(pplus, concept, encode, settings, word_density, captions)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from promptplus.errors import LossError, SettingsError
+from promptplus.errors import LossError, SettingsError, first_line
 from promptplus.training.run_folder import RunFolder
 from promptplus.training.trainable import Trainable
 
@@ -95,9 +95,9 @@ def open_trackers(names: Sequence[str], folder: RunFolder | None, settings: dict
 
     try:
         tracker = Accelerator(log_with=list(names), project_dir=str(folder.path) if folder else ".")
-        tracker.init_trackers("promptplus", {k: v for k, v in settings.items() if v is not None})
+        tracker.init_trackers("promptplus", {k: v for k, v in settings.items() if isinstance(v, int | float | str)})
     except (ValueError, ImportError) as error:
-        raise SettingsError(f"log_with {', '.join(names)}: {error}; is the package installed?") from error
+        raise SettingsError(f"log_with {', '.join(names)}: {first_line(error)}; is the package installed?") from error
     if len(tracker.trackers) < len(set(names)):
         raise SettingsError(f"log_with {', '.join(names)}: not every one of these is installed")
     return tracker

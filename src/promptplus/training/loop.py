@@ -112,4 +112,4 @@ class TrainingLoop(Generic[R]):
             raise KeyboardInterrupt
         step = min(run.trainable.step for run in runs)
         message = f"stopped by {signal_name} after step {step}, which is saved; the same command goes on from there"
-        raise Interrupted(message)
+        raise Interrupted(message, signal_name)

@@ -10,11 +10,12 @@ from PIL import Image
 from torch import Tensor
 
 from promptplus.errors import warn
-from promptplus.files import sweep
+from promptplus.files import reported, sweep
 from promptplus.fingerprints import tensor_hash, weights_hash
-from promptplus.training.checkpoint import Checkpoint, surroundings
+from promptplus.training.checkpoint import NAME, PREVIOUS, Checkpoint, surroundings
 from promptplus.training.distributed import Distributed
 from promptplus.training.log import TrainingLog
+from promptplus.training.picture_record import PICTURE_FILES, picture_files_record
 from promptplus.training.result import TrainingResult
 from promptplus.training.run_folder import PREVIEWS, RunFolder
 from promptplus.training.settings import TrainingSettings
@@ -96,7 +97,8 @@ class TrainingRun(Generic[R]):
             trainable, losses = self.trainable, torch.tensor(self.log.losses, dtype=torch.float64)
             settings = {**self.record, "micro_batch": micro_batch or self.record["micro_batch"]}
             state, moments = trainable.state(), trainable.moments()
-            Checkpoint(trainable.step, state, moments, losses, settings, self.seconds).save(self.folder.path)
+            checkpoint = Checkpoint(trainable.step, state, moments, losses, settings, self.seconds)
+            checkpoint.save(self.folder.path, trainable.keeps_previous)
 
     def saved_result(self) -> R | None:
         """The result as it lies in the folder, if every step was taken by earlier calls."""
@@ -138,9 +140,15 @@ class TrainingRun(Generic[R]):
             return None
         for folder in (self.folder.path, self.folder.path / PREVIEWS):
             sweep(folder)
-        checkpoint = Checkpoint.load(self.folder.path, self.trainable.checkpoint_bytes)
+        checkpoint, fault = Checkpoint.newest(self.folder.path, self.trainable.checkpoint_bytes)
         if checkpoint:
             checkpoint.check(self.record, self.folder.path)
+            if fault:  # the damaged file must not become the previous one
+                with reported(self.folder.path / NAME):
+                    (self.folder.path / PREVIOUS).replace(self.folder.path / NAME)
+                warn(
+                    f"{fault.rpartition(';')[0]}; going on from the checkpoint before it, after step {checkpoint.step}"
+                )
             before, now = checkpoint.settings["threads"], self.record["threads"]
             if checkpoint.step < self.trainable.settings.steps and before != now:
                 warn(
@@ -150,12 +158,16 @@ class TrainingRun(Generic[R]):
         return checkpoint
 
 
-def record_of(pixels: Tensor, settings: TrainingSettings, pipe: Any) -> dict[str, Any]:
-    """What every training depends on: settings, hashes of pictures and weights, device, dtype and threads."""
+def record_of(pixels: Tensor, settings: TrainingSettings, pipe: Any, names: Sequence[str]) -> dict[str, Any]:
+    """What every training depends on: settings, hashes of pictures and weights, device, dtype and threads.
+
+    ``names``: what messages call the pictures, in their order.
+    """
     parts = {"denoiser": pipe.unet, "text_encoder": pipe.text_encoder, "vae": pipe.vae}
     return {
         **settings.model_dump(),
         "pictures": tensor_hash(pixels),
+        PICTURE_FILES: picture_files_record(pixels, names),
         **{name: weights_hash(part) for name, part in parts.items()},
         "dtype": str(pipe.unet.dtype).removeprefix("torch."),
         **surroundings(pipe.unet.device),

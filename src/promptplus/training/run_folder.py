@@ -13,11 +13,13 @@ from PIL import Image
 from promptplus.errors import OutputError
 from promptplus.files import TEMPORARY, check_folder, make_folder, reported, whole_file, write_atomically
 from promptplus.report.picture_grid import GAP, tile
+from promptplus.text_files import read_bytes
 from promptplus.training import checkpoint
 from promptplus.training.checkpoint import LOCK
 from promptplus.training.settings import TrainingSettings
 
 LOG, PREVIEWS = "log.jsonl", "previews"
+LOG_BYTES = 2**30  # the largest log that is read: ten million steps
 CLASS_WORD_STRIP = "class-word.png"
 OLD_CLASS_WORD_STRIP = "without.png"  # its name in run folders of version 0.1
 STRIPS = 5  # preview strips of a run by default, the last step's among them (our choice)
@@ -50,8 +52,8 @@ class RunFolder:
         """Remove the lines that were logged after the checkpoint that a run continues from."""
         path = self.path / LOG
         if path.exists():
-            lines = path.read_text("utf-8").splitlines(keepends=True)[:steps]
-            write_atomically(path, "".join(lines).encode())
+            lines = read_bytes(path, OutputError, LOG_BYTES).splitlines(keepends=True)[:steps]
+            write_atomically(path, b"".join(lines))  # bytes: a damaged line stays as it is, and stops no run
 
     def save_preview(self, step: int, pictures: Sequence[Image.Image]) -> None:
         """Save one strip of previews."""
@@ -89,7 +91,7 @@ def check_run_folder(path: str | os.PathLike[str]) -> Path:
     folder = check_folder(path)
     held = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
     ours = {name for name in held if name == LOCK or name.startswith(TEMPORARY)}
-    if held - ours and checkpoint.NAME not in held:
+    if held - ours and not held & {checkpoint.NAME, checkpoint.PREVIOUS}:
         raise OutputError(f"{folder} already holds something; nothing is overwritten, so give another folder")
     return folder
 

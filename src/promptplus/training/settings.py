@@ -6,7 +6,7 @@ record and ``docs/settings.md`` are made from them (see ``training.settings_help
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -21,10 +21,15 @@ from promptplus.choices import (
     TrainingMethod,
     Tying,
 )
-from promptplus.errors import SettingsError
+from promptplus.errors import ConceptError, SettingsError, short
 
-Steps = Annotated[int, Field(ge=1, description="Number of training steps: one optimiser step each.")]
-BatchSize = Annotated[int, Field(ge=1, description="Pictures in a training step, for each concept.")]
+if TYPE_CHECKING:
+    from promptplus.datasets import FolderNote
+
+# More than any use of these settings; beyond, a run would end for lack of memory, minutes after it began.
+MAX_STEPS, MAX_BATCH, MAX_VECTORS, MAX_JITTER, MAX_CLASS_COUNT = 10**7, 4096, 512, 1000, 10**5
+Steps = Annotated[int, Field(ge=1, le=MAX_STEPS, description="Number of training steps: one optimiser step each.")]
+BatchSize = Annotated[int, Field(ge=1, le=MAX_BATCH, description="Pictures in a training step, for each concept.")]
 LearningRate = Annotated[float, Field(gt=0, description="Learning rate of AdamW.")]
 
 
@@ -53,6 +58,7 @@ class TrainingSettings(BaseModel):
     jitter: int = Field(
         default=0,
         ge=0,
+        le=MAX_JITTER,
         description="Extra copies of each picture with changed brightness, contrast and saturation (our choice).",
     )
     schedule: Schedule = Field(
@@ -106,6 +112,7 @@ class InversionSettings(TrainingSettings):
     vectors: int = Field(
         default=1,
         ge=1,
+        le=MAX_VECTORS,
         description="Token embeddings for each row; each takes one position of a caption (textual inversion's "
         "multi-vector form).",
     )
@@ -160,7 +167,10 @@ class DreamBoothSettings(TrainingSettings):
         description="The word that names the subject, before its class word. Choose a word that no caption uses.",
     )
     class_count: int = Field(
-        default=200, ge=1, description="Pictures of the class that the model draws before training (prior images)."
+        default=200,
+        ge=1,
+        le=MAX_CLASS_COUNT,
+        description="Pictures of the class that the model draws before training (prior images).",
     )
     prior_weight: float = Field(
         default=1.0, ge=0, description="Weight of the loss on prior images (prior preservation). 0: there are none."
@@ -222,11 +232,25 @@ def validated(kind: type[S], values: Mapping[str, Any]) -> S:
         name, method = ".".join(map(str, first["loc"])), values.get("method", kind.model_fields["method"].default)
         if first["type"] == "extra_forbidden":
             raise SettingsError(f"{name} is no option of the method {method}; leave it out") from error
-        raise SettingsError(f"{name}: {first['msg'].lower()}, not {first['input']!r}") from error
+        raise SettingsError(f"{name}: {first['msg'].lower()}, not {short(first['input'])}") from error
     for name in ("stratified", "antithetic"):
         if getattr(settings, name) and settings.batch_size == 1:
             raise SettingsError(f"{name} needs a batch_size of 2 or more, not 1")
     return settings
+
+
+def concept_names(**names: Any) -> "FolderNote":
+    """The names of a concept as a caller gives them: token, initializer, class_word and kind; None where not given.
+
+    Raises ConceptError with one sentence on the first that is of a wrong type.
+    """
+    from promptplus.datasets import FolderNote  # slow to import: not for --help
+
+    try:
+        return FolderNote(**names)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConceptError(f"{first['loc'][0]}: {first['msg'].lower()}, not {short(first['input'])}") from error
 
 
 def inversion_settings(preset: Preset | None, options: Mapping[str, Any]) -> InversionSettings:

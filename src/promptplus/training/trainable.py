@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from promptplus.errors import OutputError
 from promptplus.training.batches import Batch, BatchRule
-from promptplus.training.checkpoint import ROWS_BYTES
+from promptplus.training.checkpoint import MOMENTS, ROWS_BYTES
 from promptplus.training.result import TrainingResult
 from promptplus.training.settings import TrainingSettings
 
@@ -40,6 +40,7 @@ class Trainable(ABC, Generic[R]):
 
     checkpoint_every = 50  # steps; a kill loses at most these (our choice)
     checkpoint_bytes = ROWS_BYTES  # the largest checkpoint file that is read
+    keeps_previous = True  # whether the checkpoint before the newest one is kept, for the case that that is damaged
     memory_advice = "use half precision (--dtype float16)"
     precision: AbstractContextManager[Any] = nullcontext()
     """The denoiser runs inside."""
@@ -184,11 +185,19 @@ class Trainable(ABC, Generic[R]):
         return {f"{name}/{moment}": value for name, moments in state for moment, value in moments.items()}
 
     def restore(self, step: int, weights: Mapping[str, Tensor], moments: Mapping[str, Tensor]) -> None:
-        """Continue from a checkpoint. Raises OutputError where its weights have other names or shapes."""
+        """Continue from a checkpoint.
+
+        Raises OutputError where its weights have other names, shapes or types, are not finite, or lack the optimiser's
+        state.
+        """
         self.step = step
-        shapes = {name: weight.shape for name, weight in self.state().items()}
-        if shapes != {name: weight.shape for name, weight in weights.items()}:
+        forms = {name: (weight.shape, weight.dtype) for name, weight in self.state().items()}
+        if forms != {name: (weight.shape, weight.dtype) for name, weight in weights.items()}:
             raise OutputError(f"the checkpoint of {self.name} holds other weights; give another folder")
+        if not all(bool(weight.isfinite().all()) for weight in weights.values()):
+            raise OutputError(f"the checkpoint of {self.name} holds weights that are not finite; give another folder")
+        if moments.keys() != {f"{name}/{moment}" for name in self.weights for moment in MOMENTS if step}:
+            raise OutputError(f"the checkpoint of {self.name} lacks the optimiser's state; give another folder")
         with torch.no_grad():
             for name, weight in self.state().items():
                 weight.copy_(weights[name])

@@ -1,0 +1,176 @@
+"""Standard output never ends a run, and exit codes are those of the README. Commands run in processes of their own."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import promptplus as pp
+from promptplus import cli
+from promptplus.cli.streams import patient_streams
+from promptplus.errors import Interrupted, OutputError, WriteError
+from promptplus.files import cannot
+from promptplus.pocket import CONCEPTS
+from tests.cli.test_cli import run
+from tests.conftest import make_concept
+
+CALL = [sys.executable, "-m", "promptplus"]
+FULL = Path("/dev/full")
+
+
+@pytest.fixture
+def concept_file(pplus: pp.PPlus, tmp_path: Path) -> Path:
+    return make_concept(pplus, "<мяч>", 1).save(tmp_path / "ball.safetensors")
+
+
+def call(*arguments: str, encoding: str = "utf-8", **options: Any) -> "subprocess.CompletedProcess[bytes]":
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
+    return subprocess.run([*CALL, *arguments], env=environment, check=False, stderr=subprocess.PIPE, **options)
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_what_cannot_be_encoded_is_escaped(concept_file: Path, encoding: str) -> None:
+    done = call("info", str(concept_file), encoding=encoding, stdout=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert rb"<\u043c\u044f\u0447>" in done.stdout
+
+
+def test_help_works_in_ascii() -> None:
+    done = call("generate", "--help", encoding="ascii", stdout=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"--seed" in done.stdout
+
+
+def test_a_closed_pipe_is_no_failure(concept_file: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)  # before anything is written
+    try:
+        done = call("info", str(concept_file), stdout=writer)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
+def test_a_full_standard_output_is_said_and_is_a_failure(concept_file: Path) -> None:
+    with FULL.open("wb") as full:
+        done = call("info", str(concept_file), stdout=full)
+    assert done.returncode == 1
+    said = b"promptplus: cannot write to standard output: No space left on device; the command did all the rest\n"
+    assert done.stderr == said
+
+
+def test_a_full_standard_error_changes_nothing() -> None:
+    if not FULL.exists():
+        pytest.skip("this system has no /dev/full")
+    with FULL.open("wb") as full:
+        done = subprocess.run([*CALL, "info", "none"], stdout=subprocess.PIPE, stderr=full, check=False)
+    assert (done.returncode, done.stdout) == (2, b"")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("output", ["cp1252", "full", "closed"])
+def test_a_training_is_kept_wherever_its_last_sentence_goes(tmp_path: Path, output: str) -> None:
+    options = ("--token", "<мяч>", "--initializer", "ball", "--steps", "1", "--batch-size", "1", "--preview-every", "1")
+    words = ("invert", str(CONCEPTS / "robot"), *options, "--out", str(tmp_path / "x"))
+    if output == "cp1252":
+        done = call(*words, encoding="cp1252", stdout=subprocess.PIPE)
+        assert rb"<\u043c\u044f\u0447> is in" in done.stdout
+        assert done.returncode == 0
+    elif output == "full":
+        with FULL.open("wb") as full:
+            done = call(*words, stdout=full)
+        assert done.returncode == 1
+        assert b"cannot write to standard output: No space left" in done.stderr
+    else:  # both streams, so that the progress bar is cut off too
+        reader, writer = os.pipe()
+        os.close(reader)
+        code = subprocess.run([*CALL, *words], stdout=writer, stderr=writer, check=False).returncode
+        os.close(writer)
+        assert code == 0
+    held = {path.name for path in (tmp_path / "x").iterdir()}
+    assert {"concept.safetensors", "run.html", "log.jsonl", "settings.json", "checkpoint.safetensors"} <= held
+    assert pp.Concept.load(tmp_path / "x" / "concept.safetensors").token == "<мяч>"
+
+
+def test_streams_are_as_before_afterwards() -> None:
+    before = sys.stdout, sys.stderr
+    with patient_streams() as failures:
+        print("inside")
+    assert (sys.stdout, sys.stderr) == before
+    assert not failures
+
+
+# ---- exit codes
+
+
+FAILURES: list[tuple[BaseException, int, str]] = [
+    (OutputError("x is a file"), 2, "x is a file"),
+    (WriteError("the disk is full"), 1, "the disk is full"),
+    (OSError(errno.ENOSPC, "No space left on device", "x.png"), 1, "x.png: No space left on device"),
+    (OSError(errno.ENAMETOOLONG, "File name too long", "xxx"), 2, "xxx: File name too long"),
+    (Interrupted("stopped by SIGINT after step 3", "SIGINT"), 130, "stopped by SIGINT after step 3"),
+    (Interrupted("stopped by SIGTERM after step 3", "SIGTERM"), 1, "stopped by SIGTERM after step 3"),
+    (KeyboardInterrupt(), 130, "stopped by Ctrl-C; the files that were written before are whole and stay"),
+    (MemoryError(), 1, "out of memory: MemoryError; set PROMPTPLUS_TRACEBACK=1 to see where"),
+    (KeyError("unet"), 1, "KeyError: 'unet'; set PROMPTPLUS_TRACEBACK=1 to see where"),
+    (RuntimeError("first\nsecond"), 1, "RuntimeError: first; set"),
+]
+
+
+@pytest.mark.parametrize(("error", "code", "sentence"), FAILURES, ids=lambda value: str(value)[:20])
+def test_every_failure_is_a_sentence_and_an_exit_code(
+    error: BaseException,
+    code: int,
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("promptplus.png_metadata.describe", fail)
+    ended, out, err = run("info", str(tmp_path / "x"), capsys=capsys)
+    assert (ended, out) == (code, "")
+    assert err.startswith(f"promptplus: {sentence}")
+    assert err.count("\n") == 1
+
+
+def test_the_traceback_is_there_for_who_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("promptplus.png_metadata.describe", lambda _: {}["unet"])
+    monkeypatch.setenv(cli.TRACEBACK, "1")
+    with pytest.raises(KeyError):
+        run("info", "x")
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        *((number, WriteError) for number in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)),
+        *((number, OutputError) for number in (errno.EACCES, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)),
+    ],
+)
+def test_a_full_disk_is_not_the_callers_mistake(number: int, kind: type[Exception]) -> None:
+    error = cannot("write x.png", OSError(number, os.strerror(number)))
+    assert type(error) is kind
+    assert str(error) == f"cannot write x.png: {os.strerror(number)}"
+    assert isinstance(error, ValueError) == (kind is OutputError)
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_a_training_exits_130_and_keeps_it(tmp_path: Path) -> None:
+    words = ["invert", str(CONCEPTS / "robot"), "--preview-every", "0", "--batch-size", "1", "--steps", "5000"]
+    with subprocess.Popen([*CALL, *words, "--out", str(tmp_path / "x")], stderr=subprocess.PIPE, text=True) as process:
+        while not (tmp_path / "x" / "settings.json").exists():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "which is saved; the same command goes on from there" in said
+    assert (tmp_path / "x" / "checkpoint.safetensors").is_file()
