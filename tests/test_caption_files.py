@@ -59,10 +59,10 @@ def test_a_picture_that_cannot_be_read_needs_no_caption(folder: Path) -> None:
     [
         ({"p0_txt": "a", "p1_txt": "b"}, r"p2\.png has no caption; write p2\.txt or a line of metadata\.jsonl"),
         ({"p0_txt": " \n"}, r"p0\.txt is empty; write"),
-        ({"p0_txt": b"\xff\xfe\x00"}, r"p0\.txt cannot be read as UTF-8 text"),
+        ({"p0_txt": b"\xff\xfe\x00"}, r"p0\.txt is not UTF-16 text .*save it as UTF-8"),
         ({"metadata_jsonl": "{"}, r"metadata\.jsonl, line 1 is not"),
         ({"metadata_jsonl": '\n["p0.png"]'}, r"metadata\.jsonl, line 2 is not"),
-        ({"metadata_jsonl": '{"file_name": "p0.png", "text": 5}'}, r"file_name and text are texts"),
+        ({"metadata_jsonl": '{"file_name": "p0.png", "text": 5}'}, r"text: Input should be a valid string"),
         ({"metadata_jsonl": "[" * 100_000}, r"line 1 is not"),
     ],
 )

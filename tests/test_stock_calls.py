@@ -15,9 +15,10 @@ def test_a_concept_in_a_stock_call_is_warned_about_once(pplus: pp.PPlus) -> None
     pplus.add(make_concept(pplus, "<cat>", 1))
     with pytest.warns(UserWarning, match=r"reads <cat> as plain characters; .*pplus\.encode") as caught:
         latents(pplus.pipe, prompt="a photo of a <cat>")
-    assert caught[0].filename.endswith("conftest.py")  # the line that called the pipeline
+    (warning,) = [one for one in caught if one.category is UserWarning]
+    assert warning.filename.endswith("conftest.py")  # the line that called the pipeline
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         latents(pplus.pipe, prompt="a photo of a <cat>")
 
 
@@ -26,7 +27,7 @@ def test_other_stock_calls_and_our_own_pass_without_a_word(pplus: pp.PPlus) -> N
     pplus.add(make_concept(pplus, "<dog>", 1))
     pplus.forget("<dog>")
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         latents(pplus.pipe, prompt="a photo of a cat")
         latents(pplus.pipe, prompt="a photo of a <dog>")
         latents(pplus.pipe, **pplus.encode("a photo of a <cat>"))

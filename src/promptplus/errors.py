@@ -11,7 +11,8 @@ import warnings
 _NAMES = ("ENOSPC", "EDQUOT", "EIO", "EROFS", "EFBIG", "EMFILE", "ENFILE", "ENOMEM")
 DISK_ERRORS = {getattr(errno, name) for name in _NAMES if hasattr(errno, name)}
 """Numbers of the system's errors that no other file name would avoid."""
-_LIBRARIES = ("promptplus", "torch", "transformers", "diffusers", "accelerate")  # a warning points to no line of these
+_LIBRARIES = ("promptplus", "torch", "transformers", "diffusers", "accelerate", "jaxtyping", "beartype")
+"""A warning points to no line of these."""
 
 
 class PromptPlusError(Exception):

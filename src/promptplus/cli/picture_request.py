@@ -78,7 +78,7 @@ class PictureRequest:
         """The files of the start picture and its mask."""
         return {"image": self.image, "mask": self.mask}
 
-    def open(self, files: "PictureFiles") -> "PPlus":
+    def load(self, files: "PictureFiles") -> "PPlus":
         """Load the model with LoRAs and concepts."""
         return open_model(self.model, files.concepts, files.loras)
 
@@ -124,7 +124,7 @@ def draw(
         raise SettingsError(f"--guidance is a number, as 7.5, not {settings['guidance']}")
     chosen = scheduler_class(settings["scheduler"]) if settings["scheduler"] else None
     files = request.read()
-    pplus = request.open(files)
+    pplus = request.load(files)
     for token in pplus.concepts:
         if not any(token in normal(text) for text in parsed):
             complain(f"note: no part of the prompt uses {token}")
@@ -150,7 +150,7 @@ def repeat(request: PictureRequest, picture: Path) -> None:
     files = request.read()
     check_same_files(parameters, request, files)
     options = replace(request.model, model=parameters.model, dtype=request.model.dtype or parameters.dtype or None)
-    pplus = replace(request, model=options).open(files)
+    pplus = replace(request, model=options).load(files)
     made = save_picture(make_again(pplus, parameters, files.start), parameters, request.out)
     say({"pictures": [str(made)], "seed": parameters.seed}, f"{picture} again: {made}", request.as_json)
 

@@ -64,6 +64,7 @@ def dreambooth(
     Raises ConceptError without a class word, SettingsError, PictureError, OutputError and TrainingError as ``invert``,
     ModelError where LoRA is asked for and peft is not installed.
     """
+    names = concept_names(class_word=class_word, kind=kind)
     settings = validated(settings_kind(options), options)
     _check(settings, options, class_pictures)
     check_trainable(pplus.pipe)
@@ -73,7 +74,7 @@ def dreambooth(
         check_run_folder(out)
         if settings.prior_weight and class_pictures is None:
             check_cache()
-    dataset = read_dataset(pictures, concept_names(class_word=class_word, kind=kind))
+    dataset = read_dataset(pictures, names)
     if dataset.captions is not None:
         raise SettingsError("DreamBooth trains with one prompt and no captions; leave captions out")
     class_word, kind = dataset.note.class_word or dataset.note.initializer, dataset.note.kind or "object"
