@@ -51,3 +51,31 @@ def test_bad_tokens(pipe: Any, token: Any) -> None:
 
 def test_good_tokens(pipe: Any) -> None:
     assert check_token("<cat-2>", pipe.tokenizer) == "<cat-2>"
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [(r"a \<x> house", "a <x> house"), (r"\<s>", "<s>"), (r"a \</w>", "a </w>"), (r"\\<x>", r"\<x>")],
+)
+def test_a_backslash_makes_a_token_plain_text(tokenize: PlaceholderTokenizer, written: str, read: str) -> None:
+    text = tokenize(written, {"<x>": 1})
+    assert not text.slots
+    stock = tokenize.tokenizer(read, padding="max_length", truncation=True, max_length=tokenize.length).input_ids
+    assert list(text.ids) == list(stock)
+
+
+def test_a_token_after_an_escaped_one_counts(tokenize: PlaceholderTokenizer) -> None:
+    assert [slot.token for slot in tokenize(r"\<x> and <x>", {"<x>": 1}).slots] == ["<x>"]
+
+
+def test_the_syntax_of_loras_has_a_remedy(tokenize: PlaceholderTokenizer) -> None:
+    with pytest.raises(PromptError, match=r"load the LoRA's file instead: --lora pixel\.safetensors:0\.8"):
+        tokenize("a cat <lora:pixel:0.8>", {})
+    with pytest.raises(PromptError, match=r"for plain text write \\<s>"):
+        tokenize("a <s>", {})
+
+
+def test_words_that_are_cut_are_spelled_as_words(tokenize: PlaceholderTokenizer) -> None:
+    text = tokenize("red " * (tokenize.length - 4) + "unseenword zebra <x> <x>", {"<x>": 2})
+    assert text.cut.endswith("word zebra <x> <x>")
+    assert "</w>" not in text.cut

@@ -1,8 +1,11 @@
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from promptplus import PPlusPrompt
 from promptplus.errors import PromptError
 from promptplus.layers import LayerMap
+from promptplus.prompts import foreign_syntax
 
 LAYERS = LayerMap.from_names([("down.0.0", 16), ("down.1.0", 8), ("mid.0", 8), ("up.0.0", 8), ("up.1.0", 16)])
 
@@ -56,3 +59,65 @@ def test_dict_means_the_same() -> None:
 def test_bad_prompts_are_refused(value: object, message: str) -> None:
     with pytest.raises(PromptError, match=message):
         PPlusPrompt.of(value)
+
+
+TEXTS = st.text(st.sampled_from([*"a|\\ \n\t:<,\x1f\u00a0"]), max_size=8) | st.text(max_size=8)
+PARTS = st.lists(st.tuples(st.sampled_from(["coarse", "4-9,12", "down.0.1", "IN08"]), TEXTS), max_size=3)
+
+
+@settings(max_examples=500, deadline=None)
+@given(TEXTS, PARTS)
+@example("", [])
+@example("a ||| b", [("coarse", "||")])
+@example("", [("coarse", "")])
+@example("\\", [("coarse", " \\ "), ("fine", "\\|")])
+@example(" a ", [("coarse", "\n")])
+def test_every_prompt_is_read_back_from_its_printed_form(default: str, parts: list[tuple[str, str]]) -> None:
+    prompt = PPlusPrompt(default, tuple(parts))
+    assert PPlusPrompt.parse(str(prompt)) == prompt
+
+
+@pytest.mark.parametrize(
+    ("text", "texts"),
+    [
+        (r"\ || mid: a", ("", "a")),
+        ("a || mid: \\", ("a", "")),
+        ("a || mid: \\ b \\", ("a", " b ")),
+        (r"a \| b || mid: c", ("a | b", "c")),
+        ("a | b || mid: c | d", ("a | b", "c | d")),
+        ("a || mid: b ||| c", None),
+        (r"a || mid: b \|\|\| c", ("a", "b ||| c")),
+    ],
+)
+def test_escapes(text: str, texts: tuple[str, str] | None) -> None:
+    if texts is None:
+        with pytest.raises(PromptError):
+            PPlusPrompt.parse(text)
+        return
+    read = PPlusPrompt.parse(text).texts(LAYERS)
+    assert (read[0], read[2]) == texts
+
+
+@pytest.mark.parametrize("layers", ["", "mid up", "a:b", "mid,", "co||arse", "\n"])
+def test_layers_that_no_text_can_name_are_refused(layers: str) -> None:
+    with pytest.raises(PromptError, match="names no layers"):
+        PPlusPrompt("a", ((layers, "b"),))
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("a (red:1.3) car", "(red:1.3)"),
+        ("a (very red : .5) car", "(very red : .5)"),
+        ("a [cat:dog:0.5]", "[cat:dog:0.5]"),
+        ("a [cat:10]", "[cat:10]"),
+        ("a cat BREAK a dog", "BREAK"),
+    ],
+)
+def test_syntax_of_other_tools_is_named(text: str, found: str) -> None:
+    assert foreign_syntax(text).startswith(f"{found!r} in {text!r} means")
+
+
+@pytest.mark.parametrize("text", ["a (red) car", "time: 1.3", "(a:b)", "[x]", "a break", r"\(red:1.3)", "ratio 3:4"])
+def test_plain_text_is_not_taken_for_the_syntax_of_other_tools(text: str) -> None:
+    assert not foreign_syntax(text)

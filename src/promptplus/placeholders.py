@@ -158,17 +158,18 @@ class PlaceholderTokenizer:
         ids = (t.bos_token_id, *body[:room], t.eos_token_id, *[t.pad_token_id] * (room - len(body)))
         inside = tuple(slot for slot in slots if slot.position <= room)
         used = min(len(body), room) + 2
-        return TokenizedText(
-            ids, used, inside, self._spell(body, room, {slot.position - 1: slot.token for slot in slots})
-        )
+        return TokenizedText(ids, used, inside, self._spell(body, room, slots))
 
-    def _spell(self, body: list[int], start: int, placeholders: Mapping[int, str]) -> str:
+    def _spell(self, body: list[int], start: int, slots: list[Slot]) -> str:
         """The text of ``body[start:]``, with placeholders by name."""
+        at = {slot.position - 1: slot for slot in slots}
         words: list[str] = []
-        rest = range(start, len(body))
-        for token, run in groupby(rest, placeholders.get):
-            plain = "" if token else private_copy(self.tokenizer).decode([body[i] for i in run])
-            words.append(token or " ".join(plain.replace(_WORD_END, " ").split()))
+        for slot, run in groupby(range(start, len(body)), at.get):
+            if slot is None:
+                plain = private_copy(self.tokenizer).decode([body[i] for i in run])
+                words += plain.replace(_WORD_END, " ").split()
+            elif slot.vector == 0 or slot.position - 1 == start:
+                words.append(slot.token)
         return " ".join(words)
 
     @property
