@@ -1,5 +1,6 @@
 """The documentation is true: the map equals the tree, links lead somewhere, and commands and modules exist."""
 
+import ast
 import importlib.util
 import re
 import shlex
@@ -143,3 +144,28 @@ def test_the_settings_that_the_readme_sets_exist() -> None:
     named = [name for line in command_lines() for name in re.findall(r"--set (\w+)=", line)]
     assert named
     assert set(named) <= fields
+
+
+def messages_in_the_code() -> str:
+    """All texts in the source, one a line; formatted values are … and neighbouring literals are one text."""
+    texts: list[str] = []
+    for path in (ROOT / "src" / "promptplus").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.append(node.value)
+            elif isinstance(node, ast.JoinedStr):
+                parts = [part.value if isinstance(part, ast.Constant) else "…" for part in node.values]
+                texts.append("".join(map(str, parts)))
+    return "\n".join(texts)
+
+
+def test_the_messages_in_troubleshooting_are_the_codes_own() -> None:
+    page = (ROOT / "docs" / "troubleshooting.md").read_text("utf-8")
+    cells = [row.split("|")[1] for row in re.findall(r"^\| .*$", page.replace(r"\|", "¦"), re.MULTILINE)]
+    quoted = [text.replace("¦", "|") for cell in cells for text in re.findall(r"`([^`]+)`", cell)]
+    assert len(quoted) > 40
+    code = messages_in_the_code()
+    for message in quoted:
+        fragments = [part.strip() for part in re.split(r"…|<…>|<field>|'\(red:1\.3\)'", message)]
+        missing = [part for part in fragments if len(part) > 8 and part not in code]
+        assert not missing, f"troubleshooting.md quotes {message!r}, but the code never says {missing[0]!r}"

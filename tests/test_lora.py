@@ -87,7 +87,7 @@ def test_strength_scales_the_change_of_the_weights(pipe: Any, tmp_path: Path) ->
     [
         ({"lora_unet_x.hada_w1_a": torch.ones(2, 2)}, "it is LoHa, which diffusers does not load"),
         ({"lora_unet_x.lokr_w1": torch.ones(2, 2)}, "it is LoKr"),
-        ({"weight": torch.ones(2)}, "holds no LoRA layers: it has none"),
+        ({"weight": torch.ones(2)}, "holds no LoRA layers; give a LoRA"),
         ({f"unet.{ATTENTION}.lora_A.weight": torch.tensor([[torch.nan]])}, "numbers that are not finite, in unet"),
     ],
 )

@@ -67,8 +67,10 @@ class Lora:
         except (SafetensorError, OSError) as error:
             raise ModelError(f"{self.path} is not a safetensors file: {first_line(error)}") from error
         if not layers:
-            what = f"it is {' and '.join(sorted(kinds))}, which diffusers does not load" if kinds else "it has none"
-            raise ModelError(f"{self.path} holds no LoRA layers: {what}; give a LoRA's file")
+            if kinds:
+                found = " and ".join(sorted(kinds))
+                raise ModelError(f"{self.path} holds no LoRA layers: it is {found}, which diffusers does not load")
+            raise ModelError(f"{self.path} holds no LoRA layers; give a LoRA's file")
         return layers
 
     def _tensors(self) -> Iterator[tuple[str, Tensor]]:
