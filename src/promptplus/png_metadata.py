@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from promptplus.concept import Concept
 from promptplus.errors import Interrupted, PictureError
-from promptplus.files import StrPath, make_folder, write_new
+from promptplus.files import StrPath, check_folder, make_folder, write_new
 from promptplus.generation import BATCH, DrawingOptions, generate_batches
 from promptplus.lora import Lora
 from promptplus.pictures import read_picture
@@ -31,8 +31,10 @@ SHEET = "sheet"
 
 def _with_strength(lora: Any) -> Any:
     """Version 0.1 wrote (name, hash) without the strength, which was 1."""
+    if not isinstance(lora, list | tuple):
+        return lora
     values = cast(list[Any], lora)
-    return (*values, 1.0) if isinstance(lora, list | tuple) and len(values) == 2 else values
+    return (*values, 1.0) if len(values) == 2 else tuple(values)
 
 
 LoraRecord = Annotated[tuple[str, str, float], BeforeValidator(_with_strength)]
@@ -158,7 +160,7 @@ def make_pictures(
         OutputError: a file cannot be written.
         Interrupted: Ctrl-C; what was made before is in the folder.
     """
-    folder = make_folder(out)
+    folder = check_folder(out)
     wanted = [
         parameters.model_copy(update={"seed": seed, "batch": list(seeds[begin : begin + batch])})
         for begin in range(0, len(seeds), batch)
@@ -175,6 +177,7 @@ def make_pictures(
                 if not missing:
                     continue
                 made = _batch(pplus, wanted[begin], start)
+                make_folder(folder)  # not before: a wrong prompt leaves nothing behind
                 for number in missing:
                     pictures[number] = made[number - begin]
                     names = _numbered(first + number - kept, wanted[number].seed)
@@ -253,6 +256,8 @@ def describe(path: StrPath) -> dict[str, Any]:
 def read_parameters(path: StrPath) -> GenerationParameters:
     """Read the generation parameters in a PNG. Raises PictureError where there are none."""
     fault = f"{path} is not a PNG with generation parameters of promptplus"
+    if not Path(path).is_file():
+        raise PictureError(f"no picture {path}")
     text = text_chunk(Path(path), KEY)
     if text is None:
         raise PictureError(f"{fault}: it has none; give a picture that promptplus generate made")

@@ -332,7 +332,8 @@ def test_the_class_is_drawn_once(pplus: pp.PPlus, monkeypatch: pytest.MonkeyPatc
     drawn: list[int] = []
     dies, roomless = [True], False
 
-    def generate(_pplus: pp.PPlus, prompts: list[str], seeds: list[int]) -> Pictures:
+    def generate(_pplus: pp.PPlus, prompts: list[str], seeds: list[int], **options: bool) -> Pictures:
+        assert options == {"safety_checker": False}
         if roomless and len(seeds) > 1:
             raise RuntimeError("CUDA out of memory")
         drawn.extend(seeds)
