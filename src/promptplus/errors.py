@@ -7,6 +7,7 @@ also a ``ValueError``.
 import errno
 import inspect
 import warnings
+from collections.abc import Iterable
 
 _NAMES = ("ENOSPC", "EDQUOT", "EIO", "EROFS", "EFBIG", "EMFILE", "ENFILE", "ENOMEM")
 DISK_ERRORS = {getattr(errno, name) for name in _NAMES if hasattr(errno, name)}
@@ -95,9 +96,21 @@ def first_line(error: BaseException) -> str:
 
 
 def short(value: object) -> str:
-    """A value as it is written in Python, cut where it is long."""
-    text = repr(value)
+    """A value as it is written in Python, on one line, cut where it is long."""
+    text = " ".join(repr(value).split())
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+def check_type(value: object, kind: type, what: str, error: type[PromptPlusError]) -> None:
+    """Raise ``error`` where a caller's value is of another type; ``what``: how messages call it."""
+    if not isinstance(value, kind):
+        name = {str: "text", dict: "dictionary"}.get(kind, kind.__name__)
+        raise error(f"{what} is a {name}, not {short(value)}")
+
+
+def one_of(value: object, texts: Iterable[str]) -> bool:
+    """Whether a caller's value, which may be of any type, is one of several texts."""
+    return isinstance(value, str) and value in texts
 
 
 def warn(message: str) -> None:
