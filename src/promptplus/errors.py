@@ -80,7 +80,7 @@ SHOWN = 40  # characters of a wrong value in a message
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or the name of its class where it has none.
+    """The first line of an error's message, with the next where it ends in a colon; without one, the class's name.
 
     Of a pydantic ``ValidationError``: its first field, what is wrong, and the value, which is cut where it is long.
     """
@@ -92,7 +92,8 @@ def first_line(error: BaseException) -> str:
         if first["type"] in ("missing", "extra_forbidden", "json_invalid"):  # there is no value, or all of the text
             return line
         return f"{line}, not {short(first['input'])}"
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return " ".join(lines[:2] if lines[0].endswith(":") else lines[:1])
 
 
 def short(value: object) -> str:
