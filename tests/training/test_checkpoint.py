@@ -20,6 +20,7 @@ from promptplus.training.checkpoint import NAME, PREVIOUS, Checkpoint
 from promptplus.training.invert import run_inversion
 from promptplus.training.picture_record import changed_pictures
 from promptplus.training.result import InversionResult
+from promptplus.training.run_folder import PREVIEWS, RunFolder
 from promptplus.training.trainable import Trainable
 
 Pictures = list[Image.Image]
@@ -282,3 +283,20 @@ def test_many_changed_pictures_are_counted() -> None:
     old, new = ([[f"{n}.png", f"{n}{end}"] for n in range(9)] for end in ("a", "b"))
     assert changed_pictures(old, new) == ": 0.png has changed, 1.png has changed, 2.png has changed, 6 more"
     assert changed_pictures(None, new) == changed_pictures(old, [["a"]]) == ""
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff\xfejunk", b"\x89PNG\r\n\x1a\n", None])
+def test_damaged_previews_stop_no_run(tmp_path: Path, damage: bytes | None) -> None:
+    folder = RunFolder(tmp_path / "x")
+    for step in (2, 4):
+        folder.save_preview(step, [Image.new("RGB", (8, 8), "red")] * 2)
+    folder.save_class_word_previews([Image.new("RGB", (8, 8))])
+    strips = folder.path / PREVIEWS
+    (strips / "step-notes.png").write_bytes(b"x")
+    for name in ("step-00002.png", "class-word.png"):
+        data = (strips / name).read_bytes()
+        (strips / name).write_bytes(data[:-30] if damage is None else damage)
+    with pytest.warns(UserWarning, match="is no strip of previews and was left out"):
+        assert [(step, len(strip)) for step, strip in folder.previews()] == [(4, 2)]
+    with pytest.warns(UserWarning, match=r"class-word\.png is no strip of previews"):
+        assert folder.class_word_previews() == []
