@@ -16,6 +16,8 @@ class Settings(BaseModel):
         (ValueError("one line"), "one line"),
         (ValueError("first\nsecond"), "first"),
         (KeyError(), "KeyError"),
+        (RuntimeError("cannot load because of:\n\n  no room\nmore"), "cannot load because of: no room"),
+        (RuntimeError("because of:"), "because of:"),
     ],
 )
 def test_the_first_line_of_an_error(error: Exception, line: str) -> None:

@@ -42,7 +42,10 @@ BYSTANDERS = (
     *("metadata.csv", "p0.npz", "p0_0064x0064_sd.npz", "p2.png.crdownload", "p2.jpg.part", "p2.png.partial"),
     *("p2.download", "p2.tmp", "p2.png.aria2", "Unconfirmed 3.crdownload", "README", "README.md", "LICENSE"),
     *("licence.txt", "COPYING", "Icon\r", "p0.json", "p0.png.json", "p1.xmp", "p1.AAE", "p1.MOV", "p1.NEF"),
-    *("p0_cache.safetensors",),
+    *("p0_cache.safetensors", "Picasa.ini", "ehthumbs_vista.db", "Thumbs.db:encryptable", "ZbThumbnail.info"),
+    *("metadata.parquet", "dataset.toml", "meta_lat.json", "captions.json", "index.html", "notes.md", "train.log"),
+    *("SHA256SUMS", "p0.png.dvc", "p0.png:Zone.Identifier", "p0.tags", "p0.psd", "p0.svg", "p0.pp3", "p1.jpg.filepart"),
+    *("p0.png~", "p1.jpg.bak", "p0.txt.orig", "cache.pt", "p0.npy", "New folder.lnk", "~$notes.docx", "p0.png.tmp7"),
 )
 
 
@@ -77,6 +80,30 @@ def test_unknown_files_are_refused_by_name(folder: Path, name: str) -> None:
     (folder / name).write_bytes(b"x")
     with pytest.raises(PictureError, match=f"{name} is no known by-product|{name} is a camera's raw file"):
         load_pictures(folder)
+
+
+@pytest.mark.parametrize("name", ["#recycle", "$RECYCLE.BIN", "lost+found", "@__thumb", "System Volume Information"])
+def test_folders_of_operating_systems_are_left_out(folder: Path, name: str) -> None:
+    (folder / name).mkdir()
+    with pytest.warns(UserWarning, match="left out 1 file beside the pictures"):
+        assert len(load_pictures(folder)) == 2
+
+
+def test_the_version_before_an_edit_is_no_second_picture(folder: Path) -> None:
+    red().save(folder / "p0.png~", "PNG")
+    with pytest.warns(UserWarning, match="left out 1 file beside the pictures: p0.png~"):
+        assert len(load_pictures(folder)) == 2
+
+
+@pytest.mark.parametrize("name", ["concept.json", "metadata.jsonl", "p0.txt"])
+def test_a_note_or_captions_that_are_no_file_are_refused(folder: Path, name: str) -> None:
+    (folder / name).symlink_to(folder / "nowhere")
+    with pytest.raises(PictureError, match=f"cannot read .*{name}: No such file"):
+        read_dataset(folder, captions=True)
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(PictureError, match=f"{name} is no file"):
+        read_dataset(folder, captions=True)
 
 
 def test_a_picture_without_a_pictures_name_is_read(folder: Path) -> None:

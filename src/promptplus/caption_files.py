@@ -4,6 +4,7 @@ The files are those of other trainers: ``p0.txt`` or ``p0.caption`` beside ``p0.
 Hugging Face library datasets, with ``file_name`` and ``text`` in each line.
 """
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,7 +63,7 @@ def caption_templates(captions: Sequence[str], token: str, class_word: str) -> t
 def _beside(file: Path) -> Path | None:
     """The caption file of a picture file, if there is one."""
     suffixes = [s for suffix in CAPTION_SUFFIXES for s in (suffix, suffix.upper())]
-    return next((path for suffix in suffixes if (path := file.with_suffix(suffix)).is_file()), None)
+    return next((path for suffix in suffixes if os.path.lexists(path := file.with_suffix(suffix))), None)
 
 
 class _Line(TypedDict):
@@ -74,7 +75,7 @@ class _Line(TypedDict):
 
 def _read_metadata(path: Path) -> dict[str, str]:
     """The texts of pictures by file name; empty where the file does not exist."""
-    if not path.is_file():
+    if not os.path.lexists(path):
         return {}
     texts: dict[str, str] = {}
     for number, line in enumerate(read_text(path, PictureError, MAX_BYTES).splitlines(), 1):

@@ -9,7 +9,7 @@ import os
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self, cast, get_args
 
 import torch
 from jaxtyping import Float
@@ -19,8 +19,8 @@ from torch import Tensor
 
 from promptplus.choices import Kind, Tying
 from promptplus.concept_record import ConceptRecord, check_record, record_text
-from promptplus.errors import ConceptError, first_line
-from promptplus.files import write_atomically
+from promptplus.errors import ConceptError, check_type, first_line, one_of, short
+from promptplus.files import as_path, write_atomically
 from promptplus.fingerprints import tensor_hash
 from promptplus.layers import LayerMap
 from promptplus.placeholders import Placeholder, check_form
@@ -49,6 +49,8 @@ class Concept:
         token_table: hash of that model's token embeddings; "" where it is unknown.
         provenance: how it was made: training settings, or the concepts it was mixed from.
 
+    The texts, ``kind`` and ``provenance`` are checked by ``save``.
+
     Raises:
         ConceptError: the token's form, the rows' shape, values or tying are wrong.
     """
@@ -66,6 +68,12 @@ class Concept:
 
     def __post_init__(self) -> None:
         check_form(self.token)
+        check_type(self.rows, Tensor, f"{self.token}: rows", ConceptError)
+        check_type(self.layers, LayerMap, f"{self.token}: layers", ConceptError)
+        if not one_of(self.tying, get_args(Tying)):
+            raise ConceptError(f"{self.token}: tying is {', '.join(get_args(Tying))}, not {short(self.tying)}")
+        if self.rows.is_complex():
+            raise ConceptError(f"{self.token} holds {self.rows.dtype}; rows are real numbers")
         object.__setattr__(self, "rows", self.rows.detach().float().cpu())
         if self.rows.ndim != 3 or self.rows.shape[0] != len(self.layers) or 0 in self.rows.shape:
             want = f"[{len(self.layers)} layers, vectors, width]"
@@ -126,19 +134,19 @@ class Concept:
             "modelspec.architecture": f"{self.base_model or 'unknown'}/textual-inversion",
             "modelspec.implementation": "promptplus",
         }
-        return write_atomically(Path(path), save(tensors, metadata))
+        return write_atomically(path, save(tensors, metadata))
 
     def save_approximation(self, path: str | os.PathLike[str]) -> Path:
         """Write the mean over all layers as a plain textual inversion file, for tools that have no per-layer prompts.
 
         Returns the path. Raises OutputError where the file cannot be written.
         """
-        return write_atomically(Path(path), save({self.token: self.rows.mean(dim=0)}, {"format": "pt"}))
+        return write_atomically(path, save({self.token: self.rows.mean(dim=0)}, {"format": "pt"}))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a concept file. Raises ConceptError where it is missing, damaged, too large or of another format."""
-        path = Path(path)
+        path = as_path(path, ConceptError)
         record, values, tensors = _read(path)
         layers = LayerMap.from_names(record.layers)
         keys = [layer.kohya or layer.name for layer in layers]

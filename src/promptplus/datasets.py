@@ -150,7 +150,7 @@ def read_pictures(source: Source, captions: bool = False) -> list[tuple[Path | N
 def read_note(folder: str | os.PathLike[str]) -> FolderNote:
     """Read a folder's ``concept.json``; an empty note without one. Raises PictureError where it cannot be read."""
     path = Path(folder) / CONCEPT_JSON
-    if not path.is_file():
+    if not os.path.lexists(path):
         return FolderNote()
     return read_json(path, FolderNote, PictureError, "is no note of {token, initializer, class_word, kind}")
 

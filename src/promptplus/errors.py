@@ -7,6 +7,7 @@ also a ``ValueError``.
 import errno
 import inspect
 import warnings
+from collections.abc import Iterable
 
 _NAMES = ("ENOSPC", "EDQUOT", "EIO", "EROFS", "EFBIG", "EMFILE", "ENFILE", "ENOMEM")
 DISK_ERRORS = {getattr(errno, name) for name in _NAMES if hasattr(errno, name)}
@@ -79,7 +80,7 @@ SHOWN = 40  # characters of a wrong value in a message
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or the name of its class where it has none.
+    """The first line of an error's message, with the next where it ends in a colon; without one, the class's name.
 
     Of a pydantic ``ValidationError``: its first field, what is wrong, and the value, which is cut where it is long.
     """
@@ -91,13 +92,26 @@ def first_line(error: BaseException) -> str:
         if first["type"] in ("missing", "extra_forbidden", "json_invalid"):  # there is no value, or all of the text
             return line
         return f"{line}, not {short(first['input'])}"
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return " ".join(lines[:2] if lines[0].endswith(":") else lines[:1])
 
 
 def short(value: object) -> str:
-    """A value as it is written in Python, cut where it is long."""
-    text = repr(value)
+    """A value as it is written in Python, on one line, cut where it is long."""
+    text = " ".join(repr(value).split())
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+def check_type(value: object, kind: type, what: str, error: type[PromptPlusError]) -> None:
+    """Raise ``error`` where a caller's value is of another type; ``what``: how messages call it."""
+    if not isinstance(value, kind):
+        name = {str: "text", dict: "dictionary"}.get(kind, kind.__name__)
+        raise error(f"{what} is a {name}, not {short(value)}")
+
+
+def one_of(value: object, texts: Iterable[str]) -> bool:
+    """Whether a caller's value, which may be of any type, is one of several texts."""
+    return isinstance(value, str) and value in texts
 
 
 def warn(message: str) -> None:

@@ -11,11 +11,19 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from promptplus.errors import DISK_ERRORS, OutputError, PromptPlusError, WriteError, first_line
+from promptplus.errors import DISK_ERRORS, OutputError, PromptPlusError, WriteError, first_line, short
 
 StrPath = str | os.PathLike[str]
 UNFINISHED = ".unfinished"  # holds what a stopped command made so far, for the same command to go on from
 TEMPORARY = ".promptplus-"  # prefix of the hidden folders that files are written in before they are renamed
+
+
+def as_path(value: StrPath, error: type[PromptPlusError] = OutputError) -> Path:
+    """A path from what a caller gave. Raises ``error`` on what is neither a text nor a path."""
+    try:
+        return Path(value)
+    except TypeError as failure:
+        raise error(f"{short(value)} is no path; give a text or a Path ({first_line(failure)})") from failure
 
 
 def write_atomically(path: StrPath, data: bytes) -> Path:
@@ -23,9 +31,10 @@ def write_atomically(path: StrPath, data: bytes) -> Path:
 
     Returns the path. Raises OutputError or WriteError where that fails; an existing file is then unchanged.
     """
+    path = as_path(path)
     with whole_file(path) as temporary:
         temporary.write_bytes(data)
-    return Path(path)
+    return path
 
 
 @contextmanager
@@ -35,7 +44,7 @@ def whole_file(path: StrPath) -> Generator[Path]:
     The temporary file is removed where writing fails. It has the final file's name, in a hidden folder of its own,
     because some writers create further temporary files beside it. Raises OutputError or WriteError where writing fails.
     """
-    path = Path(path)
+    path = as_path(path)
     with reported(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=TEMPORARY))
@@ -134,7 +143,7 @@ def check_folder(path: StrPath, *, new: bool = False) -> Path:
     Raises:
         OutputError: the folder cannot be written to, or is not empty although ``new`` is set.
     """
-    path = Path(path)
+    path = as_path(path)
     existing = next(p for p in (path, *path.absolute().parents) if p.exists())
     if not existing.is_dir():
         raise OutputError(f"cannot write into {path}: {existing} is a file; give a folder")
@@ -173,7 +182,7 @@ def new_folder(path: StrPath) -> Path:
 
 def make_folder(path: StrPath) -> Path:
     """Create a folder if it does not exist. Raises OutputError or WriteError where that fails."""
-    path = Path(path)
+    path = as_path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

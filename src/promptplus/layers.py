@@ -10,7 +10,7 @@ from typing import Self, cast
 
 from torch import nn
 
-from promptplus.errors import LayerError
+from promptplus.errors import LayerError, check_type
 
 _PATH = re.compile(
     r"(?P<direction>down|mid|up)_blocks?(?:\.(?P<block>\d+))?"
@@ -145,6 +145,7 @@ class LayerMap:
         Raises:
             LayerError: an item names no layer; the message lists what is allowed.
         """
+        check_type(spec, str, "a choice of layers", LayerError)
         chosen: set[int] = set()
         for item in spec.split(","):
             chosen.update(self._select_one(item.strip()))

@@ -1,6 +1,8 @@
 """Two concepts → one: a mix of their layers, or an interpolation between their rows."""
 
+import math
 from dataclasses import replace
+from numbers import Real
 from typing import Any, Literal, cast, get_args
 
 import torch
@@ -8,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptplus.concept import Concept
-from promptplus.errors import ConceptError, SettingsError
+from promptplus.errors import ConceptError, SettingsError, check_type, one_of, short
 
 SMALL_SINE = 1e-4  # below it, spherical interpolation is linear, in float32
 
@@ -80,11 +82,13 @@ def interpolate(
     Raises:
         ConceptError: the two were learned on different models, or have different numbers of vectors.
         LayerError: the model has no such layers.
-        SettingsError: the path is not one of the two.
+        SettingsError: the path is not one of the two, or the share no number.
     """
     _check_same_model(first, second)
-    if path not in get_args(InterpolationPath):
-        raise SettingsError(f"a path is {' or '.join(get_args(InterpolationPath))}, not {path!r}")
+    if not isinstance(share, Real) or not math.isfinite(share):
+        raise SettingsError(f"share is a number, as 0.5, not {short(share)}")
+    if not one_of(path, get_args(InterpolationPath)):
+        raise SettingsError(f"a path is {' or '.join(get_args(InterpolationPath))}, not {short(path)}")
     rows = first.rows.clone()
     chosen = list(first.layers.select(layers) if layers else range(len(first.layers)))
     start, end = first.rows[chosen], second.rows[chosen]
@@ -119,6 +123,8 @@ def _norms(rows: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows 1"]:
 
 
 def _check_same_model(first: Concept, second: Concept) -> None:
+    for name, concept in (("first", first), ("second", second)):
+        check_type(concept, Concept, f"the {name} of the two", ConceptError)
     if first.layers != second.layers or first.rows.shape != second.rows.shape:
         raise ConceptError(
             f"{first.token} (rows {list(first.rows.shape)}, {first.base_model}) and {second.token} "

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from promptplus.errors import ModelError, first_line
+from promptplus.errors import ModelError, first_line, one_of, short
+from promptplus.files import as_path
 from promptplus.pocket import PIPELINE
 
 POCKET = "pocket"
@@ -31,6 +32,7 @@ def load(
     Raises:
         ModelError: the model cannot be found or read, or the device or dtype does not exist.
     """
+    as_path(model, ModelError)
     device = _device(device)
     torch_dtype = _dtype(dtype, device, pocket=str(model) == POCKET)
     try:
@@ -78,8 +80,8 @@ def _device(device: str | None) -> str:
         return cuda if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         kind, index = torch.device(device).type, torch.device(device).index
-    except RuntimeError as error:
-        raise ModelError(f"no device {device!r}; use cpu, cuda, cuda:1 or mps ({first_line(error)})") from error
+    except (RuntimeError, TypeError) as error:
+        raise ModelError(f"no device {short(device)}; use cpu, cuda, cuda:1 or mps ({first_line(error)})") from error
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available.get(kind, False) or (kind == "cuda" and (index or 0) >= torch.cuda.device_count()):
         raise ModelError(f"device {device!r} is not on this machine; leave --device out to take the best there is")
@@ -91,8 +93,8 @@ def _dtype(dtype: str | torch.dtype | None, device: str, *, pocket: bool) -> tor
         return dtype
     if dtype is None:
         return torch.float16 if device.startswith("cuda") and not pocket else torch.float32
-    if dtype not in _DTYPES:
-        raise ModelError(f"no dtype {dtype!r}; use {', '.join(_DTYPES)}")
+    if not one_of(dtype, _DTYPES):
+        raise ModelError(f"no dtype {short(dtype)}; use {', '.join(_DTYPES)}")
     return _DTYPES[dtype]
 
 

@@ -19,12 +19,32 @@ PICTURE_SUFFIXES = tuple(".jpg .jpeg .jpe .jfif .png .apng .webp .gif .bmp .tif 
 """Names that are meant for pictures, also of formats that cannot be read."""
 RAW_SUFFIXES = tuple(".dng .nef .arw .cr2 .cr3 .raf .orf .rw2 .pef .srw".split())
 """Raw files of cameras: only the small preview inside could be read."""
-UNFINISHED = tuple(".crdownload .part .partial .download .opdownload .tmp .temp .aria2 .!ut".split())
-BESIDE_A_PICTURE = (".json", ".yaml", ".npz", ".safetensors", ".xmp", ".aae", ".mov", ".mp4", *RAW_SUFFIXES)
-"""By-products where the name begins with that of a picture, as ``p0.json``, ``p0.png.json`` or ``p0_cache.npz``."""
-BYSTANDERS = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", METADATA, "metadata.csv", "metadata.json")
+UNFINISHED = tuple(
+    ".crdownload .part .partial .filepart .download .opdownload .tmp .temp .aria2 .!ut .!qb .bc!".split()
+)
+FORMER = (".bak", ".old", ".orig", "~")
+"""Ends of the names of earlier versions of a file, which other programs keep."""
+NOTES = tuple(
+    ".csv .tsv .jsonl .parquet .arrow .toml .yaml .yml .xml .ini .db .log .md .rst .html .htm .md5 .sha256 .lnk .url "
+    ".webloc".split()
+)
+"""Tables, lists, settings, texts and links, which say something about pictures and hold none."""
+CACHES = (".npz", ".npy", ".pt")
+"""Latents and text states of other trainers."""
+BESIDE_A_PICTURE = (".json", ".safetensors", ".mov", ".mp4", ".psd", *RAW_SUFFIXES)
+"""By-products where the name begins with that of a picture, as ``p0.json``, ``p0.png.json`` or ``p0_cache.npz``.
+
+Any other file of such a name is one too, unless it turns out to be a picture."""
+BYSTANDERS = (
+    *("icon\r", "thumbs.db:encryptable", "zbthumbnail.info", "albumdata.xml", "sha256sums", "md5sums"),
+    *("metadata.json", "dataset.json", "dataset_info.json", "dataset_infos.json", "captions.json"),
+    *("meta_cap.json", "meta_lat.json", "meta_clean.json"),
+)
 TEXTS = ("readme", "license", "licence", "copying", "notice", "credits", "attribution")
-FOREIGN_FOLDERS = ("__macosx", "@eadir")
+FOREIGN_FOLDERS = (
+    *("__macosx", "@eadir", "@__thumb", "#recycle", "@recycle", "$recycle.bin", "system volume information"),
+    *("lost+found", "__pycache__"),
+)
 NAMED = 5  # files that a note names
 
 
@@ -45,14 +65,17 @@ def read_files(where: str, entries: Sequence[Path], captions: bool = False) -> l
     folders = [p.name for p in entries if p.is_dir() and p.name.lower() not in FOREIGN_FOLDERS]
     if folders:
         raise PictureError(f"{where} holds folders ({', '.join(folders[:3])}); give one concept's folder of pictures")
-    stems = tuple(p.stem.lower() for p in entries if p.suffix.lower() in PICTURE_SUFFIXES)
+    beside = tuple(
+        f"{name}{mark}" for p in entries if p.suffix.lower() in PICTURE_SUFFIXES for name in _names(p) for mark in "._:"
+    )
     pictures: list[tuple[Path, Image.Image]] = []
     aside: list[str] = []
     bad: list[str] = []
     for path in entries:
         if captions and _is_captions(path):
             continue
-        if _is_bystander(path, stems):
+        is_beside = path.suffix.lower() not in PICTURE_SUFFIXES and path.name.lower().startswith(beside)
+        if _is_bystander(path, is_beside):
             aside.append(path.name)
             continue
         try:
@@ -61,9 +84,12 @@ def read_files(where: str, entries: Sequence[Path], captions: bool = False) -> l
             else:
                 pictures.append((path, _read(path)))
         except PictureError as error:
-            if path.suffix.lower() not in PICTURE_SUFFIXES:
+            if is_beside:
+                aside.append(path.name)
+            elif path.suffix.lower() in PICTURE_SUFFIXES:
+                bad.append(str(error))
+            else:
                 raise
-            bad.append(str(error))
     names = ", ".join(aside[:NAMED]) + (f" and {len(aside) - NAMED} more" if len(aside) > NAMED else "")
     if not pictures:
         found = "; ".join([*bad, *([f"there are only {names}"] if aside else [])])
@@ -94,16 +120,20 @@ def _is_captions(path: Path) -> bool:
     return path.suffix.lower() in CAPTION_SUFFIXES or path.name.lower() == METADATA
 
 
-def _is_bystander(path: Path, stems: tuple[str, ...]) -> bool:
-    """Whether a file is what other programs leave beside pictures. ``stems``: the pictures' names without suffix."""
+def _names(path: Path) -> tuple[str, str]:
+    """What the names of files beside a picture begin with: its name with and without suffix."""
+    return path.stem.lower(), path.name.lower()
+
+
+def _is_bystander(path: Path, is_beside: bool) -> bool:
+    """Whether a file is what other programs leave beside pictures. ``is_beside``: its name begins with a picture's."""
     name, suffix = path.name.lower(), path.suffix.lower()
-    if suffix in BESIDE_A_PICTURE:
-        beside = name.startswith(tuple(f"{stem}{mark}" for stem in stems for mark in "._"))
-        return beside or suffix == ".npz" or name in BYSTANDERS
-    unfinished = suffix in UNFINISHED or name.startswith("unconfirmed ")
     return (
         name in (*BYSTANDERS, *FOREIGN_FOLDERS)
         or _is_captions(path)
-        or unfinished
-        or (path.stem.lower().startswith(TEXTS) and suffix in ("", ".md", ".rst", ".html", ".pdf"))
+        or suffix in (*UNFINISHED, *NOTES, *CACHES)
+        or name.endswith(FORMER)
+        or name.startswith(("unconfirmed ", "~$"))
+        or (is_beside and suffix in BESIDE_A_PICTURE)
+        or (path.stem.lower().startswith(TEXTS) and suffix in ("", ".pdf"))
     )

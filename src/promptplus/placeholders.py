@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
-from promptplus.errors import ConceptError, PromptError
+from promptplus.errors import ConceptError, PromptError, short
 
 _PLACEHOLDER = re.compile(r"<[^<>\s]+>")
 _IN_TEXT = re.compile(r"(?P<escape>\\?)(?P<token><[^<>\s]+>)")
@@ -81,7 +81,7 @@ def check_form(token: str) -> str:
     """
     is_text = isinstance(token, str)  # pyright: ignore[reportUnnecessaryIsInstance]
     if not is_text or not _PLACEHOLDER.fullmatch(token) or re.search(r"[/\\]", token):
-        raise ConceptError(f"a placeholder token looks like <cat>: brackets, no spaces, no slashes; not {token!r}")
+        raise ConceptError(f"a placeholder token looks like <cat>: brackets, no spaces, no slashes; not {short(token)}")
     if token != normal(token):
         raise ConceptError(f"the tokenizer reads {token!r} as {normal(token)!r}; name the placeholder token so")
     return token

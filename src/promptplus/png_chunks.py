@@ -26,6 +26,8 @@ MAX_CHUNKS = 1_000_000  # more than a large picture in parts of 4 KiB has (our c
 def is_sheet(path: Path) -> bool:
     """Whether a file is a PNG that promptplus marked as a sheet of several pictures; False if it cannot be opened."""
     try:
+        if not path.is_file():  # a named pipe would block
+            return False
         with path.open("rb") as file:
             if file.read(len(SIGNATURE)) != SIGNATURE:
                 return False
@@ -42,6 +44,8 @@ def text_chunk(path: Path, key: str) -> bytes | None:
     Raises PictureError where the file cannot be opened, is no PNG file, or the text is longer than ``MAX_TEXT``.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise PictureError(f"{path} is a folder, a pipe or a device and not a picture file")
         with path.open("rb") as file:
             if file.read(len(SIGNATURE)) != SIGNATURE:
                 raise PictureError(f"{path} is not a PNG file; give a picture that promptplus made")

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptplus.concept import Concept
-from promptplus.errors import ConceptError, ModelError, PromptError, PromptPlusError, warn
+from promptplus.errors import ConceptError, ModelError, PromptError, PromptPlusError, check_type, one_of, short, warn
 from promptplus.fingerprints import token_table_hash
 from promptplus.hooks import PerLayerHooks, check_denoiser, pack
 from promptplus.layers import LayerMap
@@ -123,6 +123,7 @@ class PPlus:
         Raises:
             ConceptError: the concept's layers or width are those of another model, or the token is in use.
         """
+        check_type(concept, Concept, "what is added", ConceptError)
         check_token(concept.token, self.pipe.tokenizer)
         if concept.token in self._concepts:
             raise ConceptError(f"a concept {concept.token} was added already; forget({concept.token!r}) first")
@@ -141,8 +142,8 @@ class PPlus:
 
     def forget(self, token: str) -> None:
         """Undo ``add``. Raises ConceptError where no concept with this token was added."""
-        if token not in self._concepts:
-            raise ConceptError(f"no concept {token!r} was added; added: {', '.join(self._concepts) or 'none'}")
+        if not one_of(token, self._concepts):
+            raise ConceptError(f"no concept {short(token)} was added; added: {', '.join(self._concepts) or 'none'}")
         self._stock_calls.forget(token)
         self._concepts = {name: concept for name, concept in self._concepts.items() if name != token}
 

@@ -8,14 +8,13 @@ import json
 import math
 from collections.abc import Callable, Iterable
 from functools import cache
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from promptplus.errors import PromptPlusError, first_line
-from promptplus.files import StrPath
+from promptplus.files import StrPath, as_path
 
 T = TypeVar("T")
 MAX_BYTES = 64 * 2**20  # the largest text that is read: 100 times our largest file of results
@@ -44,7 +43,7 @@ def read_text(path: StrPath, error: type[PromptPlusError], limit: int = MAX_BYTE
 
 def read_bytes(path: StrPath, error: type[PromptPlusError], limit: int = MAX_BYTES) -> bytes:
     """Read a whole file. Raises ``error`` where it cannot be read, is no ordinary file, or has more bytes."""
-    path = Path(path)
+    path = as_path(path, error)
     try:
         if path.exists() and not path.is_file():
             raise error(f"{path} is no file; give a file")

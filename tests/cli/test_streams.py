@@ -40,6 +40,29 @@ def test_what_cannot_be_encoded_is_escaped(concept_file: Path, encoding: str) ->
     assert rb"<\u043c\u044f\u0447>" in done.stdout
 
 
+@pytest.mark.parametrize("columns", ["0", "1", "7", "20", "x"])
+def test_any_width_of_the_terminal_shows_all(columns: str) -> None:
+    environment = {**os.environ, "COLUMNS": columns}
+    done = subprocess.run([*CALL, "info", "none"], env=environment, check=False, capture_output=True)
+    assert (done.returncode, done.stderr) == (2, b"promptplus: no concept file none\n")
+    done = subprocess.run([*CALL, "--help"], env=environment, check=False, capture_output=True)
+    assert done.returncode == 0
+    assert b"generate" in done.stdout
+
+
+def test_a_file_name_with_a_line_break_stays_in_one_line() -> None:
+    done = call("info", "a\nb\x1b[31m", stdout=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (2, b"promptplus: no concept file a\\nb\\x1b[31m\n")
+
+
+@pytest.mark.parametrize("words", [("info",), ("generate", "--again")])
+def test_a_named_pipe_never_blocks(words: tuple[str, ...], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.png")
+    done = call(*words, str(tmp_path / "x.png"), stdout=subprocess.PIPE, timeout=60)
+    assert done.returncode == 2
+    assert b"is a folder, a pipe or a device and not a picture file" in done.stderr
+
+
 def test_help_works_in_ascii() -> None:
     done = call("generate", "--help", encoding="ascii", stdout=subprocess.PIPE)
     assert (done.returncode, done.stderr) == (0, b"")

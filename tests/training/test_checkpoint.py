@@ -20,6 +20,7 @@ from promptplus.training.checkpoint import NAME, PREVIOUS, Checkpoint
 from promptplus.training.invert import run_inversion
 from promptplus.training.picture_record import changed_pictures
 from promptplus.training.result import InversionResult
+from promptplus.training.run_folder import PREVIEWS, RunFolder
 from promptplus.training.trainable import Trainable
 
 Pictures = list[Image.Image]
@@ -116,6 +117,11 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "a moment of others": (rename(FIRST, "moment.columns/exp_avg"), "optimiser's state is not"),
     "a moment missing": (in_tensors(lambda t: t.pop(FIRST)), "optimiser's state is not"),
     "a moment of another shape": (in_tensors(lambda t: t.update({FIRST: t[FIRST][:3]})), "exp_avg has the shape"),
+    "a moment that is no number": (in_tensors(lambda t: t[FIRST].fill_(float("nan"))), "numbers that no optimiser has"),
+    "a square below 0": (in_tensors(lambda t: t[f"{FIRST}_sq"].fill_(-1)), "numbers that no optimiser has"),
+    "a moment in half": (in_tensors(lambda t: t.update({FIRST: t[FIRST].half()})), "exp_avg holds torch.float16"),
+    "a moment of more steps": (in_tensors(lambda t: t["moment.rows/step"].fill_(9)), "counts more than 5 steps"),
+    "a moment of fewer than no steps": (in_tensors(lambda t: t["moment.rows/step"].fill_(-9)), "numbers that no"),
     "a part of another name": (rename(FIRST, "momentum.rows"), "momentum.rows is neither a weight nor a moment"),
     "a weight of whole numbers": (in_tensors(lambda t: t.update({"weight.rows": t["weight.rows"].int()})), "neither"),
     "a file cut short": (other_bytes(lambda data: data[:-9]), "is no checkpoint of an inversion"),
@@ -277,3 +283,20 @@ def test_many_changed_pictures_are_counted() -> None:
     old, new = ([[f"{n}.png", f"{n}{end}"] for n in range(9)] for end in ("a", "b"))
     assert changed_pictures(old, new) == ": 0.png has changed, 1.png has changed, 2.png has changed, 6 more"
     assert changed_pictures(None, new) == changed_pictures(old, [["a"]]) == ""
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff\xfejunk", b"\x89PNG\r\n\x1a\n", None])
+def test_damaged_previews_stop_no_run(tmp_path: Path, damage: bytes | None) -> None:
+    folder = RunFolder(tmp_path / "x")
+    for step in (2, 4):
+        folder.save_preview(step, [Image.new("RGB", (8, 8), "red")] * 2)
+    folder.save_class_word_previews([Image.new("RGB", (8, 8))])
+    strips = folder.path / PREVIEWS
+    (strips / "step-notes.png").write_bytes(b"x")
+    for name in ("step-00002.png", "class-word.png"):
+        data = (strips / name).read_bytes()
+        (strips / name).write_bytes(data[:-30] if damage is None else damage)
+    with pytest.warns(UserWarning, match="is no strip of previews and was left out"):
+        assert [(step, len(strip)) for step, strip in folder.previews()] == [(4, 2)]
+    with pytest.warns(UserWarning, match=r"class-word\.png is no strip of previews"):
+        assert folder.class_word_previews() == []

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import warnings
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from promptplus.lora import Lora
     from promptplus.pplus import PPlus
 
+NARROWEST = 20  # columns; in fewer, rich prints help texts and errors as empty boxes, in none nothing at all
+if (columns := os.environ.get("COLUMNS", "")).isdecimal() and int(columns) < NARROWEST:  # 0: it is not known
+    del os.environ["COLUMNS"]
 console = Console(highlight=False, soft_wrap=True, emoji=False)
 errors = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
@@ -53,7 +57,12 @@ class ModelOptions:
 
 def complain(message: str) -> None:
     """Print one sentence to standard error."""
-    errors.print(f"promptplus: {message}", markup=False)
+    errors.print(f"promptplus: {one_line(message)}", markup=False)
+
+
+def one_line(text: str) -> str:
+    """A text without line breaks and other control characters, which file names may have."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def say(values: dict[str, Any], sentence: str, as_json: bool) -> None:

@@ -1,5 +1,6 @@
 """The command ``evaluate``: compare methods on concepts, or score pictures that exist."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -216,7 +217,7 @@ def _read_picture_prompts(path: Path) -> dict[str, str] | None:
     """The prompts of pictures by file name; None where the file does not exist."""
     from promptplus.text_files import read_json
 
-    if not path.is_file():
+    if not os.path.lexists(path):
         return None
     remedy = 'write it as {"a.png": "a red car"}'
     return read_json(path, dict[str, str], PictureError, "is no object of file names and prompts", remedy)

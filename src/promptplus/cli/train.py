@@ -46,7 +46,7 @@ class TrainingRequest:
 
     def names(self) -> "FolderNote":
         """Token, initializer, class word and kind, as far as they were given."""
-        from promptplus.training.settings import concept_names
+        from promptplus.training.arguments import concept_names
 
         return concept_names(token=self.token, initializer=self.initializer, class_word=self.class_word, kind=self.kind)
 

@@ -169,8 +169,15 @@ class Checkpoint:
             raise _no_checkpoint(path, "the optimiser's state is not that of its weights")
         for key, owner in wanted.items():
             weight, moment = self.weights[owner], self.moments[key]
-            if moment.shape != (torch.Size() if key.endswith("/step") else weight.shape):
+            counts = key.endswith("/step")
+            if moment.shape != (torch.Size() if counts else weight.shape):
                 raise _no_checkpoint(path, f"{key} has the shape {list(moment.shape)}")
+            if moment.dtype != (torch.float32 if counts else weight.dtype):
+                raise _no_checkpoint(path, f"{key} holds {moment.dtype}")
+            if not moment.isfinite().all() or (not key.endswith("/exp_avg") and (moment < 0).any()):
+                raise _no_checkpoint(path, f"{key} holds numbers that no optimiser has")
+            if counts and moment > self.step:
+                raise _no_checkpoint(path, f"{key} counts more than {self.step} steps")
 
     def check(self, settings: Mapping[str, Any], folder: Path) -> None:
         """Check that a run of this record may continue from here.

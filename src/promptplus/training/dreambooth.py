@@ -15,6 +15,7 @@ from promptplus.fingerprints import tensor_hash
 from promptplus.models import base_model, picture_size
 from promptplus.pictures import to_pixels
 from promptplus.pplus import PPlus
+from promptplus.training.arguments import check_arguments, concept_names
 from promptplus.training.batches import LatentCache, encode_pictures
 from promptplus.training.checkpoint import locked
 from promptplus.training.denoiser import DenoiserTrainable
@@ -28,7 +29,7 @@ from promptplus.training.prior_images import check_cache, prior_images
 from promptplus.training.result import DreamBoothResult
 from promptplus.training.run import TrainingRun, record_of
 from promptplus.training.run_folder import RunFolder, check_run_folder, preview_interval
-from promptplus.training.settings import DreamBoothSettings, LoraSettings, concept_names, settings_kind, validated
+from promptplus.training.settings import DreamBoothSettings, LoraSettings, settings_kind, validated
 from promptplus.training.settings_help import takes_settings
 
 NOT_DESCRIBED = ("pictures", PICTURE_FILES, "class_pictures")  # hashes, which settings.json does without
@@ -66,6 +67,7 @@ def dreambooth(
     """
     names = concept_names(class_word=class_word, kind=kind)
     settings = validated(settings_kind(options), options)
+    check_arguments(pplus, preview_every=preview_every, progress=progress, log_with=log_with)
     _check(settings, options, class_pictures)
     check_trainable(pplus.pipe)
     if isinstance(settings, LoraSettings) and settings.rank > (most := largest_rank(pplus.pipe.unet)):

@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 from promptplus.caption_files import caption_templates
@@ -13,12 +12,14 @@ from promptplus.concept import Concept
 from promptplus.datasets import Dataset, Pictures, read_dataset
 from promptplus.density import TokenDensity
 from promptplus.errors import ConceptError, PictureError, SettingsError
+from promptplus.files import as_path
 from promptplus.fingerprints import settings_hash, token_table_hash
 from promptplus.models import base_model, picture_size
 from promptplus.pictures import to_pixels
 from promptplus.placeholders import check_token
 from promptplus.pplus import PPlus
 from promptplus.templates import TEMPLATES, filled
+from promptplus.training.arguments import check_arguments, concept_names
 from promptplus.training.batches import encode_pictures
 from promptplus.training.checkpoint import locked
 from promptplus.training.distributed import Distributed
@@ -28,7 +29,7 @@ from promptplus.training.picture_record import picture_names
 from promptplus.training.result import InversionResult
 from promptplus.training.run import TrainingRun, record_of
 from promptplus.training.run_folder import RunFolder, preview_interval
-from promptplus.training.settings import InversionSettings, concept_names, inversion_settings
+from promptplus.training.settings import InversionSettings, inversion_settings
 from promptplus.training.settings_help import takes_settings
 from promptplus.training.token_rows import RowsTrainable, initial_rows
 
@@ -87,6 +88,7 @@ def invert(
     """
     names = concept_names(token=token, initializer=initializer, class_word=class_word, kind=kind)
     settings = inversion_settings(preset, options)
+    check_arguments(pplus, preview_every=preview_every, progress=progress, log_with=log_with, captions=captions)
     with _inversion(pplus, [(read_dataset(pictures, names, captions), out)], settings) as loop:
         return loop.run(preview_interval(preview_every, settings, out is not None), progress, log_with)[0].concept
 
@@ -111,6 +113,7 @@ def run_inversion(
     """Learn a concept as ``invert`` does; returns losses, previews and settings beside it."""
     names = concept_names(token=token, initializer=initializer, class_word=class_word, kind=kind)
     settings = inversion_settings(preset, options)
+    check_arguments(pplus, preview_every=preview_every, progress=progress, log_with=log_with, captions=captions)
     with _inversion(pplus, [(read_dataset(pictures, names, captions), out)], settings) as loop:
         return loop.run(preview_interval(preview_every, settings, out is not None), progress, log_with)[0]
 
@@ -138,9 +141,11 @@ def run_inversions(
         options: as for ``invert``, the same for all concepts. ``batch_size`` is each concept's own.
     """
     settings = inversion_settings(preset, options)
+    check_arguments(pplus, preview_every=preview_every, progress=progress, log_with=log_with, captions=captions)
+    parent = as_path(out)
     datasets = [read_dataset(folder, captions=captions) for folder in folders]
     _check_that_all_differ(datasets)
-    with _inversion(pplus, [(one, Path(out) / one.name) for one in datasets], settings) as loop:
+    with _inversion(pplus, [(one, parent / one.name) for one in datasets], settings) as loop:
         return loop.run(preview_interval(preview_every, settings, True), progress, log_with)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from promptplus.errors import OutputError
+from promptplus.errors import OutputError, first_line, warn
 from promptplus.files import TEMPORARY, check_folder, make_folder, reported, whole_file, write_atomically
 from promptplus.report.picture_grid import GAP, tile
 from promptplus.text_files import read_bytes
@@ -60,9 +60,10 @@ class RunFolder:
         self._save_strip(f"step-{step:05d}.png", pictures)
 
     def previews(self) -> list[tuple[int, list[Image.Image]]]:
-        """The saved strips, by step."""
-        paths = sorted((self.path / PREVIEWS).glob("step-*.png"))
-        return [(int(path.stem.removeprefix("step-")), _cut(path)) for path in paths]
+        """The saved strips, by step. Warns of a damaged one and leaves it out: no training depends on it."""
+        numbers = {path.stem.removeprefix("step-"): path for path in sorted((self.path / PREVIEWS).glob("step-*.png"))}
+        strips = [(int(number), _cut(path)) for number, path in numbers.items() if number.isdecimal()]
+        return [(step, strip) for step, strip in strips if strip]
 
     def class_word_previews(self) -> list[Image.Image]:
         """The pictures of the class word, if there are any."""
@@ -80,10 +81,14 @@ class RunFolder:
 
 
 def _cut(path: Path) -> list[Image.Image]:
-    """The square pictures of a strip."""
-    with Image.open(path) as strip:
-        side = strip.height
-        return [strip.crop((x, 0, x + side, side)) for x in range(0, strip.width, side + GAP)]
+    """The square pictures of a strip; none where it is damaged."""
+    try:
+        with Image.open(path, formats=["PNG"]) as strip:
+            side = strip.height
+            return [strip.crop((x, 0, x + side, side)) for x in range(0, strip.width, side + GAP)]
+    except Exception as error:  # whatever a damaged file makes Pillow raise
+        warn(f"{path} is no strip of previews and was left out: {first_line(error)}")
+        return []
 
 
 def check_run_folder(path: str | os.PathLike[str]) -> Path:

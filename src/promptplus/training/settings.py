@@ -6,7 +6,7 @@ record and ``docs/settings.md`` are made from them (see ``training.settings_help
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -21,10 +21,7 @@ from promptplus.choices import (
     TrainingMethod,
     Tying,
 )
-from promptplus.errors import ConceptError, SettingsError, short
-
-if TYPE_CHECKING:
-    from promptplus.datasets import FolderNote
+from promptplus.errors import SettingsError, one_of, short
 
 # More than any use of these settings; beyond, a run would end for lack of memory, minutes after it began.
 MAX_STEPS, MAX_BATCH, MAX_VECTORS, MAX_JITTER, MAX_CLASS_COUNT = 10**7, 4096, 512, 1000, 10**5
@@ -36,7 +33,7 @@ LearningRate = Annotated[float, Field(gt=0, description="Learning rate of AdamW.
 class TrainingSettings(BaseModel):
     """Settings that all methods share."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     steps: Steps
     batch_size: BatchSize
@@ -239,27 +236,13 @@ def validated(kind: type[S], values: Mapping[str, Any]) -> S:
     return settings
 
 
-def concept_names(**names: Any) -> "FolderNote":
-    """The names of a concept as a caller gives them: token, initializer, class_word and kind; None where not given.
-
-    Raises ConceptError with one sentence on the first that is of a wrong type.
-    """
-    from promptplus.datasets import FolderNote  # slow to import: not for --help
-
-    try:
-        return FolderNote(**names)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ConceptError(f"{first['loc'][0]}: {first['msg'].lower()}, not {short(first['input'])}") from error
-
-
 def inversion_settings(preset: Preset | None, options: Mapping[str, Any]) -> InversionSettings:
     """Make settings from a preset and options; where both give a value, the option's is used.
 
     Raises SettingsError on a preset that does not exist and on what ``validated`` rejects.
     """
-    if preset is not None and preset not in PRESETS:
-        raise SettingsError(f"no preset {preset!r}; there are {', '.join(PRESETS)}")
+    if preset is not None and not one_of(preset, PRESETS):
+        raise SettingsError(f"no preset {short(preset)}; there are {', '.join(PRESETS)}")
     return validated(InversionSettings, {**(PRESETS[preset] if preset else {}), **options})
 
 
