@@ -5,13 +5,14 @@ import gc
 import pickle
 from typing import Any
 
+import accelerate
 import pytest
 import torch
 from diffusers import ControlNetModel, StableDiffusionControlNetPipeline, UNet2DConditionModel, UNetMotionModel
 from PIL import Image
 
 import promptplus as pp
-from promptplus.errors import LayerError, ModelError, PromptError
+from promptplus.errors import LayerError, ModelError, PromptError, PromptPlusError
 from tests.conftest import latents, make_concept
 
 
@@ -181,3 +182,43 @@ def test_a_controlnet_alone_needs_the_layers_of_its_unet(pipe: Any, controlnet: 
 def test_states_of_another_shape_are_not_packed() -> None:
     with pytest.raises(PromptError, match=r"\[batch, layers, tokens, width\], not \[2, 3, 4\]"):
         pp.pack(torch.zeros(2, 3, 4))
+
+
+# ---- what was exchanged, or copied, since P+ was installed
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda owner: pickle.loads(pickle.dumps(owner))])
+def test_a_copy_of_a_pplus_has_hooks_of_its_own(pipe: Any, duplicate: Any) -> None:
+    with pp.PPlus(pipe) as pplus:
+        pplus.add(make_concept(pplus, "<x>", 1))
+        packed = pplus.encode("a <x> || coarse: a car")
+        expected = latents(pipe, **packed)
+        copied = duplicate(pplus)
+        copied.pipe.set_progress_bar_config(disable=True)
+        again = copied.encode("a <x> || coarse: a car")
+        assert torch.equal(again["prompt_embeds"], packed["prompt_embeds"])
+        assert torch.equal(latents(copied.pipe, **again), expected)
+        copied.remove()
+        assert all_hooks(copied.pipe) == (17 if copied.pipe is pipe else 0)
+        assert torch.equal(latents(pipe, **pplus.encode("a <x> || coarse: a car")), expected)
+        with pytest.raises(PromptPlusError, match="was removed"):
+            duplicate(copied).encode("a")
+
+
+def test_an_exchanged_tokenizer_is_used(pipe: Any) -> None:
+    own = copy.copy(pipe)
+    with pp.PPlus(own) as pplus:
+        tokenizer = copy.deepcopy(pipe.tokenizer)
+        tokenizer.add_tokens(["zzz"])
+        own.register_modules(tokenizer=tokenizer)
+        assert pplus.tokenize("a zzz").ids[2] == len(tokenizer) - 1
+
+
+def test_a_text_encoder_that_is_offloaded_alone_encodes(pipe: Any) -> None:
+    own = copy.copy(pipe)
+    own.register_modules(text_encoder=copy.deepcopy(pipe.text_encoder))
+    with pp.PPlus(own) as pplus:
+        pplus.add(make_concept(pplus, "<x>", 1))
+        expected = pplus.encode("a <x>")["prompt_embeds"]
+        accelerate.cpu_offload(own.text_encoder, execution_device=torch.device("cpu"))
+        assert torch.equal(pplus.encode("a <x>")["prompt_embeds"], expected)

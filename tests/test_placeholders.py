@@ -1,3 +1,4 @@
+import copy
 from typing import Any
 
 import pytest
@@ -79,3 +80,17 @@ def test_words_that_are_cut_are_spelled_as_words(tokenize: PlaceholderTokenizer)
     text = tokenize("red " * (tokenize.length - 4) + "unseenword zebra <x> <x>", {"<x>": 2})
     assert text.cut.endswith("word zebra <x> <x>")
     assert "</w>" not in text.cut
+
+
+def test_a_word_that_takes_the_place_of_another_one_is_known(pipe: Any) -> None:
+    """As where one textual inversion is unloaded from a pipeline and the next one loaded."""
+    tokenizers = [copy.deepcopy(pipe.tokenizer) for _ in range(2)]
+    for tokenizer, word in zip(tokenizers, ("<one>", "<two>"), strict=True):
+        tokenizer.add_tokens([word])
+    own = tokenizers[0]
+    tokenize = PlaceholderTokenizer(own, 40)
+    assert tokenize("a <one>", {}).ids[2] == len(own) - 1
+    own._tokenizer = tokenizers[1]._tokenizer  # as diffusers does it when it unloads
+    assert tokenize("a <two>", {}).ids[2] == len(own) - 1
+    with pytest.raises(PromptError, match="<one>"):
+        tokenize("a <one>", {})

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from promptplus.errors import PromptError, SettingsError
+from promptplus.errors import ModelError, PromptError, SettingsError
 from promptplus.hooks import pack
 from promptplus.kept_pictures import kept_or_drawn
 from promptplus.pipelines import own_pipeline, scheduler_class
@@ -108,7 +108,12 @@ def generate_batches(
 
 
 def check_options(pipe: Any, options: DrawingOptions) -> None:
-    """Raise SettingsError where an option is outside its range for this model."""
+    """Raise SettingsError where an option is outside its range for this model, ModelError for an IP-Adapter."""
+    if getattr(pipe.unet, "encoder_hid_proj", None) is not None:
+        raise ModelError(
+            "an IP-Adapter is loaded, and there is no picture for it here: call the pipeline itself, "
+            "pipe(**pplus.encode(prompt), ip_adapter_image=picture), or pipe.unload_ip_adapter() first"
+        )
     steps, guidance = default_sampling(pipe, options.get("steps"), options.get("guidance"))
     most = pipe.scheduler.config.num_train_timesteps
     if not 1 <= steps <= most:

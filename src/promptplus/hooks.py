@@ -101,6 +101,12 @@ def check_denoiser(unet: nn.Module) -> None:
             )
 
 
+def controlnets(pipe: Any) -> list[Any]:
+    """The ControlNets of a pipeline."""
+    model = getattr(pipe, "controlnet", None)
+    return [] if model is None else list(getattr(model, "nets", [model]))
+
+
 def _is_compiled(module: nn.Module) -> bool:
     compiled = (getattr(m, "_compiled_call_impl", None) is not None for m in module.modules())
     return hasattr(module, "_orig_mod") or any(compiled)

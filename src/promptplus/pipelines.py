@@ -39,6 +39,8 @@ def own_pipeline(
 ) -> Any:
     """A pipeline with the same models that nobody else calls. The given one is not changed.
 
+    ControlNets are left out: they need pictures that our own calls do not have.
+
     Args:
         pipe: a text-to-image, image-to-image or inpainting pipeline.
         scheduler: a name in ``SCHEDULERS``, or diffusers' class name. Default: a copy of the pipeline's own.
@@ -47,14 +49,17 @@ def own_pipeline(
 
     Raises:
         SettingsError: there is no such scheduler.
-        ModelError: diffusers has no image-to-image pipeline for these models.
+        ModelError: diffusers has no such pipeline for these models.
     """
     own = copy.copy(pipe)
     own.scheduler = _scheduler(pipe, scheduler)
     if not safety_checker and getattr(own, "safety_checker", None) is not None:
         own.safety_checker = None
+    takes_picture = "image" in inspect.signature(own.__call__).parameters
     if for_picture and not is_inpainting(pipe):
-        own = _image_to_image(own)
+        own = _converted(own, "AutoPipelineForImage2Image")
+    elif takes_picture and not for_picture:
+        own = _converted(own, "AutoPipelineForText2Image")
     own.set_progress_bar_config(disable=True)
     return own
 
@@ -79,11 +84,15 @@ def _scheduler(pipe: Any, name: str | None) -> Any:
         raise SettingsError(f"the scheduler {name} cannot be used with this model: {reason}") from error
 
 
-def _image_to_image(pipe: Any) -> Any:
-    from diffusers import AutoPipelineForImage2Image  # slow to import
+def _converted(pipe: Any, kind: str) -> Any:
+    """The pipeline of another task for the same models, without ControlNets; ``kind``: diffusers' class for it."""
+    import diffusers  # slow to import
 
-    options = {"requires_safety_checker": False} if getattr(pipe, "safety_checker", None) is None else {}
+    options: dict[str, Any] = {"controlnet": None} if getattr(pipe, "controlnet", None) is not None else {}
+    if getattr(pipe, "safety_checker", None) is None:
+        options["requires_safety_checker"] = False
     try:
-        return AutoPipelineForImage2Image.from_pipe(pipe, **options)
+        return getattr(diffusers, kind).from_pipe(pipe, **options)
     except ValueError as error:
-        raise ModelError(f"{type(pipe).__name__} cannot start from a picture: {error}") from error
+        task = "start from a picture" if "Image2Image" in kind else "draw from text alone"
+        raise ModelError(f"{type(pipe).__name__} cannot {task}: {' '.join(str(error).split())}") from error

@@ -103,7 +103,7 @@ def normal(text: str) -> str:
     return unicodedata.normalize("NFC", text).lower()
 
 
-_COPIES: "weakref.WeakKeyDictionary[Any, tuple[int, Any]]" = weakref.WeakKeyDictionary()
+_COPIES: "weakref.WeakKeyDictionary[Any, tuple[dict[str, int], Any]]" = weakref.WeakKeyDictionary()
 _COPIES_LOCK = threading.Lock()
 
 
@@ -111,16 +111,16 @@ def private_copy(tokenizer: Any) -> Any:
     """Our own copy of a pipeline's tokenizer, which stock calls in other threads do not touch.
 
     A fast tokenizer keeps padding and truncation as state and sets them in each call. The copy is always called
-    without either. It is made again where words were added to the tokenizer.
+    without either. It is made again where words were added to the tokenizer, or taken away.
     """
     if not getattr(tokenizer, "is_fast", False):
         return tokenizer
     with _COPIES_LOCK:
-        size, own = _COPIES.get(tokenizer, (-1, None))
-        if size != len(tokenizer):
+        added, (known, own) = tokenizer.get_added_vocab(), _COPIES.get(tokenizer, ({}, None))
+        if own is None or added != known:
             own = copy.deepcopy(tokenizer)
             own("", add_special_tokens=False)  # clears padding and truncation
-            _COPIES[tokenizer] = len(tokenizer), own
+            _COPIES[tokenizer] = added, own
         return own
 
 

@@ -185,7 +185,8 @@ def make_pictures(
                 bar.update(len(missing))
     except KeyboardInterrupt:
         raise Interrupted(
-            f"stopped; {len(paths)} of {len(seeds)} pictures are in {folder}; the same command with --resume goes on"
+            f"stopped; {len(paths)} of {len(seeds)} pictures are in {folder}; the same command with --resume goes on",
+            by="SIGINT",
         ) from None
     saved = tuple(paths[number] for number in range(len(seeds)))
     if kept == len(seeds) and (sheets := sorted(folder.glob(f"{SHEET}-*.png"))):

@@ -19,12 +19,12 @@ from torch import Tensor
 from promptplus.concept import Concept
 from promptplus.errors import ConceptError, ModelError, PromptError, PromptPlusError, check_type, one_of, short, warn
 from promptplus.fingerprints import token_table_hash
-from promptplus.hooks import PerLayerHooks, check_denoiser, pack
+from promptplus.hooks import PerLayerHooks, check_denoiser, controlnets, pack
 from promptplus.layers import LayerMap
 from promptplus.placeholders import Placeholder, PlaceholderTokenizer, TokenizedText, check_token, private_copy
 from promptplus.prompts import PPlusPrompt, foreign_syntax
 from promptplus.stock_calls import StockCallWatcher
-from promptplus.text_encoding import EncodingPlan, encode_texts, watch
+from promptplus.text_encoding import EncodingPlan, encode_texts, execution_device, watch
 
 Prompt = str | Mapping[str, str] | PPlusPrompt
 
@@ -69,14 +69,13 @@ class PPlus:
         if positions is None:
             raise ModelError(f"{type(pipe.text_encoder).__name__} is not a CLIP text encoder; P+ knows no other so far")
         self.pipe = pipe
-        self._tokenize = PlaceholderTokenizer(pipe.tokenizer, min(pipe.tokenizer.model_max_length, positions))
         self._concepts: dict[str, Concept] = {}  # replaced, never changed: other threads may read it
         check_denoiser(pipe.unet)
         self.layers = LayerMap.of(pipe.unet)
         self._stock_calls = StockCallWatcher(self.width * len(self.layers))
         self._denoiser = weakref.ref(pipe.unet)
         self._hooks = PerLayerHooks(self.layers, leave=True)
-        for model in (pipe.unet, *_controlnets(pipe)):
+        for model in (pipe.unet, *controlnets(pipe)):
             self._hooks.install(model)
         watch(self._hooks, pipe.text_encoder, self._stock_calls)
 
@@ -93,6 +92,10 @@ class PPlus:
 
     def __exit__(self, *_: object) -> None:
         self.remove()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy (copy.copy, copy.deepcopy, pickle) has its own hooks, and the same concepts."""
+        return _restored, (type(self), self.pipe, tuple(self._concepts.values()), self._hooks.installed)
 
     @property
     def concepts(self) -> Mapping[str, Concept]:
@@ -112,7 +115,11 @@ class PPlus:
     @property
     def positions(self) -> int:
         """The text encoder's context length in tokens (S)."""
-        return self._tokenize.length
+        return min(self.pipe.tokenizer.model_max_length, self.pipe.text_encoder.config.max_position_embeddings)
+
+    @property
+    def _tokenize(self) -> PlaceholderTokenizer:
+        return PlaceholderTokenizer(self.pipe.tokenizer, self.positions)  # both may have been exchanged
 
     def add(self, concept: Concept) -> None:
         """Make ``concept.token`` usable in prompts: it stands for the concept's rows.
@@ -234,12 +241,13 @@ class PPlus:
         known = {token: c.placeholder for token, c in self._concepts.items()} | dict(placeholders or {})
         vectors = {token: p.vectors for token, p in known.items()}
         unique = dict.fromkeys(text for layer_texts in texts for text in layer_texts)
-        tokenized_by_text = {text: self._tokenize(self._stock_form(text), vectors) for text in unique}
+        tokenize = self._tokenize
+        tokenized_by_text = {text: tokenize(self._stock_form(text), vectors) for text in unique}
         tokenized = [[tokenized_by_text[text] for text in layer_texts] for layer_texts in texts]
         for layer_texts in tokenized:
             self._warn_of_cuts(layer_texts)
         plan = EncodingPlan.of(tokenized, {token: p.groups for token, p in known.items()})
-        device = _execution_device(self.pipe)
+        device = execution_device(self.pipe)
         return encode_texts(
             self.pipe.text_encoder, plan, known, clip_skip=clip_skip, lora_scale=lora_scale, device=device
         )
@@ -270,23 +278,17 @@ class PPlus:
                 cuts.setdefault(text.cut, []).append(index)
         for cut, indices in cuts.items():
             where = self.layers.describe(tuple(indices))
-            warn(f"the text of {where} was cut to {self._tokenize.length} tokens; left out: {cut!r}")
+            warn(f"the text of {where} was cut to {self.positions} tokens; left out: {cut!r}")
 
 
-def _controlnets(pipe: Any) -> list[Any]:
-    """The ControlNets of a pipeline."""
-    model = getattr(pipe, "controlnet", None)
-    return [] if model is None else list(getattr(model, "nets", [model]))
-
-
-def _execution_device(pipe: Any) -> torch.device | None:
-    """The device an offloaded text encoder runs on; None where it runs where its weights are.
-
-    Only for an offloaded encoder is the pipeline asked: it then walks through every module, which takes 4 ms a call.
-    """
-    hooks = ("_hf_hook", "_diffusers_hook")  # accelerate's and diffusers' own
-    offloaded = any(hasattr(module, hook) for module in pipe.text_encoder.modules() for hook in hooks)
-    return getattr(pipe, "_execution_device", None) if offloaded else None
+def _restored(kind: type[PPlus], pipe: Any, concepts: Sequence[Concept], installed: bool) -> PPlus:
+    """A copy of a PPlus, on its own or the same pipeline."""
+    made = kind(pipe)
+    for concept in concepts:
+        made.add(concept)
+    if not installed:
+        made.remove()
+    return made
 
 
 def _as_list(value: Prompt | Sequence[Prompt]) -> list[PPlusPrompt]:

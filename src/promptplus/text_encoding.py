@@ -189,6 +189,20 @@ def encode_texts(
     return states[send(plan.index, target)]
 
 
+def execution_device(pipe: Any) -> torch.device | None:
+    """The device an offloaded text encoder runs on; None where it runs where its weights are.
+
+    accelerate's hooks know it. With diffusers' own the pipeline is asked, which takes 4 ms a call.
+    """
+    grouped = False
+    for module in pipe.text_encoder.modules():
+        device = getattr(getattr(module, "_hf_hook", None), "execution_device", None)
+        if device is not None:
+            return torch.device(device)
+        grouped |= hasattr(module, "_diffusers_hook")
+    return getattr(pipe, "_execution_device", None) if grouped else None
+
+
 def send(values: Tensor | Sequence[int], device: torch.device) -> Tensor:
     """Copy numbers to a device without waiting for the work that is queued there, as each training step does it."""
     return torch.as_tensor(values).to(device, non_blocking=True)

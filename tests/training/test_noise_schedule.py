@@ -81,6 +81,23 @@ def test_schedulers_of_other_kinds_are_refused_by_name(pipe: Any, name: str) -> 
         check_trainable(with_scheduler(pipe, getattr(diffusers, name)()))
 
 
+@pytest.mark.parametrize("name", ["FlowMatchEulerDiscreteScheduler", "EDMEulerScheduler", "CogVideoXDDIMScheduler"])
+def test_a_scheduler_that_keeps_the_models_settings_unused_is_refused(pipe: Any, name: str) -> None:
+    """``from_config`` copies prediction type and betas into classes that ignore them."""
+    with pytest.raises(ModelError, match=f"{name} with prediction type 'v_prediction'"):
+        check_trainable(with_scheduler(pipe, getattr(diffusers, name).from_config(pipe.scheduler.config)))
+
+
+@pytest.mark.parametrize(
+    "name", ["DDIMScheduler", "HeunDiscreteScheduler", "LCMScheduler", "PNDMScheduler", "UnCLIPScheduler"]
+)
+def test_the_noise_schedule_is_the_schedulers_own_also_by_default(pipe: Any, name: str) -> None:
+    """``from_config`` gives settings that are a class's defaults the other class's defaults instead."""
+    scheduler = getattr(diffusers, name)()
+    made = training_scheduler(with_scheduler(pipe, scheduler))
+    torch.testing.assert_close(made.alphas_cumprod, scheduler.alphas_cumprod)
+
+
 @pytest.mark.parametrize("name", ["DPMSolverMultistepScheduler", "UniPCMultistepScheduler", "DEISMultistepScheduler"])
 def test_flow_prediction_is_refused_by_name(pplus: pp.PPlus, pictures: list[Image.Image], name: str) -> None:
     scheduler = getattr(diffusers, name)(prediction_type="flow_prediction", use_flow_sigmas=True)

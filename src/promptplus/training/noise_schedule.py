@@ -1,5 +1,6 @@
 """What a denoiser was trained with: its noise schedule, what it predicts, and whether it can be trained on."""
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,18 +18,22 @@ PREDICTIONS = ("epsilon", "v_prediction", "sample")
 def training_scheduler(pipe: Any) -> Any:
     """The noise schedule that the pipeline's denoiser was trained with.
 
-    Raises ModelError for a scheduler of another kind: one of flow matching, of EDM, or with another prediction type.
+    Raises ModelError for a scheduler of another kind: one of flow matching, of EDM, with another prediction type, or
+    with a noise schedule that DDPM does not have.
     """
     config, name = pipe.scheduler.config, type(pipe.scheduler).__name__
     kind = config.get("prediction_type")
-    if kind not in PREDICTIONS or "beta_schedule" not in config or config.get("use_flow_sigmas"):
+    used = inspect.signature(type(pipe.scheduler)).parameters.keys()  # a configuration may hold what its class ignores
+    ddpm = {"prediction_type", "beta_schedule"} <= used and "snr_shift_scale" not in used
+    if not ddpm or kind not in PREDICTIONS or config.get("use_flow_sigmas"):
         raise ModelError(
             f"{name} with prediction type {kind!r} cannot be trained with: promptplus trains denoisers of a DDPM noise "
             f"schedule that predict {', '.join(PREDICTIONS)}; set pipe.scheduler to the one the model was made with"
         )
     from diffusers import DDPMScheduler  # slow to import: only when something is trained
 
-    return DDPMScheduler.from_config(config)
+    known = inspect.signature(DDPMScheduler).parameters.keys()  # given one by one: from_config leaves defaults out
+    return DDPMScheduler(**{name: config[name] for name in known & config.keys()})
 
 
 def target_of(
