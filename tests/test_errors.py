@@ -17,6 +17,7 @@ class Settings(BaseModel):
         (ValueError("first\nsecond"), "first"),
         (KeyError(), "KeyError"),
         (RuntimeError("cannot load because of:\n\n  no room\nmore"), "cannot load because of: no room"),
+        (RuntimeError("because of:\nof:\nthis\nmore"), "because of: of: this"),
         (RuntimeError("because of:"), "because of:"),
     ],
 )

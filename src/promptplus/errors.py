@@ -80,7 +80,7 @@ SHOWN = 40  # characters of a wrong value in a message
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, with the next where it ends in a colon; without one, the class's name.
+    """The first line of an error's message, with those after it while it ends in a colon; else the class's name.
 
     Of a pydantic ``ValidationError``: its first field, what is wrong, and the value, which is cut where it is long.
     """
@@ -93,7 +93,8 @@ def first_line(error: BaseException) -> str:
             return line
         return f"{line}, not {short(first['input'])}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return " ".join(lines[:2] if lines[0].endswith(":") else lines[:1])
+    end = next((number for number, line in enumerate(lines, 1) if not line.endswith(":")), len(lines))
+    return " ".join(lines[:end])
 
 
 def short(value: object) -> str:
