@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import itertools
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -257,7 +258,7 @@ def describe(path: StrPath) -> dict[str, Any]:
 def read_parameters(path: StrPath) -> GenerationParameters:
     """Read the generation parameters in a PNG. Raises PictureError where there are none."""
     fault = f"{path} is not a PNG with generation parameters of promptplus"
-    if not Path(path).is_file():
+    if not os.path.lexists(path):
         raise PictureError(f"no picture {path}")
     text = text_chunk(Path(path), KEY)
     if text is None:

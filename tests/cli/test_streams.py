@@ -33,6 +33,7 @@ def call(*arguments: str, encoding: str = "utf-8", **options: Any) -> "subproces
     return subprocess.run([*CALL, *arguments], env=environment, check=False, stderr=subprocess.PIPE, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
 def test_what_cannot_be_encoded_is_escaped(concept_file: Path, encoding: str) -> None:
     done = call("info", str(concept_file), encoding=encoding, stdout=subprocess.PIPE)
@@ -40,6 +41,7 @@ def test_what_cannot_be_encoded_is_escaped(concept_file: Path, encoding: str) ->
     assert rb"<\u043c\u044f\u0447>" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", ["0", "1", "7", "20", "x"])
 def test_any_width_of_the_terminal_shows_all(columns: str) -> None:
     environment = {**os.environ, "COLUMNS": columns}
@@ -50,11 +52,13 @@ def test_any_width_of_the_terminal_shows_all(columns: str) -> None:
     assert b"generate" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_file_name_with_a_line_break_stays_in_one_line() -> None:
     done = call("info", "a\nb\x1b[31m", stdout=subprocess.PIPE)
     assert (done.returncode, done.stderr) == (2, b"promptplus: no concept file a\\nb\\x1b[31m\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [("info",), ("generate", "--again")])
 def test_a_named_pipe_never_blocks(words: tuple[str, ...], tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.png")
@@ -69,6 +73,7 @@ def test_help_works_in_ascii() -> None:
     assert b"--seed" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_is_no_failure(concept_file: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)  # before anything is written
@@ -79,6 +84,7 @@ def test_a_closed_pipe_is_no_failure(concept_file: Path) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
 def test_a_full_standard_output_is_said_and_is_a_failure(concept_file: Path) -> None:
     with FULL.open("wb") as full:
@@ -88,6 +94,7 @@ def test_a_full_standard_output_is_said_and_is_a_failure(concept_file: Path) -> 
     assert done.stderr == said
 
 
+@pytest.mark.slow
 def test_a_full_standard_error_changes_nothing() -> None:
     if not FULL.exists():
         pytest.skip("this system has no /dev/full")

@@ -98,6 +98,7 @@ def test_what_exists_is_not_done_again(grid: ExperimentGrid, tmp_path: Path, mon
         assert grid.find(other)[0] is None
 
 
+@pytest.mark.slow
 def test_a_death_loses_no_result(grid: ExperimentGrid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task, straight = Task(CONCEPT, XTI, 0), grid.run([Task(CONCEPT, XTI, 0)], progress=False)
     for path in [*files(tmp_path), *(tmp_path / "learned").iterdir()]:
@@ -190,6 +191,7 @@ def test_what_has_no_name_is_not_called_by_another_things(scorer: Scorer) -> Non
     assert unnamed.score_pictures(pictures, "car", real) != scorer.score_pictures(pictures, "car", real)
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_tasks(grid: ExperimentGrid, tmp_path: Path) -> None:
     mine, theirs = Task(CONCEPT, XTI, 0), Task(CONCEPT, XTI, 1)
     with locked(grid.cache.run_folder(theirs)):

@@ -68,6 +68,7 @@ def small_judges(random_scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(Scorer, "for_model", lambda *_, **__: random_scorer)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_judges")
 def test_everything_once_and_then_nothing(pplus: pp.PPlus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []

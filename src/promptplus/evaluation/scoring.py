@@ -92,7 +92,7 @@ class Scorer:
         Returns:
             The scores and the pictures, ``per_prompt`` for each prompt.
         """
-        texts = [prompt.format(word) for prompt in self.prompts for _ in range(self.per_prompt)]
+        texts = [prompt.replace("{}", word) for prompt in self.prompts for _ in range(self.per_prompt)]
         pictures = generate(pplus, texts, range(SEED_STRIDE * seed, SEED_STRIDE * seed + len(texts)))
         return self.score_pictures(pictures, class_word, self.dino.embed(real)), pictures
 
@@ -101,7 +101,7 @@ class Scorer:
     ) -> Scores:
         """Score pictures that are sorted by prompt, ``per_prompt`` for each; ``real``: features of the real ones."""
         noun = self.reference_noun or class_word
-        text_features = self.clip.embed_texts([prompt.format(noun) for prompt in self.prompts])
+        text_features = self.clip.embed_texts([prompt.replace("{}", noun) for prompt in self.prompts])
         dino_features, clip_features = self.dino.embed(pictures), self.clip.embed(pictures)
         by_prompt = {}
         for number, prompt in enumerate(self.prompts):
