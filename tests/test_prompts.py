@@ -3,6 +3,7 @@ import pytest
 from promptplus import PPlusPrompt
 from promptplus.errors import PromptError
 from promptplus.layers import LayerMap
+from promptplus.prompts import foreign_syntax
 
 LAYERS = LayerMap.from_names([("down.0.0", 16), ("down.1.0", 8), ("mid.0", 8), ("up.0.0", 8), ("up.1.0", 16)])
 
@@ -56,3 +57,27 @@ def test_dict_means_the_same() -> None:
 def test_bad_prompts_are_refused(value: object, message: str) -> None:
     with pytest.raises(PromptError, match=message):
         PPlusPrompt.of(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning"),
+    [
+        ("(red car:1.3)", "a weight"),
+        ("a (red (old) car:1.3)", "a weight"),
+        ("(red:-1)", "a weight"),
+        ("a (red car)++", "a weight"),
+        ("a [cat:dog:0.5]", "prompt editing"),
+        ("a [cat|dog]", "alternatives"),
+        ("a {cat|dog}", "alternatives"),
+        ("a cat BREAK a dog", "a break"),
+        ("a cat AND a dog", "two prompts at once"),
+        ("embedding:style, a __animal__", "a file's content"),
+        *(
+            (plain, "")
+            for plain in ("((red)) car", "[red] car", r"\(red:1.3\)", "a cat and a dog", "a break", "a|b", ":-)")
+        ),
+    ],
+)
+def test_syntax_of_other_tools_is_named_and_ordinary_text_is_not(text: str, meaning: str) -> None:
+    remark = foreign_syntax(text)
+    assert f"means {meaning}" in remark if meaning else not remark
