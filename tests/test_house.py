@@ -24,7 +24,7 @@ ORDER = (
         *("layers", "shared_hooks", "stock_calls", "lora", "memory", "pocket", "report"),
         *("caption_files", "datasets", "picture_colours", "picture_folders", "pictures", "png_chunks"),
     ),
-    ("placeholders", "prompts", "text_encoding", "models", "profiles", "density", "concept_record"),
+    ("placeholders", "prompts", "text_encoding", "models", "model_folder", "profiles", "density", "concept_record"),
     ("concept", "hooks"),
     ("pplus", "mixing"),
     ("pipelines", "start_image", "kept_pictures"),

@@ -121,3 +121,27 @@ def test_syntax_of_other_tools_is_named(text: str, found: str) -> None:
 @pytest.mark.parametrize("text", ["a (red) car", "time: 1.3", "(a:b)", "[x]", "a break", r"\(red:1.3)", "ratio 3:4"])
 def test_plain_text_is_not_taken_for_the_syntax_of_other_tools(text: str) -> None:
     assert not foreign_syntax(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning"),
+    [
+        ("(red car:1.3)", "a weight"),
+        ("a (red (old) car:1.3)", "a weight"),
+        ("(red:-1)", "a weight"),
+        ("a (red car)++", "a weight"),
+        ("a [cat:dog:0.5]", "prompt editing"),
+        ("a [cat|dog]", "alternatives"),
+        ("a {cat|dog}", "alternatives"),
+        ("a cat BREAK a dog", "a break"),
+        ("a cat AND a dog", "two prompts at once"),
+        ("embedding:style, a __animal__", "a file's content"),
+        *(
+            (plain, "")
+            for plain in ("((red)) car", "[red] car", r"\(red:1.3\)", "a cat and a dog", "a break", "a|b", ":-)")
+        ),
+    ],
+)
+def test_syntax_of_other_tools_is_named_and_ordinary_text_is_not(text: str, meaning: str) -> None:
+    remark = foreign_syntax(text)
+    assert f"means {meaning}" in remark if meaning else not remark

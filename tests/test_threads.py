@@ -34,8 +34,13 @@ def calls(pipe: Any) -> tuple[list[pp.PPlus], list[Call]]:
         for p in prompts
         if owner is one or "<y>" not in p
     ]
-    for text in ("a red car", "a blue house on a white background"):
-        made.append(lambda t=text: pipe.encode_prompt(t, "cpu", 1, False)[0])
+    turns = threading.Lock()  # of stock calls alone: two at once disturb each other's tokenizer also without P+
+
+    def stock(text: str) -> Tensor:
+        with turns:
+            return pipe.encode_prompt(text, "cpu", 1, False)[0]
+
+    made += [lambda t=text: stock(t) for text in ("a red car", "a blue house on a white background")]
     with torch.no_grad():
         return [one, two], [(call, call().clone()) for call in made]
 

@@ -107,6 +107,12 @@ def generate_batches(
     return map(part, range(0, len(prompts), batch))
 
 
+def check_steps(steps: int, timesteps: int) -> None:
+    """Raise SettingsError where there are more denoising steps than the timesteps a model was trained with."""
+    if not 1 <= steps <= timesteps:
+        raise SettingsError(f"steps are 1 to {timesteps}, the timesteps this model was trained with, not {steps}")
+
+
 def check_options(pipe: Any, options: DrawingOptions) -> None:
     """Raise SettingsError where an option is outside its range for this model, ModelError for an IP-Adapter."""
     if getattr(pipe.unet, "encoder_hid_proj", None) is not None:
@@ -115,9 +121,7 @@ def check_options(pipe: Any, options: DrawingOptions) -> None:
             "pipe(**pplus.encode(prompt), ip_adapter_image=picture), or pipe.unload_ip_adapter() first"
         )
     steps, guidance = default_sampling(pipe, options.get("steps"), options.get("guidance"))
-    most = pipe.scheduler.config.num_train_timesteps
-    if not 1 <= steps <= most:
-        raise SettingsError(f"steps are 1 to {most}, the timesteps this model was trained with, not {steps}")
+    check_steps(steps, pipe.scheduler.config.num_train_timesteps)
     if not (math.isfinite(guidance) and guidance >= 0):
         raise SettingsError(f"guidance is a number from 0 on, not {guidance}")
     if name := options.get("scheduler"):
@@ -152,7 +156,10 @@ def denoise(
         prompt_schedule: prompt embeddings by the denoising step (1, 2, …) from which on they replace the prompts'.
         keep: whether the pictures may be read again where ``kept_pictures`` are; False where the calls are watched.
         options: see ``DrawingOptions``.
+
+    Raises SettingsError where an option is outside its range.
     """
+    check_options(pipe, options)
     steps, guidance = default_sampling(pipe, options.get("steps"), options.get("guidance"))
     start, schedule = options.get("start"), prompt_schedule or {}
     width, height = options.get("width"), options.get("height")

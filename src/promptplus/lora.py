@@ -20,6 +20,7 @@ from promptplus.errors import ModelError, first_line, warn
 SUFFIX = ".safetensors"
 _WITH_STRENGTH = re.compile(r"(?P<path>.+):(?P<strength>[-+]?\d*\.?\d+(?:e[-+]?\d+)?)", re.IGNORECASE)
 _FIRST_MATRIX = re.compile(r"(lora_down|lora_A|lora\.down|lora_linear_layer\.down|\.down)\.(\w+\.)?weight$")
+_SECOND_MATRIX = re.compile(r"(lora_up|lora_B|lora\.up|lora_linear_layer\.up|\.up)\.(\w+\.)?weight$")
 _OTHER_KINDS = {"hada_": "LoHa", "lokr_": "LoKr", "oft_": "OFT", "diff": "full difference", "glora_": "GLoRA"}
 """Parts of tensor names in files of LyCORIS, which are no LoRA, and what they are."""
 _LOCK = threading.RLock()
@@ -53,30 +54,40 @@ class Lora:
     def check(self) -> int:
         """Read the file, without a model. Returns its number of LoRA layers.
 
-        Raises ModelError where it is missing, damaged, of another kind, or holds numbers that are not finite.
+        Warns of layers of other kinds beside them. Raises ModelError where it is missing, damaged, of another kind, or
+        holds numbers that are not finite.
         """
         if not self.path.is_file() or self.path.suffix.lower() != SUFFIX:
             raise ModelError(f"{self.path} is no {SUFFIX} file; give a LoRA's file, as pytorch_lora_weights{SUFFIX}")
-        layers, kinds = 0, set[str]()
+        names, kinds = set[str](), set[str]()
         try:
             for name, tensor in self._tensors():
-                layers += bool(_FIRST_MATRIX.search(name))
+                names.add(name)
                 kinds |= {kind for part, kind in _OTHER_KINDS.items() if f".{part}" in name}
-                if not torch.isfinite(tensor).all():
+                if not torch.isfinite(tensor.float()).all():
                     raise ModelError(f"{self.path} holds numbers that are not finite, in {name}; it cannot be used")
         except (SafetensorError, OSError) as error:
             raise ModelError(f"{self.path} is not a safetensors file: {first_line(error)}") from error
+        others, layers = " and ".join(sorted(kinds)), {name for name in names if _FIRST_MATRIX.search(name)}
         if not layers:
             if kinds:
-                found = " and ".join(sorted(kinds))
-                raise ModelError(f"{self.path} holds no LoRA layers: it is {found}, which diffusers does not load")
+                raise ModelError(f"{self.path} holds no LoRA layers: it is {others}, which diffusers does not load")
             raise ModelError(f"{self.path} holds no LoRA layers; give a LoRA's file")
-        return layers
+        if alone := {_second(name) for name in layers} ^ {name for name in names if _SECOND_MATRIX.search(name)}:
+            raise ModelError(f"{self.path} is damaged: one of a layer's two matrices is missing, near {min(alone)}")
+        if kinds:
+            warn(f"{self.path} holds {others} layers too, which diffusers does not load; they are left out")
+        return len(layers)
 
     def _tensors(self) -> Iterator[tuple[str, Tensor]]:
         with _safe_open(self.path, framework="pt") as file:
             for name in file.keys():
                 yield name, file.get_tensor(name)
+
+
+def _second(name: str) -> str:
+    """The name of a layer's second matrix, from that of its first."""
+    return _FIRST_MATRIX.sub(lambda match: match[0].replace("down", "up").replace("lora_A", "lora_B"), name)
 
 
 def add_loras(pipe: Any, loras: Sequence[Lora | str | os.PathLike[str]]) -> None:
@@ -92,15 +103,15 @@ def add_loras(pipe: Any, loras: Sequence[Lora | str | os.PathLike[str]]) -> None
         ModelError: a file is missing or is not a LoRA for this model, or peft is not installed.
     """
     chosen = [lora if isinstance(lora, Lora) else Lora(Path(lora)) for lora in loras]
-    for lora in chosen:
-        lora.check()
-    for number, lora in enumerate(chosen):
-        _add(pipe, lora, f"lora{number}")
+    layers = [lora.check() for lora in chosen]
+    for number, (lora, expected) in enumerate(zip(chosen, layers, strict=True)):
+        _add(pipe, lora, f"lora{number}", expected)
     if chosen:
         pipe.set_adapters([f"lora{number}" for number in range(len(chosen))], [lora.strength for lora in chosen])
 
 
-def _add(pipe: Any, lora: Lora, name: str) -> None:
+def _add(pipe: Any, lora: Lora, name: str, expected: int) -> None:
+    """Load one file under an adapter name; ``expected``: its number of LoRA layers."""
     path = lora.path.absolute()
     try:
         with warnings.catch_warnings():
@@ -112,7 +123,6 @@ def _add(pipe: Any, lora: Lora, name: str) -> None:
         raise ModelError(f"cannot load the LoRA {lora.path}: {' '.join(str(error).split())[:300]}") from error
     models = [part for part in (pipe.unet, pipe.text_encoder) if part is not None]
     loaded = sum(name in getattr(module, "lora_A", ()) for model in models for module in model.modules())
-    expected = lora.check()
     if not loaded:
         raise ModelError(f"{lora.path} holds no LoRA for this model: none of its {expected} layers exists there")
     if loaded < expected:

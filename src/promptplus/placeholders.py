@@ -9,7 +9,7 @@ import re
 import threading
 import unicodedata
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -92,8 +92,13 @@ def check_token(token: str, tokenizer: Any) -> str:
 
     Returns the token. Raises ConceptError otherwise.
     """
+    return check_new(token, private_copy(tokenizer).get_vocab())
+
+
+def check_new(token: str, vocabulary: Container[str]) -> str:
+    """Check that a token can be a placeholder, as ``check_token`` does, with the tokenizer's vocabulary itself."""
     check_form(token)
-    if token in private_copy(tokenizer).get_vocab():
+    if token in vocabulary:
         raise ConceptError(f"the tokenizer already has a word {token!r}; choose another placeholder token")
     return token
 
@@ -182,9 +187,7 @@ class PlaceholderTokenizer:
         return next(i for i in range(len(self.tokenizer)) if i not in special)
 
 
-def split_at_placeholders(
-    text: str, known: Mapping[str, object], added: Mapping[str, object]
-) -> Iterator[tuple[str, str]]:
+def split_at_placeholders(text: str, known: Collection[str], added: Container[str]) -> Iterator[tuple[str, str]]:
     """Split a text at its placeholder tokens.
 
     Yields (text before the placeholder, placeholder token) pairs; the last pair's token is "". A ``<...>`` that is in
@@ -205,7 +208,7 @@ def split_at_placeholders(
     yield before + text[start:], ""
 
 
-def _unknown(written: str, text: str, known: Mapping[str, object]) -> str:
+def _unknown(written: str, text: str, known: Iterable[str]) -> str:
     if lora := _LORA.fullmatch(written):
         return (
             f"{written} in {text!r} is the syntax of other tools; load the LoRA's file instead: "

@@ -19,9 +19,13 @@ _PART = re.compile(r"\s*(?P<layers>[\w.\-]+(?:\s*,\s*[\w.\-]+)*)\s*:(?P<text>.*)
 _OPTION = re.compile(r"(?P<layers>[^=]+)=(?P<text>.*)", re.DOTALL)
 _PIPES = re.compile(r"(?P<slashes>\\*)(?P<pipes>\|+)")
 _FOREIGN = (
-    (re.compile(r"(?<!\\)\([^()]*:\s*\d*\.?\d+\s*\)"), "a weight"),
+    (re.compile(r"(?<!\\)\((?:[^()]|\([^()]*\))*:\s*[-+]?\d*\.?\d+\s*\)"), "a weight"),
+    (re.compile(r"\([^()]*\)(?:\++|-+)(?!\w)"), "a weight"),
     (re.compile(r"(?<!\\)\[[^\[\]]*:\s*\d*\.?\d+\s*\]"), "prompt editing"),
+    (re.compile(r"(?<!\\)[\[{][^\[\]{}|]*\|[^\[\]{}]*[\]}]"), "alternatives"),
     (re.compile(r"\bBREAK\b"), "a break between chunks"),
+    (re.compile(r"(?<=\s)AND(?=\s)"), "two prompts at once"),
+    (re.compile(r"\bembedding:\w+|__[\w/-]+__"), "a file's content"),
 )
 """Syntax of other tools that would be read as plain text, and what it means there."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 import promptplus as pp
 from promptplus import cli
@@ -191,6 +192,24 @@ def test_a_full_disk_is_not_the_callers_mistake(number: int, kind: type[Exceptio
     assert type(error) is kind
     assert str(error) == f"cannot write x.png: {os.strerror(number)}"
     assert isinstance(error, ValueError) == (kind is OutputError)
+
+
+def test_ctrl_c_in_generate_exits_130_and_keeps_what_was_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = iter([[Image.new("RGB", (8, 8))] * 2])
+
+    def batch(*_: object) -> list[Image.Image]:
+        try:
+            return next(made)
+        except StopIteration:
+            raise KeyboardInterrupt from None
+
+    monkeypatch.setattr("promptplus.png_metadata._batch", batch)
+    code, _, said = run("generate", "a car", "--count", "6", "--batch", "2", "--out", str(tmp_path), capsys=capsys)
+    assert code == 130
+    assert "2 of 6 pictures are in" in said
+    assert len(list(tmp_path.glob("*-seed*.png"))) == 2
 
 
 @pytest.mark.slow

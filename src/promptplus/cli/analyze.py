@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from promptplus.cli.common import Device, Dtype, Json, Model, ModelOptions, open_model, say, spoken_warnings
+from promptplus.cli.picture_request import check_folder_steps
 from promptplus.cli.pictures import Guidance, Steps
 
 if TYPE_CHECKING:
@@ -51,10 +52,12 @@ def attributes(
     from promptplus.kept_pictures import keeping
     from promptplus.profiles import profile_of
 
+    given = _given_words(colours, objects, styles)
+    check_folder_steps(model, steps)
     out = _check_out(out, "attributes")
     with spoken_warnings(), keeping(out):
         pplus = open_model(ModelOptions(model, device, dtype))
-        words = profile_of(pplus.pipe).words_with(_given_words(colours, objects, styles))
+        words = profile_of(pplus.pipe).words_with(given)
         judges = judges_for(pplus.pipe, judge, words)
         settings = experiment.AttributeStudySettings(words, judges, pairs, seeds)
         study = experiment.study(pplus, settings, steps=steps, guidance=guidance)
@@ -87,10 +90,12 @@ def attention(
     from promptplus.kept_pictures import keeping
     from promptplus.profiles import profile_of
 
+    given = _given_words(colours, objects, styles)
+    check_folder_steps(model, steps)
     out = _check_out(out, "attention")
     with spoken_warnings(), keeping(out):
         pplus = open_model(ModelOptions(model, device, dtype))
-        words = profile_of(pplus.pipe).words_with(_given_words(colours, objects, styles))
+        words = profile_of(pplus.pipe).words_with(given)
         drawn = experiment.draw_prompts(words, prompts)
         study = experiment.study(pplus, drawn, range(seeds), steps=steps, guidance=guidance)
     share = study.values["of_words"]["object"]
@@ -176,9 +181,13 @@ def _check_out(out: Path | None, name: str) -> Path:
 
 
 def _given_words(colours: str | None, objects: str | None, styles: str | None) -> dict[str, list[str]]:
-    """The word lists that were given, by attribute."""
+    """The word lists that were given, by attribute. Raises SettingsError where one has fewer than two words."""
+    from promptplus.experiments.takeover import check_words
+
     given = {"colour": colours, "object": objects, "style": styles}
-    return {name: [word.strip() for word in text.split(",") if word.strip()] for name, text in given.items() if text}
+    words = {name: [one.strip() for one in text.split(",") if one.strip()] for name, text in given.items() if text}
+    check_words(words)
+    return words
 
 
 def _finish(study: "Study", out: Path, values: dict[str, Any], sentence: str, as_json: bool) -> None:

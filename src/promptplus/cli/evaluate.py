@@ -42,7 +42,10 @@ def evaluate(
         ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Training runs of each method on each concept.")] = 1,
-    baseline: Annotated[str, typer.Option(help="The method that others are compared with.")] = "xti@500",
+    baseline: Annotated[
+        str | None,
+        typer.Option(help="The method that others are compared with, one of them. Default: xti@500, if it is."),
+    ] = None,
     per_prompt: Annotated[int, typer.Option(min=1, help="Pictures of each prompt.")] = 4,
     prompts: Annotated[
         Path | None, typer.Option(help="A text file of prompts, one a line, with {} for the concept's word.")
@@ -75,11 +78,12 @@ def evaluate(
             return
         if concepts is None:
             raise SettingsError("name a folder of concepts, or --images and --concept")
+        methods = [parse_method(text) for text in method or ("word", "xti@500", "ti@500")]
         request = ComparisonRequest(
             concepts,
-            [parse_method(text) for text in method or ("word", "xti@500", "ti@500")],
+            methods,
             seeds,
-            parse_method(baseline),
+            _baseline(baseline, methods),
             _read_prompts(prompts) if prompts else [],
             per_prompt,
             _parse_shard(shard),
@@ -178,8 +182,19 @@ def parse_method(text: str) -> "MethodSpec":
         steps = tuple(sorted(map(int, numbers.split(",")))) if numbers else (known[name].get("steps", 500),)
     except ValueError as error:
         raise SettingsError(f"{text!r} does not name steps, as xti@50,500: {first_line(error)}") from error
+    if steps[0] < 1:
+        raise SettingsError(f"{text!r}: steps are 1 or more")
     options = {key: value for key, value in known[name].items() if key != "steps"}
     return MethodSpec(name, options, (0,) if name == WORD else steps)
+
+
+def _baseline(text: str | None, methods: "list[MethodSpec]") -> "MethodSpec":
+    """The baseline. Raises SettingsError where one is given that is none of the methods."""
+    chosen = parse_method(text or "xti@500")
+    there = [f"{one.name}@{steps}" for one in methods for steps in one.steps]
+    if text and "@".join(map(str, chosen.end)) not in there:
+        raise SettingsError(f"--baseline {text} is none of the methods ({', '.join(there)}); add it with --method")
+    return chosen
 
 
 def _parse_shard(text: str) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """What ``generate`` does with a request: read the files, load the model, make the pictures, print the result."""
 
-import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from promptplus.lora import Lora
     from promptplus.png_metadata import GenerationParameters
     from promptplus.pplus import PPlus
+    from promptplus.prompts import PPlusPrompt
     from promptplus.start_image import StartImage
 
 
@@ -119,11 +120,10 @@ def draw(
     from promptplus.prompts import PPlusPrompt, parse_prompt
 
     parsed = parse_prompt(prompt, layers)
-    PPlusPrompt.parse(settings["negative"])
-    if settings["guidance"] is not None and not math.isfinite(settings["guidance"]):
-        raise SettingsError(f"--guidance is a number, as 7.5, not {settings['guidance']}")
-    chosen = scheduler_class(settings["scheduler"]) if settings["scheduler"] else None
+    negative = PPlusPrompt.parse(settings["negative"])
+    chosen = None if settings["scheduler"] is None else scheduler_class(settings["scheduler"])
     files = request.read()
+    check_prompts(request.model.model, [parsed, negative], files.concepts, settings["steps"])
     pplus = request.load(files)
     for token in pplus.concepts:
         if not any(token in normal(text) for text in parsed):
@@ -139,6 +139,38 @@ def draw(
     there = f" ({made.kept} were there)" if resume else ""
     sentence = f"{len(seeds)} pictures in {request.out}{there}, all on {made.sheet}"
     say({**values, "seed": seeds[0], "count": len(seeds), "kept": made.kept}, sentence, request.as_json)
+
+
+def check_prompts(
+    model: str, prompts: Sequence["PPlusPrompt"], concepts: Sequence["Concept"], steps: int | None
+) -> None:
+    """Find mistakes in prompts and tokens before the model is loaded, as far as its folder shows them."""
+    from promptplus.model_folder import ModelFolder
+    from promptplus.placeholders import check_new, split_at_placeholders
+
+    tokens = [one.token for one in concepts]
+    if twice := [token for token in tokens if tokens.count(token) > 1]:
+        raise SettingsError(f"two concepts have the token {twice[0]}; give one another name, as --concept FILE=<name>")
+    folder = ModelFolder.read(model)
+    if folder is None:
+        return
+    for token in tokens:
+        check_new(token, folder.words)
+    for prompt in prompts:
+        prompt.texts(folder.layers)
+        for text in prompt:
+            list(split_at_placeholders(text, tokens, folder.added))
+    check_folder_steps(model, steps)
+
+
+def check_folder_steps(model: str, steps: int | None) -> None:
+    """Raise SettingsError where more denoising steps are given than the model's folder says it has timesteps."""
+    from promptplus.generation import check_steps
+    from promptplus.model_folder import ModelFolder
+
+    folder = ModelFolder.read(model) if steps is not None else None
+    if steps is not None and folder:
+        check_steps(steps, folder.timesteps)
 
 
 def repeat(request: PictureRequest, picture: Path) -> None:

@@ -18,8 +18,11 @@ from promptplus.cli.common import (
 )
 from promptplus.cli.picture_request import PictureRequest, draw, repeat
 
+MAX_GUIDANCE = 1e6  # far above what is useful; infinity gives black pictures
 Steps = Annotated[int | None, typer.Option(min=1, help="Denoising steps. Default: the model's usual number.")]
-Guidance = Annotated[float | None, typer.Option(min=0.0, help="Guidance scale. Default: the model's usual one.")]
+Guidance = Annotated[
+    float | None, typer.Option(min=0.0, max=MAX_GUIDANCE, help="Guidance scale. Default: the model's usual one.")
+]
 SAMPLING, START, FILES = "Sampling", "Start picture", "Files"  # panels of the help text
 
 
@@ -47,7 +50,8 @@ def generate(
         int | None, typer.Option(min=1, help="Denoising steps. Default: the model's.", rich_help_panel=SAMPLING)
     ] = None,
     guidance: Annotated[
-        float | None, typer.Option(min=0.0, help="Guidance scale. Default: the model's.", rich_help_panel=SAMPLING)
+        float | None,
+        typer.Option(min=0.0, max=MAX_GUIDANCE, help="Guidance scale. Default: the model's.", rich_help_panel=SAMPLING),
     ] = None,
     scheduler: Annotated[
         str | None,

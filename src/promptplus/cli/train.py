@@ -56,7 +56,8 @@ def invert_one(request: TrainingRequest) -> None:
     from promptplus.datasets import read_dataset
     from promptplus.errors import ConceptError
     from promptplus.files import free_folder
-    from promptplus.placeholders import check_form
+    from promptplus.model_folder import ModelFolder
+    from promptplus.placeholders import check_new
     from promptplus.training.distributed import Distributed
     from promptplus.training.invert import run_inversion
     from promptplus.training.run_folder import check_run_folder
@@ -66,8 +67,9 @@ def invert_one(request: TrainingRequest) -> None:
         raise ConceptError(
             f"name the placeholder token, as --token '<cat>', or write it into {request.pictures}/concept.json"
         )
-    first = Distributed().first
-    out = request.out or free_folder(Path("runs") / check_form(dataset.note.token).strip("<>"))
+    first, folder = Distributed().first, ModelFolder.read(request.model.model)
+    check_new(dataset.note.token, folder.words if folder else ())
+    out = request.out or free_folder(Path("runs") / dataset.note.token.strip("<>"))
     if first:
         check_run_folder(out)
     result = run_inversion(

@@ -72,11 +72,15 @@ def fill_form(form: str, values: Values) -> str:
     return re.sub(r"\b([Aa])(?= [aeiou])", r"\1n", form.format(**values))
 
 
+def check_words(words: Words) -> None:
+    """Raise SettingsError where an attribute has fewer than two words."""
+    if poor := [name for name, choices in words.items() if len(set(choices)) < 2]:
+        raise SettingsError(f"{poor[0]}: two words or more are needed to tell prompts apart")
+
+
 def draw_pairs(words: Words, count: int, seed: int = 0) -> list[PromptPair]:
     """Random pairs of prompts. Raises SettingsError where an attribute has fewer than two words."""
-    poor = [name for name, choices in words.items() if len(set(choices)) < 2]
-    if poor:
-        raise SettingsError(f"{poor[0]}: two words or more are needed to tell prompts apart")
+    check_words(words)
     rng = random.Random(f"pairs {seed}")
     drawn = [{name: rng.sample(list(choices), 2) for name, choices in words.items()} for _ in range(count)]
     return [PromptPair({n: a for n, (a, _) in d.items()}, {n: b for n, (_, b) in d.items()}) for d in drawn]
@@ -167,7 +171,7 @@ def judges_for(pipe: Any, judge: str | None, words: Words) -> dict[str, Takeover
         judge: ``classifier`` (the model's attribute judge), ``clip`` or ``both``; default: all that the model has.
         words: the words of each attribute, which CLIP chooses from.
 
-    Raises SettingsError where the model has no attribute judge.
+    Raises SettingsError where the model has no attribute judge, or that does not know one of the words.
     """
     profile = profile_of(pipe)
     judge = judge or ("both" if profile.attribute_judge else "clip")
@@ -176,6 +180,9 @@ def judges_for(pipe: Any, judge: str | None, words: Words) -> dict[str, Takeover
     judges = {}
     if judge != "clip" and profile.attribute_judge:
         classifier = AttributeJudge.load(profile.attribute_judge)
+        for name, known in classifier.classes.items():
+            if unknown := [word for word in words.get(name, ()) if word not in known]:
+                raise SettingsError(f"the classifier does not know the {name} {unknown[0]!r}; use --judge clip")
         judges["classifier"] = TakeoverJudge(score_by_classifier(classifier), classifier.classify)
     if judge != "classifier":
         clip = ClipJudge.load(profile.clip, "cpu" if profile.judges_on_cpu else str(pipe.unet.device))

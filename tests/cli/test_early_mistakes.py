@@ -1,0 +1,51 @@
+"""Mistakes that are found before a model is loaded, since loading takes seconds."""
+
+from pathlib import Path
+
+import pytest
+
+import promptplus as pp
+from promptplus.pocket import CONCEPTS
+from tests.cli.test_cli import run
+from tests.conftest import make_concept
+
+PICTURES = str(CONCEPTS / "robot")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("generate", "a car || corse: b"), "no layer 'corse'"),
+        (("generate", "a car", "--layer", "99=b"), "no layer '99'"),
+        (("generate", "a <dog>"), "no concept defines <dog>"),
+        (("generate", "a car", "--negative", "a <dog>"), "no concept defines <dog>"),
+        (("generate", "a <lora:x:0.8>"), "--lora x.safetensors:0.8"),
+        (("generate", "a car", "--concept", "CONCEPT", "--concept", "CONCEPT"), "two concepts have the token <thing>"),
+        (("generate", "a car", "--concept", "CONCEPT=<|endoftext|>"), "already has a word"),
+        (("generate", "a car", "--steps", "1001"), "steps are 1 to 1000"),
+        (("generate", "a car", "--scheduler", ""), "no scheduler ''"),
+        (("generate", "a car", "--guidance", "inf"), "--guidance"),
+        (("analyze", "attributes", "--guidance", "inf"), "--guidance"),
+        (("analyze", "attributes", "--steps", "1001"), "steps are 1 to 1000"),
+        (("analyze", "attributes", "--colours", "red"), "colour: two words or more"),
+        (("analyze", "attention", "--steps", "1001"), "steps are 1 to 1000"),
+        (("invert", PICTURES, "--token", "<|endoftext|>"), "already has a word"),
+        (("evaluate", str(CONCEPTS), "--method", "xti@0"), "steps are 1 or more"),
+        (("evaluate", str(CONCEPTS), "--baseline", "ti@77"), "--baseline ti@77 is none of the methods"),
+    ],
+)
+def test_a_mistake_is_found_before_the_model_is_loaded(
+    arguments: tuple[str, ...],
+    message: str,
+    pplus: pp.PPlus,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    concept = make_concept(pplus, "<thing>", 1).save(tmp_path / "thing.safetensors")
+    monkeypatch.setattr(pp, "load", lambda *_, **__: pytest.fail("the model was loaded"))
+    given = [argument.replace("CONCEPT", str(concept)) for argument in arguments]
+    code, _, err = run(*given, "--out", str(tmp_path / "out"), capsys=capsys)
+    assert code == 2, err
+    assert message in " ".join(err.replace("│", " ").split())
+    assert not (tmp_path / "out").exists()
