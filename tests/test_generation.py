@@ -168,9 +168,10 @@ def test_kept_pictures_of_other_weights_are_not_taken(pplus: pp.PPlus, tmp_path:
     with keeping(tmp_path):
         before = generate(pplus, [PROMPT], [0], steps=2)[0]
         weight = next(pplus.pipe.unet.parameters())
+        original = weight.detach().clone()
         with torch.no_grad():
             weight.add_(0.1)
         after = generate(pplus, [PROMPT], [0], steps=2)[0]
         with torch.no_grad():
-            weight.sub_(0.1)
+            weight.copy_(original)
     assert before.tobytes() != after.tobytes()

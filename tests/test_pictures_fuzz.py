@@ -20,7 +20,7 @@ from promptplus.pictures import read_picture, to_picture
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 BOUNDED = settings(
-    max_examples=300,
+    max_examples=1500,
     deadline=None,
     derandomize=True,
     database=None,
@@ -88,7 +88,7 @@ def check(read: Any) -> None:
         assert np.asarray(picture).shape == (picture.height, picture.width, 3)
 
 
-@settings(BOUNDED, max_examples=1500)
+@settings(BOUNDED, max_examples=5000)
 @given(st.one_of(damaged(), damaged(), st.binary(max_size=300)))
 def test_any_file(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "p.png"

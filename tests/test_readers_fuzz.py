@@ -11,12 +11,22 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image, PngImagePlugin
 
 import promptplus as pp
 from promptplus.cli.evaluate import _read_picture_prompts, _read_prompts
-from promptplus.errors import ConceptError, ModelError, OutputError, PictureError, PromptPlusError, SettingsError
+from promptplus.errors import (
+    ConceptError,
+    ModelError,
+    OutputError,
+    PictureError,
+    PromptError,
+    PromptPlusError,
+    SettingsError,
+)
 from promptplus.evaluation.store import ConceptStore, RecordStore
 from promptplus.experiments.study import Study
+from promptplus.png_metadata import KEY, GenerationParameters, read_parameters
 from promptplus.profiles import SavedSampling
 from promptplus.report.html import Section
 from promptplus.text_files import decode, parse_json, read_json
@@ -27,7 +37,7 @@ pytestmark = pytest.mark.slow
 Reader = tuple[str, Callable[[], Any], type[PromptPlusError]]
 
 bounded = settings(
-    max_examples=100,
+    max_examples=1500,
     deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -70,7 +80,11 @@ def write_all(folder: Path) -> dict[str, Reader]:
     (folder / "run").mkdir()
     (folder / "run" / LOG).write_text('{"step": 0, "loss": 0.5, "seconds": 1.0}\n' * 3)
     (folder / "run" / NAME).write_bytes((folder / NAME).read_bytes())
+    info = PngImagePlugin.PngInfo()
+    info.add_itxt(KEY, GenerationParameters(prompt="a cat", model="pocket", steps=2, guidance=3.0).model_dump_json())
+    Image.new("RGB", (8, 8)).save(folder / "picture.png", pnginfo=info)
     return {
+        "picture": ("picture.png", lambda: read_parameters(folder / "picture.png"), PictureError),
         "concept": ("x.safetensors", lambda: pp.Concept.load(folder / "x.safetensors"), ConceptError),
         "checkpoint": (NAME, lambda: Checkpoint.newest(folder), OutputError),
         "result": ("r/x.json", lambda: RecordStore(folder / "r").entry("x"), OutputError),
@@ -89,6 +103,7 @@ def write_all(folder: Path) -> dict[str, Reader]:
 
 
 KINDS = (
+    "picture",
     "concept",
     "checkpoint",
     "result",
@@ -155,3 +170,11 @@ def test_what_json_writes_is_read_as_it_was(value: Any) -> None:
 def test_any_bytes_are_a_text_or_the_error(data: bytes) -> None:
     with suppress(SettingsError):
         assert isinstance(decode(data, "x.txt", SettingsError), str)
+
+
+@bounded
+@given(st.text(st.sampled_from([*"a|\\:<>,.- \n"]), max_size=30) | st.text(max_size=30))
+def test_any_text_is_a_prompt_or_the_error(text: str) -> None:
+    with suppress(PromptError):
+        prompt = pp.PPlusPrompt.parse(text)
+        assert pp.PPlusPrompt.parse(str(prompt)) == prompt

@@ -105,6 +105,7 @@ def test_invert_mix_info_and_generate_go_together(tmp_path: Path, capsys: pytest
     assert run(*call, *FAST, capsys=capsys)[0] == 0
 
 
+@pytest.mark.slow
 def test_dreambooth_and_generate_go_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = next(p for p in CONCEPTS.iterdir() if p.is_dir())
     for method, use in (("dreambooth", "--model"), ("dreambooth-lora", "--lora")):

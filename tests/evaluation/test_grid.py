@@ -209,6 +209,7 @@ def test_the_word_learns_nothing(grid: ExperimentGrid, scorer: Scorer) -> None:
     assert (result.subject, result.text, result.seconds) == (expected.subject, expected.text, 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["dreambooth", "dreambooth-lora"])
 def test_denoisers_are_scored_too(grid: ExperimentGrid, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     options = {"method": method, "class_pictures": str(CONCEPTS / "teapot"), "learning_rate": 1e-3}
@@ -225,6 +226,7 @@ def test_denoisers_are_scored_too(grid: ExperimentGrid, monkeypatch: pytest.Monk
         assert [r.seconds for r in again] == [r.seconds for r in results]
 
 
+@pytest.mark.slow
 def test_evaluate_compares_methods_and_scores_pictures(
     scorer: Scorer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

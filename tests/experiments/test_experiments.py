@@ -21,6 +21,7 @@ from tests.pages import figures
 WORDS = {"colour": ("red", "blue"), "object": ("house", "car"), "style": ("sketch", "neon")}
 
 
+@pytest.mark.slow
 def test_attributes(pplus: pp.PPlus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attributes, "SHOWN", 1)
     plan = attributes.AttributeStudySettings(WORDS, judges_for(pplus.pipe, None, WORDS), pairs=2)

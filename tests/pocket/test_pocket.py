@@ -269,6 +269,7 @@ def test_the_judge_of_likeness_tells_concepts_apart() -> None:
     assert share(right)[0] >= 0.9
 
 
+@pytest.mark.slow
 def test_captions_are_followed(pplus: pp.PPlus, judge: AttributeJudge) -> None:
     """A floor far below what the card reports, on few pictures: it catches broken weights, not small regressions."""
     colours = [("red", "green", "blue", "yellow")[i % 4] for i in range(len(world.OBJECTS))]
