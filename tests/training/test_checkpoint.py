@@ -146,7 +146,7 @@ def test_a_damaged_checkpoint_is_refused_where_there_is_no_other(run: Path, name
     ("damage", "message"),
     [
         (in_tensors(lambda t: t.update({"weight.rows": t["weight.rows"] * float("nan")})), "not finite"),
-        (in_tensors(lambda t: t.update({"weight.rows": t["weight.rows"].double()})), "holds other weights"),
+        (in_tensors(lambda t: t.update({k: v.double() for k, v in t.items() if "/step" not in k})), "other weights"),
         (in_tensors(lambda t: t.update({k: v.double() for k, v in t.items()})), "step holds torch.float64"),
         (in_tensors(lambda t: [t.pop(k) for k in list(t) if k.startswith("moment")]), "optimiser's state is not"),
         (rename("weight.rows", "weight.columns"), "optimiser's state is not"),
