@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 import promptplus as pp
 from promptplus import files
@@ -86,6 +88,7 @@ def obey(pplus: pp.PPlus, order: dict[str, Any]) -> int:
 def main() -> None:
     """Obey order after order."""
     torch.set_num_threads(1)
+    tqdm.set_lock(threading.RLock())  # the default one is shared with the forks: a killed one could hold it for ever
     Trainable.checkpoint_every = SAVE_EVERY
     with pp.PPlus(pp.load("pocket", device="cpu")) as pplus:
         print("ready", flush=True)
