@@ -66,6 +66,7 @@ def test_every_sampler_draws_and_keeps_what_the_mask_covers(
     picture = np.asarray(generate(pplus, [PROMPT], [3], steps=4, scheduler=scheduler, start=start)[0])
     assert np.array_equal(picture[:, 32:], np.asarray(noise)[:, 32:])
     assert not np.array_equal(picture[:, :32], np.asarray(noise)[:, :32])
+    assert generate(pplus, [PROMPT], [3], steps=1, scheduler=scheduler)[0].size == (64, 64)
 
 
 def test_a_white_mask_is_no_mask(pplus: pp.PPlus, noise: Image.Image) -> None:

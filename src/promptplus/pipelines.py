@@ -75,8 +75,8 @@ def _scheduler(pipe: Any, name: str | None) -> Any:
     import diffusers  # slow to import
 
     kind = getattr(diffusers, scheduler_class(name))
-    clips = "clip_sample" in inspect.signature(kind).parameters  # its default is meant for pixels: latents go further
-    options = {"clip_sample": False} if clips else {}
+    usual = {"clip_sample": False, "skip_prk_steps": True}  # as in Stable Diffusion; their defaults are for pixels
+    options = {name: value for name, value in usual.items() if name in inspect.signature(kind).parameters}
     try:
         return kind.from_config(pipe.scheduler.config, **options)
     except (ImportError, ValueError, NotImplementedError) as error:  # it lacks a library, or refuses the configuration
