@@ -25,6 +25,8 @@ PICTURES = str(CONCEPTS / "robot")
         (("generate", "a car", "--steps", "1001"), "steps are 1 to 1000"),
         (("generate", "a car", "--scheduler", ""), "no scheduler ''"),
         (("generate", "a car", "--guidance", "inf"), "--guidance"),
+        (("generate", "--again", "x.png", "--clip-skip", "1"), "leave --clip-skip out"),
+        (("generate", "--again", "x.png", "--count", "4"), "leave --count out"),
         (("analyze", "attributes", "--guidance", "inf"), "--guidance"),
         (("analyze", "attributes", "--steps", "1001"), "steps are 1 to 1000"),
         (("analyze", "attributes", "--colours", "red"), "colour: two words or more"),

@@ -26,7 +26,15 @@ Guidance = Annotated[
 SAMPLING, START, FILES = "Sampling", "Start picture", "Files"  # panels of the help text
 
 
+FOR_NEW_PICTURES = (
+    *("layer", "negative", "seed", "count", "steps", "guidance", "scheduler", "width", "height", "clip_skip"),
+    *("batch", "strength", "resume", "model"),
+)
+"""Options that ``--again`` reads from the picture, or does not need."""
+
+
 def generate(
+    context: typer.Context,
     prompt: Annotated[
         str | None,
         typer.Argument(help='The prompt: "default text || layers: text || …". Layers are names, groups or numbers.'),
@@ -116,6 +124,12 @@ def generate(
 
     if (prompt is None) == (again is None):
         raise SettingsError("give a prompt, or --again and a picture that generate made")
+    if again is not None:
+        for name in FOR_NEW_PICTURES:
+            source = context.get_parameter_source(name)
+            if source and source.name == "COMMANDLINE":
+                option = name.replace("_", "-")
+                raise SettingsError(f"--again makes the picture as it was made; leave --{option} out")
     request = PictureRequest(
         concepts=tuple(concept or ()),
         loras=tuple(lora or ()),
