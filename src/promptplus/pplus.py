@@ -43,7 +43,7 @@ class PPlus:
         pipe: a pipeline with one CLIP text encoder and a ``UNet2DConditionModel`` (Stable Diffusion 1.x and 2.x, and
             the pocket model), with ControlNets or without. Hooks are added to its U-Net, its ControlNets and its token
             embedding; nothing else is changed. They leave with ``remove()``, or when neither the ``PPlus`` nor what it
-            encoded is in use.
+            encoded is in use. ControlNets of a pipeline made later, by ``from_pipe``, need a PPlus of their own.
 
     Attributes:
         pipe: the pipeline.
