@@ -43,19 +43,24 @@ def p3_profile() -> bytes:
     return bytes(data)
 
 
+def whole_profile(kind: bytes, white: bytes, body: bytes) -> bytes:
+    """A profile with its header; ``kind``: class, colour space and connection space; ``white``: the white point."""
+    head = bytearray(128)
+    head[0:4] = struct.pack(">I", 128 + len(body))
+    head[8:12] = bytes([2, 0x40, 0, 0])
+    head[12:24] = kind
+    head[36:40] = b"acsp"
+    head[68:80] = white[8:]
+    return bytes(head) + body
+
+
 def grey_profile(gamma: float) -> bytes:
     """A profile of grey with one gamma."""
     white = struct.pack(">4s4x3i", b"XYZ ", round(0.9642 * 65536), 65536, round(0.8249 * 65536))
     curve = struct.pack(">4s4xIHxx", b"curv", 1, round(gamma * 256))
     table = struct.pack(">I4sII4sII", 2, b"wtpt", 156, len(white), b"kTRC", 156 + len(white), len(curve))
     body = table + white + curve
-    head = bytearray(128)
-    head[0:4] = struct.pack(">I", 128 + len(body))
-    head[8:12] = bytes([2, 0x40, 0, 0])
-    head[12:24] = b"mntrGRAYXYZ "
-    head[36:40] = b"acsp"
-    head[68:80] = white[8:]
-    return bytes(head) + body
+    return whole_profile(b"mntrGRAYXYZ ", white, body)
 
 
 def cmyk_profile() -> bytes:
@@ -66,13 +71,7 @@ def cmyk_profile() -> bytes:
     table += ramp * 4 + (white + black) * 4 + (red + black) * 4 + ramp * 3
     point = struct.pack(">4s4x3i", b"XYZ ", round(0.9642 * 65536), 65536, round(0.8249 * 65536))
     body = struct.pack(">I4sII4sII", 2, b"wtpt", 156, len(point), b"A2B0", 176, len(table)) + point + table
-    head = bytearray(128)
-    head[0:4] = struct.pack(">I", 128 + len(body))
-    head[8:12] = bytes([2, 0x40, 0, 0])
-    head[12:24] = b"prtrCMYKLab "
-    head[36:40] = b"acsp"
-    head[68:80] = point[8:]
-    return bytes(head) + body
+    return whole_profile(b"prtrCMYKLab ", point, body)
 
 
 def write_png(path: Path, rows: bytes, bits: int, colour_type: int) -> None:

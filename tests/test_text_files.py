@@ -175,12 +175,13 @@ def test_a_damaged_file_is_one_sentence(tmp_path: Path, kind: str, damage: str) 
     ],
 )
 def test_a_result_with_wrong_fields_is_one_sentence(record: dict[str, Any], message: str) -> None:
-    from promptplus.evaluation.grid import ResultRecord
+    from promptplus.evaluation.grid import GridResult
 
-    good = {"seed": 0, "steps": 5, "subject": 0.5, "text": 0.5, "seconds": 1, "by_prompt": {}, "options": {"x": 1}}
-    assert text_files.as_json(good, ResultRecord, OutputError, "x").seconds == 1.0
+    named = {"concept": "owl", "method": "xti", "options": {"x": 1}}
+    good = {"seed": 0, "steps": 5, "subject": 0.5, "text": 0.5, "seconds": 1, "by_prompt": {}, **named}
+    assert text_files.as_json(good, GridResult, OutputError, "x").seconds == 1.0
     with pytest.raises(OutputError, match=message):
-        text_files.as_json({**good, **record} if record else {}, ResultRecord, OutputError, "x is no result")
+        text_files.as_json({**good, **record} if record else named, GridResult, OutputError, "x is no result")
 
 
 @pytest.mark.parametrize("value", ["a prompt", ["a", "list"], {"a.png": ["a red car"]}, {"a.png": 7}, {"a.png": None}])

@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -50,8 +50,7 @@ def whole_file(path: StrPath) -> Generator[Path]:
         folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=TEMPORARY))
         try:
             yield folder / path.name
-            sync(folder / path.name)
-            (folder / path.name).chmod(0o644)  # some writers' 0600 would keep others from reading a shared file
+            _complete(folder / path.name)
             (folder / path.name).replace(path)
         finally:
             shutil.rmtree(folder)
@@ -74,11 +73,16 @@ def write_new(folder: Path, names: Iterable[str], write: Callable[[Path], None])
         temporary = hidden / "file"
         try:
             write(temporary)
-            sync(temporary)
-            temporary.chmod(0o644)
+            _complete(temporary)
             return next(path for path in map(folder.joinpath, names) if _take_name(temporary, path))
         finally:
             shutil.rmtree(hidden)
+
+
+def _complete(temporary: Path) -> None:
+    """See that a written file is on the disk, and that others may read it: some writers' 0600 would keep them out."""
+    sync(temporary)
+    temporary.chmod(0o644)
 
 
 def _take_name(temporary: Path, path: Path) -> bool:
@@ -163,15 +167,19 @@ def result_folder(given: StrPath | None, default: Path) -> Path:
     """
     if given is not None:
         return check_folder(given, new=True)
-    numbered = (default.with_name(f"{default.name}-{n}") for n in range(2, 10**6))
-    paths = itertools.chain([default], numbered)
-    return check_folder(next(p for p in paths if not p.exists() or (p / UNFINISHED).is_dir()), new=True)
+    usable = (p for p in _numbered(default) if not p.exists() or (p / UNFINISHED).is_dir())
+    return check_folder(next(usable), new=True)
 
 
 def free_folder(path: Path) -> Path:
     """The first of ``path``, ``path-2``, ``path-3``, … that does not exist."""
-    numbers = (n for n in range(2, 10**6) if not path.with_name(f"{path.name}-{n}").exists())
-    return path.with_name(f"{path.name}-{next(numbers)}") if path.exists() else path
+    return next(p for p in _numbered(path) if not p.exists())
+
+
+def _numbered(path: Path) -> Iterator[Path]:
+    """``path``, ``path-2``, ``path-3``, …"""
+    yield path
+    yield from (path.with_name(f"{path.name}-{n}") for n in itertools.count(2))
 
 
 def new_folder(path: StrPath) -> Path:

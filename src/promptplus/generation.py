@@ -12,12 +12,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from promptplus.errors import ModelError, PromptError, SettingsError
-from promptplus.hooks import pack
+from promptplus.hooks import has_ip_adapter, pack
 from promptplus.kept_pictures import kept_or_drawn
+from promptplus.pictures import pixels_of
 from promptplus.pipelines import own_pipeline, scheduler_class
 from promptplus.pplus import PPlus, Prompt, PromptEmbeds
 from promptplus.profiles import default_sampling
-from promptplus.start_image import KeepOutside, StartImage, to_picture_tensor
+from promptplus.start_image import KeepOutside, StartImage
 
 BATCH = 16  # pictures at once; with the pocket model a picture then took .28 s, alone .92 s (our measurement, 2 cores)
 MAX_SIDE = 8192  # pixels; far above what any model was trained with (our choice)
@@ -115,7 +116,7 @@ def check_steps(steps: int, timesteps: int) -> None:
 
 def check_options(pipe: Any, options: DrawingOptions) -> None:
     """Raise SettingsError where an option is outside its range for this model, ModelError for an IP-Adapter."""
-    if getattr(pipe.unet, "encoder_hid_proj", None) is not None:
+    if has_ip_adapter(pipe.unet):
         raise ModelError(
             "an IP-Adapter is loaded, and there is no picture for it here: call the pipeline itself, "
             "pipe(**pplus.encode(prompt), ip_adapter_image=picture), or pipe.unload_ip_adapter() first"
@@ -177,9 +178,9 @@ def denoise(
         start = start.resized(pipe, width, height)
         call |= start.arguments(own)
         values["strength"] = start.strength
-        tensors["start"] = to_picture_tensor(start.picture)
+        tensors["start"] = pixels_of([start.picture])
         if start.mask:
-            tensors["mask"] = to_picture_tensor(start.mask.convert("RGB"))
+            tensors["mask"] = pixels_of([start.mask.convert("RGB")])
     else:
         call |= {"width": width, "height": height}
 

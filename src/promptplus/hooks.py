@@ -107,6 +107,11 @@ def controlnets(pipe: Any) -> list[Any]:
     return [] if model is None else list(getattr(model, "nets", [model]))
 
 
+def has_ip_adapter(unet: nn.Module) -> bool:
+    """Whether an IP-Adapter is loaded: each call then needs a picture too."""
+    return getattr(unet, "encoder_hid_proj", None) is not None
+
+
 def _is_compiled(module: nn.Module) -> bool:
     compiled = (getattr(m, "_compiled_call_impl", None) is not None for m in module.modules())
     return hasattr(module, "_orig_mod") or any(compiled)

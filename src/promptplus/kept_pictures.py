@@ -4,10 +4,8 @@ While inside ``keeping(folder)``, every batch that is drawn is written at once, 
 What is kept is found by a hash of all that it depends on. The folder is removed when the command is done.
 """
 
-import hashlib
-import json
 import shutil
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -19,7 +17,7 @@ from torch import Tensor
 
 from promptplus.errors import PictureError
 from promptplus.files import UNFINISHED, make_folder, whole_file, write_atomically
-from promptplus.fingerprints import tensor_hash, weights_hash
+from promptplus.fingerprints import settings_hash, tensor_hash, weights_hash
 from promptplus.pictures import read_picture
 
 _FOLDER: ContextVar[Path | None] = ContextVar("promptplus_kept_pictures", default=None)
@@ -51,7 +49,8 @@ def kept_or_drawn(
     folder = _FOLDER.get()
     if folder is None:
         return draw()
-    paths = [folder / f"{_key(pipe, tensors, values)}-{number}.png" for number in range(count)]
+    key = _key(pipe, tensors, values)
+    paths = [folder / f"{key}-{number}.png" for number in range(count)]
     try:
         return [read_picture(path) for path in paths]
     except PictureError:
@@ -67,7 +66,7 @@ def kept_tensor(key: str, compute: Callable[[], Tensor]) -> Tensor:
     folder = _FOLDER.get()
     if folder is None:
         return compute()
-    path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
+    path = folder / f"{settings_hash({'key': key})}.safetensors"
     if path.exists():
         return load_file(path)["value"]
     value = compute()
@@ -76,8 +75,8 @@ def kept_tensor(key: str, compute: Callable[[], Tensor]) -> Tensor:
 
 
 def _key(pipe: Any, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> str:
-    parts: Sequence[Any] = [weights_hash(pipe.unet), weights_hash(pipe.vae), type(pipe.scheduler).__name__]
-    config = {name: str(value) for name, value in pipe.scheduler.config.items()}
-    hashes = {name: tensor_hash(value.detach().float().cpu()) for name, value in tensors.items()}
-    record = json.dumps([*parts, config, hashes, dict(values)], sort_keys=True)
-    return hashlib.sha256(record.encode()).hexdigest()[:32]
+    """A hash of all that a batch depends on."""
+    record: dict[str, Any] = {"weights": [weights_hash(pipe.unet), weights_hash(pipe.vae)], **values}
+    record["scheduler"] = [type(pipe.scheduler).__name__, {k: str(v) for k, v in pipe.scheduler.config.items()}]
+    record["tensors"] = {name: tensor_hash(value.detach().float().cpu()) for name, value in tensors.items()}
+    return settings_hash(record)

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -52,11 +53,15 @@ class Lora:
         return cls(Path(match["path"]), float(match["strength"]))
 
     def check(self) -> int:
-        """Read the file, without a model. Returns its number of LoRA layers.
+        """Read the file, without a model. Returns its number of LoRA layers. Further calls do not read it again.
 
         Warns of layers of other kinds beside them. Raises ModelError where it is missing, damaged, of another kind, or
         holds numbers that are not finite.
         """
+        return self._layers
+
+    @cached_property
+    def _layers(self) -> int:
         if not self.path.is_file() or self.path.suffix.lower() != SUFFIX:
             raise ModelError(f"{self.path} is no {SUFFIX} file; give a LoRA's file, as pytorch_lora_weights{SUFFIX}")
         names, kinds = set[str](), set[str]()

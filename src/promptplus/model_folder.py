@@ -43,9 +43,8 @@ class ModelFolder:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    return read_json(
-        path, dict[str, Any], ModelError, "is no JSON object", finite=False
-    )  # a scheduler's may hold -Infinity
+    # finite=False: a scheduler's may hold -Infinity
+    return read_json(path, dict[str, Any], ModelError, "is no JSON object", finite=False)
 
 
 def _vocabulary(folder: Path) -> tuple[frozenset[str], frozenset[str]]:

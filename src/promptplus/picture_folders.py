@@ -11,7 +11,7 @@ from PIL import Image
 
 from promptplus.caption_files import CAPTION_SUFFIXES, METADATA
 from promptplus.errors import PictureError, warn
-from promptplus.pictures import to_picture
+from promptplus.pictures import check_shape, read_picture
 from promptplus.png_chunks import is_sheet
 
 CONCEPT_JSON, PROMPTS_JSON = "concept.json", "prompts.json"  # ours: the concept's note, and the prompts of pictures
@@ -35,7 +35,7 @@ BESIDE_A_PICTURE = (".json", ".safetensors", ".mov", ".mp4", ".psd", *RAW_SUFFIX
 """By-products where the name begins with that of a picture, as ``p0.json``, ``p0.png.json`` or ``p0_cache.npz``.
 
 Any other file of such a name is one too, unless it turns out to be a picture."""
-BYSTANDERS = (
+BY_PRODUCT_NAMES = (
     *("icon\r", "thumbs.db:encryptable", "zbthumbnail.info", "albumdata.xml", "sha256sums", "md5sums"),
     *("metadata.json", "dataset.json", "dataset_info.json", "dataset_infos.json", "captions.json"),
     *("meta_cap.json", "meta_lat.json", "meta_clean.json"),
@@ -75,7 +75,7 @@ def read_files(where: str, entries: Sequence[Path], captions: bool = False) -> l
         if captions and _is_captions(path):
             continue
         is_beside = path.suffix.lower() not in PICTURE_SUFFIXES and path.name.lower().startswith(beside)
-        if _is_bystander(path, is_beside):
+        if _is_by_product(path, is_beside):
             aside.append(path.name)
             continue
         try:
@@ -108,7 +108,7 @@ def _read(path: Path) -> Image.Image:
     if suffix in RAW_SUFFIXES:
         raise PictureError(f"{path} is a camera's raw file; export it as JPEG or PNG")
     try:
-        return to_picture(path)
+        return check_shape(read_picture(path), str(path))  # read_files has looked whether it is a sheet
     except PictureError as error:
         if suffix in PICTURE_SUFFIXES:
             raise
@@ -125,11 +125,11 @@ def _names(path: Path) -> tuple[str, str]:
     return path.stem.lower(), path.name.lower()
 
 
-def _is_bystander(path: Path, is_beside: bool) -> bool:
+def _is_by_product(path: Path, is_beside: bool) -> bool:
     """Whether a file is what other programs leave beside pictures. ``is_beside``: its name begins with a picture's."""
     name, suffix = path.name.lower(), path.suffix.lower()
     return (
-        name in (*BYSTANDERS, *FOREIGN_FOLDERS)
+        name in (*BY_PRODUCT_NAMES, *FOREIGN_FOLDERS)
         or _is_captions(path)
         or suffix in (*UNFINISHED, *NOTES, *CACHES)
         or name.endswith(FORMER)

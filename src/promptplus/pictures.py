@@ -89,8 +89,12 @@ def check_shape(picture: Image.Image, name: str) -> Image.Image:
 
 def to_pixels(pictures: Sequence[Image.Image], size: int) -> Float[Tensor, "pictures 3 size size"]:
     """The centre squares of pictures, resized to ``size`` pixels, with values in [-1, 1]."""
-    squares = [ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS) for picture in pictures]
-    array = np.stack([np.asarray(square, np.float32) for square in squares])
+    return pixels_of([ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS) for picture in pictures])
+
+
+def pixels_of(pictures: Sequence[Image.Image]) -> Float[Tensor, "pictures 3 height width"]:
+    """The pixels of RGB pictures of one size, with values in [-1, 1]."""
+    array = np.stack([np.asarray(picture, np.float32) for picture in pictures])
     return torch.from_numpy(array).permute(0, 3, 1, 2) / 127.5 - 1  # pyright: ignore[reportUnknownMemberType]
 
 

@@ -92,7 +92,7 @@ class GenerationParameters(BaseModel):
         made_by: dict[str, Any] = {"scheduler": type(pplus.pipe.scheduler).__name__, **values}
         return cls(
             **made_by,
-            loras=[(lora.path.name, file_hash(lora.path), lora.strength) for lora in loras],
+            loras=lora_records(loras),
             concepts={token: concept.sha256 for token, concept in pplus.concepts.items()},
             dtype=str(pplus.pipe.unet.dtype).removeprefix("torch."),
             version=importlib.metadata.version("promptplus"),
@@ -115,6 +115,11 @@ def file_hash(path: Path) -> str:
     """SHA-256 of a file: 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def lora_records(loras: Sequence[Lora]) -> list[tuple[str, str, float]]:
+    """Name, hash and strength of LoRA files, as generation parameters hold them."""
+    return [(lora.path.name, file_hash(lora.path), lora.strength) for lora in loras]
 
 
 @dataclass(frozen=True)

@@ -208,9 +208,8 @@ class PPlus:
                 "prompt_embeds": self._encode(prompts, clip_skip, lora_scale),
                 "negative_prompt_embeds": self._encode(negatives, None, lora_scale),
             }
-        weakref.finalize(
-            embeds["prompt_embeds"], id, self._hooks
-        ).atexit = False  # the hooks stay as long as it is used
+        # holds the hooks as long as the result is used
+        weakref.finalize(embeds["prompt_embeds"], id, self._hooks).atexit = False
         return embeds
 
     def _encode(

@@ -3,15 +3,13 @@
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Float
 from PIL import Image, ImageOps
 from torch import Tensor
 
 from promptplus.errors import PictureError, SettingsError
 from promptplus.models import picture_size
-from promptplus.pictures import to_rgb
+from promptplus.pictures import pixels_of, to_rgb
 from promptplus.pipelines import is_inpainting
 
 STRENGTH = 0.8  # diffusers' default for image to image
@@ -84,7 +82,7 @@ class KeepOutside:
     @torch.no_grad()
     def __init__(self, pipe: Any, start: StartImage, seeds: list[int]) -> None:
         assert start.mask is not None
-        pixels = to_picture_tensor(start.picture).to(pipe.vae.device, pipe.vae.dtype)
+        pixels = pixels_of([start.picture]).to(pipe.vae.device, pipe.vae.dtype)
         config = pipe.vae.config
         mean = pipe.vae.encode(pixels).latent_dist.mean
         clean = (mean - (getattr(config, "shift_factor", None) or 0.0)) * config.scaling_factor
@@ -93,7 +91,7 @@ class KeepOutside:
         self.clean = clean.expand(len(seeds), -1, -1, -1)
         self.noise = torch.stack(noise).to(clean)
         small = start.mask.resize((shape[2], shape[1]), Image.Resampling.BOX)
-        self.mask = ((to_picture_tensor(small.convert("RGB"))[:, :1] + 1) / 2).to(clean)
+        self.mask = ((pixels_of([small.convert("RGB")])[:, :1] + 1) / 2).to(clean)
         self.first = 0
 
     def __call__(self, pipeline: Any, step: int, timestep: Any, latents: Tensor) -> Tensor:
@@ -106,12 +104,6 @@ class KeepOutside:
         if following < len(timesteps):
             kept = pipeline.scheduler.add_noise(kept, self.noise, timesteps[following].repeat(len(kept)))
         return self.mask * latents + (1 - self.mask) * kept.to(latents)
-
-
-def to_picture_tensor(picture: Image.Image) -> Float[Tensor, "1 3 height width"]:
-    """A picture's pixels in [-1, 1], in its own size."""
-    array = np.asarray(picture, np.float32)
-    return torch.from_numpy(array).permute(2, 0, 1)[None] / 127.5 - 1
 
 
 def _size(picture: Image.Image) -> str:

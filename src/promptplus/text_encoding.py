@@ -33,6 +33,18 @@ class PlannedSlot(NamedTuple):
     vector: int
 
 
+class PlaceholderRows(NamedTuple):
+    """What one call of the text encoder puts in place of its token embeddings.
+
+    Attributes:
+        positions: (row, position) pairs of the call's token ids.
+        rows: the embedding for each of them.
+    """
+
+    positions: Int[Tensor, "slots 2"]
+    rows: Float[Tensor, "slots width"]
+
+
 @dataclass(frozen=True)
 class EncodingPlan:
     """The text encoder's input for a batch of per-layer texts, with each unique (text, layer) pair once.
@@ -77,10 +89,8 @@ class EncodingPlan:
         """Attention mask: 1 where a token is not padding, else 0."""
         return (torch.arange(self.ids.shape[1]) < self.used[:, None]).long()
 
-    def rows(
-        self, placeholders: Mapping[str, Placeholder]
-    ) -> tuple[Int[Tensor, "slots 2"], Float[Tensor, "slots width"]] | None:
-        """The (row, position) pairs that placeholders take, and the embedding rows to put there. None without any."""
+    def rows(self, placeholders: Mapping[str, Placeholder]) -> PlaceholderRows | None:
+        """The positions that placeholders take, and the embedding rows to put there. None without any."""
         if not self.slots:
             return None
         positions: list[tuple[int, int]] = []
@@ -92,19 +102,7 @@ class EncodingPlan:
                 device = placeholder.rows.device
                 layers, vectors = [slot.layer for slot in slots], [slot.vector for slot in slots]
                 rows.append(placeholder.rows[send(layers, device), send(vectors, device)])
-        return torch.tensor(positions), torch.cat(rows)
-
-
-class PlaceholderRows(NamedTuple):
-    """What one call of the text encoder puts in place of its token embeddings.
-
-    Attributes:
-        positions: (row, position) pairs of the call's token ids.
-        rows: the embedding for each of them.
-    """
-
-    positions: Int[Tensor, "slots 2"]
-    rows: Float[Tensor, "slots width"]
+        return PlaceholderRows(torch.tensor(positions), torch.cat(rows))
 
 
 _OUR_CALL: ContextVar[bool] = ContextVar("promptplus_call", default=False)
@@ -183,7 +181,7 @@ def encode_texts(
     ids = send(plan.ids, target)
     mask = send(plan.mask, target) if getattr(text_encoder.config, "use_attention_mask", False) else None
     found = plan.rows(placeholders)
-    replacement = PlaceholderRows(send(found[0], target), found[1].to(target)) if found else None
+    replacement = found and PlaceholderRows(send(found.positions, target), found.rows.to(target))
     with _our_call(replacement), lora_scaled(text_encoder, lora_scale):
         states = _states(text_encoder, ids, mask, clip_skip)
     return states[send(plan.index, target)]

@@ -13,7 +13,7 @@ from PIL import Image
 
 import promptplus as pp
 from promptplus import cli
-from promptplus.cli.streams import patient_streams
+from promptplus.cli.streams import safe_streams
 from promptplus.errors import Interrupted, OutputError, WriteError
 from promptplus.files import cannot
 from promptplus.pocket import CONCEPTS
@@ -131,7 +131,7 @@ def test_a_training_is_kept_wherever_its_last_sentence_goes(tmp_path: Path, outp
 
 def test_streams_are_as_before_afterwards() -> None:
     before = sys.stdout, sys.stderr
-    with patient_streams() as failures:
+    with safe_streams() as failures:
         print("inside")
     assert (sys.stdout, sys.stderr) == before
     assert not failures

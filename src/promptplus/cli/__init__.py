@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from promptplus.cli.common import complain
-from promptplus.cli.streams import patient_streams
+from promptplus.cli.streams import safe_streams
 from promptplus.errors import DISK_ERRORS, Interrupted, PromptPlusError, first_line
 
 CTRL_C = 130  # the exit code of shells for a command that Ctrl-C stopped
@@ -92,7 +92,7 @@ def main() -> None:
         # GNU OpenMP's threads wait by spinning, which is very slow beside another busy process (measured: 30 s became
         # 1 s with this value; alone it costs nothing)
         os.environ["GOMP_SPINCOUNT"] = "3000"
-    with patient_streams() as failures:
+    with safe_streams() as failures:
         code = _run()
     if failures and code == 0:
         complain(f"cannot write to standard output: {failures[0].strerror}; the command did all the rest")

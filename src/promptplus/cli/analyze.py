@@ -6,8 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from promptplus.cli.common import Device, Dtype, Json, Model, ModelOptions, open_model, say, spoken_warnings
-from promptplus.cli.picture_request import check_folder_steps
+from promptplus.cli.common import (
+    Device,
+    Dtype,
+    Json,
+    Model,
+    ModelOptions,
+    check_folder_steps,
+    open_model,
+    say,
+    spoken_warnings,
+)
 from promptplus.cli.pictures import Guidance, Steps
 
 if TYPE_CHECKING:
@@ -174,7 +183,7 @@ def mixing(
 
 
 def _check_out(out: Path | None, name: str) -> Path:
-    """The folder for a page: the given one, or one below ``runs``. An unfinished one is gone on with."""
+    """The folder for a page: the given one, or one below ``runs``. An unfinished one is continued."""
     from promptplus.files import result_folder
 
     return result_folder(out, Path("runs") / name)

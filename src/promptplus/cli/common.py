@@ -103,6 +103,16 @@ def open_model(options: ModelOptions, concepts: "Sequence[Concept]" = (), loras:
     return pplus
 
 
+def check_folder_steps(model: str, steps: int | None) -> None:
+    """Raise SettingsError where more denoising steps are given than the model's folder says it has timesteps."""
+    from promptplus.generation import check_steps
+    from promptplus.model_folder import ModelFolder
+
+    folder = ModelFolder.read(model) if steps is not None else None
+    if steps is not None and folder:
+        check_steps(steps, folder.timesteps)
+
+
 def _quiet_libraries() -> None:
     """Turn off the progress bars and notes of diffusers and transformers, which would mix with ours."""
     from diffusers.utils import logging as diffusers_logging

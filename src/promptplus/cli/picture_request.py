@@ -65,19 +65,12 @@ class PictureRequest:
             mask = mask.resize(picture.size, Image.Resampling.BILINEAR)
         return StartImage(picture, STRENGTH if self.strength is None else self.strength, mask)
 
-    def record(self) -> dict[str, Any]:
-        """What of the start picture goes into the parameters."""
+    def start_files(self) -> dict[str, tuple[str, str] | None]:
+        """Name and hash of the files of the start picture and its mask, as generation parameters hold them."""
         from promptplus.png_metadata import file_hash
-        from promptplus.start_image import STRENGTH
 
-        files = {name: path and (path.name, file_hash(path)) for name, path in self.named_files.items()}
-        strength = (STRENGTH if self.strength is None else self.strength) if self.image else None
-        return {**files, "strength": strength}
-
-    @property
-    def named_files(self) -> dict[str, Path | None]:
-        """The files of the start picture and its mask."""
-        return {"image": self.image, "mask": self.mask}
+        files = {"image": self.image, "mask": self.mask}
+        return {name: path and (path.name, file_hash(path)) for name, path in files.items()}
 
     def load(self, files: "PictureFiles") -> "PPlus":
         """Load the model with LoRAs and concepts."""
@@ -129,10 +122,9 @@ def draw(
         if not any(token in normal(text) for text in parsed):
             complain(f"note: no part of the prompt uses {token}")
     steps, guidance = default_sampling(pplus.pipe, settings["steps"], settings["guidance"])
-    own = {"scheduler": chosen} if chosen else {}
-    given = {**settings, **own, **request.record(), "steps": steps, "guidance": guidance, "prompt": str(parsed)}
-    if not chosen:
-        del given["scheduler"]
+    given = {**settings, **request.start_files(), "steps": steps, "guidance": guidance, "prompt": str(parsed)}
+    given["scheduler"] = chosen or type(pplus.pipe.scheduler).__name__
+    given["strength"] = files.start and files.start.strength
     parameters = GenerationParameters.of(pplus, files.loras, model=request.model.model, **given)
     made = make_pictures(pplus, parameters, seeds, request.out, start=files.start, batch=batch, resume=resume)
     values = {"pictures": [str(path) for path in made.pictures], "sheet": str(made.sheet)}
@@ -144,7 +136,8 @@ def draw(
 def check_prompts(
     model: str, prompts: Sequence["PPlusPrompt"], concepts: Sequence["Concept"], steps: int | None
 ) -> None:
-    """Find mistakes in prompts and tokens before the model is loaded, as far as its folder shows them."""
+    """Find mistakes in prompts, tokens and steps before the model is loaded, as far as its folder shows them."""
+    from promptplus.generation import check_steps
     from promptplus.model_folder import ModelFolder
     from promptplus.placeholders import check_new, split_at_placeholders
 
@@ -160,16 +153,7 @@ def check_prompts(
         prompt.texts(folder.layers)
         for text in prompt:
             list(split_at_placeholders(text, tokens, folder.added))
-    check_folder_steps(model, steps)
-
-
-def check_folder_steps(model: str, steps: int | None) -> None:
-    """Raise SettingsError where more denoising steps are given than the model's folder says it has timesteps."""
-    from promptplus.generation import check_steps
-    from promptplus.model_folder import ModelFolder
-
-    folder = ModelFolder.read(model) if steps is not None else None
-    if steps is not None and folder:
+    if steps is not None:
         check_steps(steps, folder.timesteps)
 
 
@@ -189,11 +173,10 @@ def repeat(request: PictureRequest, picture: Path) -> None:
 
 def check_same_files(parameters: "GenerationParameters", request: PictureRequest, files: PictureFiles) -> None:
     """Raise SettingsError where a picture was made with other files than are given now."""
-    from promptplus.png_metadata import file_hash
+    from promptplus.png_metadata import lora_records
 
     given: dict[str, Any] = {"concept": {one.token: one.sha256 for one in files.concepts}}
-    given["lora"] = [(one.path.name, file_hash(one.path), one.strength) for one in files.loras]
-    given |= {name: path and (path.name, file_hash(path)) for name, path in request.named_files.items()}
+    given |= {"lora": lora_records(files.loras), **request.start_files()}
     then = {"concept": parameters.concepts, "lora": parameters.loras}
     then |= {"image": parameters.image, "mask": parameters.mask}
     for name, before in then.items():

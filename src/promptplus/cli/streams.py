@@ -31,15 +31,15 @@ class _Descriptor(io.FileIO):
 
 
 @contextmanager
-def patient_streams() -> Iterator[list[OSError]]:
+def safe_streams() -> Iterator[list[OSError]]:
     """While inside, printing raises nothing. Yields a list that gets standard output's failure at the end, if any.
 
     A closed pipe is no failure: its reader has seen what it wanted. Standard error's failures are dropped.
     """
     before = sys.stdout, sys.stderr
     failures: list[OSError] = []
-    output, descriptor = _patient(sys.stdout)
-    sys.stdout, sys.stderr = output, _patient(sys.stderr)[0]
+    output, descriptor = _safe(sys.stdout)
+    sys.stdout, sys.stderr = output, _safe(sys.stderr)[0]
     try:
         yield failures
     finally:
@@ -50,7 +50,7 @@ def patient_streams() -> Iterator[list[OSError]]:
             failures.append(descriptor.failure)
 
 
-def _patient(stream: Any) -> tuple[Any, _Descriptor | None]:
+def _safe(stream: Any) -> tuple[Any, _Descriptor | None]:
     """A stream in place of another one, and what it writes to, where that is a file descriptor."""
     if stream is None:  # it was closed before Python began
         return io.StringIO(), None

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from pydantic import BaseModel
 from tqdm import tqdm
 
 from promptplus.concept import Concept
@@ -47,17 +46,6 @@ class GridResult:
 
     concept: str
     method: str
-    seed: int
-    steps: int
-    subject: float
-    text: float
-    seconds: float
-    by_prompt: dict[str, tuple[float, float]]
-
-
-class ResultRecord(BaseModel):
-    """What a stored result must hold; it may hold more."""
-
     seed: int
     steps: int
     subject: float
@@ -127,8 +115,8 @@ class ExperimentGrid:
         if (record := self.results.entry(result_id)) is None:
             return None
         fault, remedy = f"{self.results.path(result_id)} is no result", "remove it to measure it again"
-        scores = as_json(record, ResultRecord, OutputError, fault, remedy)
-        return GridResult(concept=task.concept.name, method=task.method.name, **vars(scores))
+        named = {**record, "concept": task.concept.name, "method": task.method.name}
+        return as_json(named, GridResult, OutputError, fault, remedy)
 
     def do(self, task: Task) -> bool:
         """Train and score one task, or continue it; returns False if another process holds it."""

@@ -146,7 +146,7 @@ class Checkpoint:
         except (SafetensorError, TypeError, ValueError, OSError) as error:
             raise _no_checkpoint(path, first_line(error)) from error
         record = parse_json(text, CheckpointRecord, OutputError, fault, "give another folder")
-        settings = parse_json(text, dict[str, Any], OutputError, fault)["settings"]
+        settings = record.settings.model_dump(exclude_unset=True)  # as it was written, without defaults
         losses = tensors.pop("losses", torch.empty(0))
         if losses.dtype != torch.float64 or losses.shape != (record.step,) or not losses.isfinite().all():
             raise _no_checkpoint(path, f"it does not hold the losses of {record.step} steps")

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from promptplus.errors import ModelError
+from promptplus.hooks import has_ip_adapter
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 """What a denoiser may predict: the noise, the velocity (Salimans and Ho, 2022), or the clean latents."""
@@ -69,7 +70,7 @@ def check_trainable(pipe: Any) -> None:
     """See, before any work, that the pipeline's denoiser can be called in training. Raises ModelError otherwise."""
     training_scheduler(pipe)
     unet, config = pipe.unet, pipe.unet.config
-    if getattr(unet, "encoder_hid_proj", None) is not None:
+    if has_ip_adapter(unet):
         raise ModelError("an IP-Adapter is loaded, and training has no picture for it: pipe.unload_ip_adapter() first")
     for name in ("class_embed_type", "num_class_embeds", "addition_embed_type"):
         if getattr(config, name, None) is not None:
