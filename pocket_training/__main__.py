@@ -25,8 +25,9 @@ LANES = (
     (("export", "learn", "report"),),
 )
 """Groups of lanes of stages. The lanes of a group run in parallel; groups, and the stages of a lane, run in order."""
-STAGES = ("bundled", *(stage for group in LANES for lane in group for stage in lane))
-"""All stages. `bundled` runs only when it is named: it prepares a training of the U-Net alone."""
+STAGES = ("bundled", "unet_on_gpu", *(stage for group in LANES for lane in group for stage in lane))
+"""All stages. Two run only when they are named: `bundled` prepares a training of the U-Net alone, and `unet_on_gpu`
+replaces `unet` where there is a GPU."""
 SHARED = ("unet",)
 """Stages whose batches are distributed over processes: two processes of one thread take 0.83 of the time of one process
 of two threads (docs/log.md)."""
@@ -60,6 +61,10 @@ def parse() -> argparse.Namespace:
         type=int,
         help="number of samples that the U-Net is trained on; may change until its learning rate falls",
     )
+    parser.add_argument(
+        "--seconds", type=int, help="unet_on_gpu: time in all; the number of steps is measured until the rate falls"
+    )
+    parser.add_argument("--no-compile", dest="compile", action="store_false", help="unet_on_gpu: compile nothing")
     parser.add_argument("--count", type=int, default=1000, help="number of pictures that the report generates")
     arguments = parser.parse_args()
     if unknown := set(arguments.stages) - set(STAGES):
@@ -74,9 +79,11 @@ def start(stages: tuple[str, ...], threads: int, arguments: argparse.Namespace) 
         launcher += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={threads}"]
         threads = 1
     command = [*launcher, "-m", "pocket_training", *stages, "--threads", str(threads)]
-    for name in ("work", "package", "device", "pictures", "steps", "count", "samples"):
+    for name in ("work", "package", "device", "pictures", "steps", "count", "samples", "seconds"):
         if (value := getattr(arguments, name)) is not None:
             command += [f"--{name}", str(value)]
+    if not arguments.compile:
+        command += ["--no-compile"]
     return subprocess.Popen(command, env={**os.environ, **MALLOC})
 
 
@@ -94,6 +101,8 @@ def run_stage(stage: str, arguments: argparse.Namespace) -> None:
         steps=arguments.steps,
         count=arguments.count,
         samples=arguments.samples,
+        seconds=arguments.seconds,
+        compile=arguments.compile,
     )
     print(f"--- {stage}", flush=True)
     importlib.import_module(f"pocket_training.{stage}").run(config)

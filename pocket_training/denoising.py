@@ -36,16 +36,29 @@ class DenoisingLoss:
 
     def __init__(self, tokenizer: CLIPTokenizer, device: torch.device) -> None:
         self.tokenizer, self.device = tokenizer, device
-        self.scheduler: Any = DDPMScheduler(**NOISES)
-        noise_share = 1 - self.scheduler.alphas_cumprod  # = 1 / (SNR + 1)
-        self.weights = (MAX_SNR * noise_share).clamp(max=1).to(device)
+        self.kept = DDPMScheduler(**NOISES).alphas_cumprod.to(device)
+        """Share of the latents' variance in noisy latents, by timestep."""
+        self.weights = (MAX_SNR * (1 - self.kept)).clamp(max=1)  # 1 - kept = 1 / (SNR + 1)
 
-    def timesteps(self, count: int, generator: torch.Generator) -> Int[Tensor, " count"]:
-        """Random timesteps, more of them in the middle."""
-        middle = torch.randn(count, generator=generator).sigmoid()
-        anywhere, which = torch.rand(2, count, generator=generator)
+    def timesteps(self, count: int, generator: torch.Generator | None = None) -> Int[Tensor, " count"]:
+        """Random timesteps, more of them in the middle; on the CPU with `generator`, else on the loss's device."""
+        device = torch.device("cpu") if generator else self.device
+        middle = torch.randn(count, generator=generator, device=device).sigmoid()
+        anywhere, which = torch.rand(2, count, generator=generator, device=device)
         among = len(self.weights)
         return (torch.where(which < UNIFORM, anywhere, middle) * among).long().clamp(max=among - 1)
+
+    def noisy_and_velocity(
+        self,
+        clean: Float[Tensor, "batch channels height width"],
+        noise: Float[Tensor, "batch channels height width"],
+        times: Int[Tensor, " batch"],
+    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, "batch channels height width"]]:
+        """Noisy latents, channels last, and the velocity that the U-Net has to predict, as diffusers defines both."""
+        kept = self.kept[times].view(-1, 1, 1, 1)
+        noisy = kept.sqrt() * clean + (1 - kept).sqrt() * noise
+        velocity = kept.sqrt() * noise - (1 - kept).sqrt() * clean
+        return noisy.contiguous(memory_format=torch.channels_last), velocity
 
     def errors(
         self,
@@ -64,9 +77,8 @@ class DenoisingLoss:
             times: timesteps.
             texts: captions.
         """
-        noisy = self.scheduler.add_noise(clean, noise, times).to(self.device, memory_format=torch.channels_last)
-        velocity = self.scheduler.get_velocity(clean, noise, times).to(self.device)
         times = times.to(self.device)
+        noisy, velocity = self.noisy_and_velocity(clean.to(self.device), noise.to(self.device), times)
         with autocast(self.device):
             states = model["text"](input_ids=token_ids(self.tokenizer, texts).to(self.device)).last_hidden_state
             predicted = model["unet"](noisy, times, states).sample.float()

@@ -48,6 +48,10 @@ class TrainingConfig:
     """Number of pictures that the report generates."""
     samples: int | None = None
     """Number of samples that the U-Net is trained on; None: its own number."""
+    seconds: int | None = None
+    """Time of the training on a GPU; None: its own number of samples."""
+    compile: bool = True
+    """Whether the training on a GPU compiles the U-Net."""
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -132,8 +136,8 @@ def average_gradients(parameters: list[nn.Parameter]) -> None:
 
 
 def adamw(parameters: list[nn.Parameter], **values: Any) -> torch.optim.Optimizer:
-    """A fused AdamW optimiser."""
-    return torch.optim.AdamW(parameters, fused=True, **values)
+    """A fused AdamW optimiser. On a GPU its steps can be captured in a CUDA graph; the rate may be a tensor there."""
+    return torch.optim.AdamW(parameters, fused=True, capturable=parameters[0].is_cuda, **values)
 
 
 Schedule = Callable[[int, int, float, int], float]

@@ -25,18 +25,20 @@ ADAMW_SCALE = 0.2
 ADAMW_NAMES = ("embeddings", "conv_in", "conv_out")
 """Weights with these in their names are trained by AdamW, like vectors."""
 AT_ONCE = 4
-"""Matrices in one batched product (our choice): large enough for a thread, small enough to distribute evenly."""
+"""Matrices in one batched product on a CPU (our choice): large enough for a thread, small enough to distribute evenly.
+A GPU takes all matrices of one shape at once."""
 
 
 class Muon(torch.optim.Optimizer):
     """Muon for weights of two or more dimensions; all dimensions but the first are flattened to one."""
 
-    def __init__(self, parameters: list[nn.Parameter], lr: float, weight_decay: float) -> None:
+    def __init__(self, parameters: list[nn.Parameter], lr: float | Tensor, weight_decay: float) -> None:
         super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay})
         shapes: dict[torch.Size, list[int]] = defaultdict(list)
         for number, parameter in enumerate(parameters):
             shapes[parameter.flatten(1).shape].append(number)
-        batches = [same[i : i + AT_ONCE] for same in shapes.values() for i in range(0, len(same), AT_ONCE)]
+        size = len(parameters) if parameters[0].is_cuda else AT_ONCE
+        batches = [same[i : i + size] for same in shapes.values() for i in range(0, len(same), size)]
         self.mine = distribute(batches, [parameters[batch[0]].flatten(1).shape for batch in batches])
 
     @torch.no_grad()
@@ -50,16 +52,16 @@ class Muon(torch.optim.Optimizer):
         momenta = [self.state[weight]["momentum"] for weight in weights]
         torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
         ahead = torch._foreach_lerp(gradients, momenta, MOMENTUM)  # Nesterov's
-        moves = [torch.zeros(weight.shape) for weight in weights]
+        moves: dict[int, Tensor] = {}
         for batch in self.mine:
-            matrices = torch.stack([ahead[i].flatten(1) for i in batch])
-            for i, matrix in zip(batch, orthogonal(matrices), strict=True):
-                moves[i] = matrix * (ADAMW_SCALE * max(matrix.shape) ** 0.5)
+            matrices = orthogonal(torch.stack([ahead[i].flatten(1) for i in batch])).contiguous()
+            matrices *= ADAMW_SCALE * max(matrices.shape[1:]) ** 0.5
+            moves |= {i: matrix.view_as(weights[i]) for i, matrix in zip(batch, matrices, strict=True)}
         if world_size() > 1:
-            moves = sum_over_processes(moves)
+            moves = sum_over_processes(moves, weights)
+        moved = torch._foreach_mul([moves[i] for i in range(len(weights))], group["lr"])
         torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
-        for weight, move in zip(weights, moves, strict=True):
-            weight.add_(move.view(weight.shape), alpha=-group["lr"])
+        torch._foreach_sub_(weights, moved)  # not an addition with `alpha`: in a CUDA graph the rate is a tensor
 
 
 def distribute(batches: Sequence[list[int]], shapes: Sequence[torch.Size]) -> list[list[int]]:
@@ -74,11 +76,12 @@ def distribute(batches: Sequence[list[int]], shapes: Sequence[torch.Size]) -> li
     return mine
 
 
-def sum_over_processes(moves: Sequence[Tensor]) -> list[Tensor]:
-    """The updates of all processes. In each process the updates that others compute are zero."""
-    flat = torch.cat([move.flatten() for move in moves])
+def sum_over_processes(moves: dict[int, Tensor], weights: Sequence[Tensor]) -> dict[int, Tensor]:
+    """The updates of all processes. Each process has computed some of them."""
+    flat = torch.cat([(moves[i] if i in moves else torch.zeros_like(w)).flatten() for i, w in enumerate(weights)])
     torch.distributed.all_reduce(flat)
-    return list(flat.split([move.numel() for move in moves]))
+    parts = flat.split([weight.numel() for weight in weights])
+    return {i: part.view_as(weight) for i, (part, weight) in enumerate(zip(parts, weights, strict=True))}
 
 
 def polynomial(gram: Float[Tensor, "matrices rows rows"]) -> Float[Tensor, "matrices rows rows"]:
@@ -110,7 +113,7 @@ def orthogonal(matrices: Float[Tensor, "matrices rows columns"]) -> Float[Tensor
 class MuonAndAdamW:
     """AdamW for vectors, embeddings and the U-Net's first and last convolution, Muon for all other weights."""
 
-    def __init__(self, model: nn.Module, lr: float, betas: tuple[float, float], weight_decay: float) -> None:
+    def __init__(self, model: nn.Module, lr: float | Tensor, betas: tuple[float, float], weight_decay: float) -> None:
         named = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
         inner = [weight for name, weight in named if weight.ndim > 1 and not any(part in name for part in ADAMW_NAMES)]
         chosen = set(map(id, inner))
