@@ -13,8 +13,9 @@ import promptplus as pp
 from promptplus import png_metadata
 from promptplus.errors import Interrupted, PictureError, PromptPlusError
 from promptplus.files import TEMPORARY
+from promptplus.generation_parameters import GenerationParameters
 from promptplus.png_chunks import is_sheet
-from promptplus.png_metadata import GenerationParameters, make_again, make_pictures, read_parameters
+from promptplus.png_metadata import make_again, make_pictures, read_parameters
 from promptplus.start_image import StartImage
 from tests.conftest import make_concept
 

@@ -26,7 +26,8 @@ from promptplus.errors import (
 )
 from promptplus.evaluation.store import ConceptStore, RecordStore
 from promptplus.experiments.study import Study
-from promptplus.png_metadata import KEY, GenerationParameters, read_parameters
+from promptplus.generation_parameters import GenerationParameters
+from promptplus.png_metadata import KEY, read_parameters
 from promptplus.profiles import SavedSampling
 from promptplus.report.html import Section
 from promptplus.text_files import decode, parse_json, read_json

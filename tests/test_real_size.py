@@ -19,6 +19,7 @@ from transformers import (
 
 import promptplus as pp
 from benchmarks import architectures
+from promptplus.editing.edit import EditSettings, invert_pictures, predictor
 from promptplus.pictures import to_pixels
 from promptplus.profiles import REAL, SAMPLING
 from promptplus.reproduce.run import Reproduction
@@ -67,6 +68,18 @@ def test_encode_equals_the_stock_pipeline(stable_diffusion: Any) -> None:
     assert not torch.equal(split, bare)
     both = latents(stable_diffusion, prompt=["a red house", "a car"], negative_prompt=["blurry"] * 2, **SIZE)
     assert (two - both).norm() / both.norm() < 1e-5
+
+
+def test_an_empty_edit_gives_the_picture_back(stable_diffusion: Any) -> None:
+    picture = Image.effect_noise((PIXELS, PIXELS), 60).convert("RGB")
+    with pp.PPlus(stable_diffusion) as pplus:
+        texts = pplus.encode("a red car")
+        settings = EditSettings(steps=3, skip=0.0, guidance=7.5)
+        inversion = invert_pictures(pplus, [picture], texts, [0], settings)
+        back = inversion.denoise(predictor(pplus, texts, 7.5))
+        other = inversion.denoise(predictor(pplus, pplus.encode("a red car || fine: a green car"), 7.5))
+    torch.testing.assert_close(back, inversion.path[-1], rtol=1e-4, atol=1e-4)
+    assert (other - back).abs().mean() > 1e-4
 
 
 def test_last_because_it_shrinks_the_pictures_xti_trains_and_saves(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from promptplus.concept import Concept
+    from promptplus.editing.edit import edit
     from promptplus.errors import PromptPlusError
     from promptplus.hooks import pack, per_layer
     from promptplus.layers import LayerMap
@@ -25,6 +26,7 @@ __all__ = [
     "PPlus",
     "PPlusPrompt",
     "PromptPlusError",
+    "edit",
     "invert",
     "load",
     "mix",
@@ -38,6 +40,7 @@ _MODULES = {
     "PPlus": "pplus",
     "PPlusPrompt": "prompts",
     "PromptPlusError": "errors",
+    "edit": "editing.edit",
     "invert": "training.invert",
     "load": "models",
     "mix": "mixing",

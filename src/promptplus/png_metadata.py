@@ -1,24 +1,22 @@
 """PNG files that contain their generation parameters, and reading these back."""
 
-import hashlib
-import importlib.metadata
 import itertools
 import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Self, cast
+from typing import Any
 
 from PIL import Image, PngImagePlugin
-from pydantic import BaseModel, BeforeValidator, ConfigDict
 from tqdm import tqdm
 
 from promptplus.concept import Concept
+from promptplus.editing.edit import EditSettings, edit_batch
 from promptplus.errors import Interrupted, PictureError
 from promptplus.files import StrPath, check_folder, make_folder, write_new
-from promptplus.generation import BATCH, DrawingOptions, generate_batches
-from promptplus.lora import Lora
+from promptplus.generation import BATCH, generate_batches
+from promptplus.generation_parameters import GenerationParameters
 from promptplus.pictures import read_picture
 from promptplus.png_chunks import SHEET_KEY, text_chunk
 from promptplus.pplus import PPlus
@@ -28,98 +26,6 @@ from promptplus.text_files import parse_json
 
 KEY = "promptplus"  # the PNG text chunk that holds the parameters
 SHEET = "sheet"
-
-
-def _with_strength(lora: Any) -> Any:
-    """Version 0.1 wrote (name, hash) without the strength, which was 1."""
-    if not isinstance(lora, list | tuple):
-        return lora
-    values = cast(list[Any], lora)
-    return (*values, 1.0) if len(values) == 2 else tuple(values)
-
-
-LoraRecord = Annotated[tuple[str, str, float], BeforeValidator(_with_strength)]
-"""Name, SHA-256 and strength of a LoRA file."""
-
-
-class GenerationParameters(BaseModel):
-    """All settings that determine a generated picture. With the same files it can be made again, bit for bit.
-
-    Attributes:
-        prompt, negative: the prompts, in the grammar.
-        model: the model, as ``load`` takes it.
-        steps, guidance, clip_skip, seed: the arguments of ``generate``.
-        width, height: as they were given; None: the model's.
-        image, mask: name and SHA-256 of the file of the start picture and of its mask; None: there was none.
-        strength: of the start picture.
-        concepts: SHA-256 of each concept's rows, by token.
-        loras: name, SHA-256 and strength of each LoRA file.
-        batch: the seeds of the pictures that were made together, its own among them: they decide the rounding.
-        scheduler, dtype: of the pipeline.
-        version: of promptplus.
-    """
-
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
-
-    prompt: str
-    negative: str = ""
-    model: str
-    steps: int
-    guidance: float
-    clip_skip: int | None = None
-    seed: int = 0
-    width: int | None = None
-    height: int | None = None
-    image: tuple[str, str] | None = None
-    mask: tuple[str, str] | None = None
-    strength: float | None = None
-    concepts: dict[str, str] = {}
-    loras: list[LoraRecord] = []
-    batch: list[int] = []
-    scheduler: str = ""
-    dtype: str = ""
-    version: str = ""
-
-    @classmethod
-    def of(cls, pplus: PPlus, loras: Sequence[Lora] = (), **values: Any) -> Self:
-        """The parameters of a pipeline with its concepts.
-
-        Args:
-            pplus: the pipeline.
-            loras: the LoRA files that are loaded into it.
-            values: all other fields. Default of ``scheduler``: the pipeline's.
-        """
-        made_by: dict[str, Any] = {"scheduler": type(pplus.pipe.scheduler).__name__, **values}
-        return cls(
-            **made_by,
-            loras=lora_records(loras),
-            concepts={token: concept.sha256 for token, concept in pplus.concepts.items()},
-            dtype=str(pplus.pipe.unet.dtype).removeprefix("torch."),
-            version=importlib.metadata.version("promptplus"),
-        )
-
-    def options(self, pplus: PPlus, start: StartImage | None) -> DrawingOptions:
-        """The arguments of ``generate`` besides prompts, seeds and ``clip_skip``."""
-        own = type(pplus.pipe.scheduler).__name__
-        return {
-            "steps": self.steps,
-            "guidance": self.guidance,
-            "scheduler": None if self.scheduler in ("", own) else self.scheduler,
-            "width": self.width,
-            "height": self.height,
-            "start": start,
-        }
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file: 64 hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def lora_records(loras: Sequence[Lora]) -> list[tuple[str, str, float]]:
-    """Name, hash and strength of LoRA files, as generation parameters hold them."""
-    return [(lora.path.name, file_hash(lora.path), lora.strength) for lora in loras]
 
 
 @dataclass(frozen=True)
@@ -176,7 +82,8 @@ def make_pictures(
     kept, first = len(paths), _next_number(folder)
     pictures: dict[int, Image.Image] = {number: read_picture(path) for number, path in paths.items()}
     try:
-        with tqdm(total=len(seeds), initial=kept, desc="generate", unit="picture", disable=not progress) as bar:
+        verb = "edit" if parameters.edit else "generate"
+        with tqdm(total=len(seeds), initial=kept, desc=verb, unit="picture", disable=not progress) as bar:
             for begin in range(0, len(seeds), batch):
                 numbers = range(begin, min(begin + batch, len(seeds)))
                 missing = [number for number in numbers if number not in paths]
@@ -197,14 +104,16 @@ def make_pictures(
     saved = tuple(paths[number] for number in range(len(seeds)))
     if kept == len(seeds) and (sheets := sorted(folder.glob(f"{SHEET}-*.png"))):
         return SavedPictures(saved, sheets[-1], kept)
-    shown = [pictures[number] for number in range(len(seeds))]
-    sheet = _save(
-        contact_sheet(shown, [f"seed {seed}" for seed in seeds]),
-        folder,
-        (f"{SHEET}-{number:04d}.png" for number in itertools.count(first)),
-        {KEY: parameters.model_dump_json(), SHEET_KEY: "1"},
-    )
-    return SavedPictures(saved, sheet, kept)
+    shown = contact_sheet([pictures[number] for number in range(len(seeds))], [f"seed {seed}" for seed in seeds])
+    return SavedPictures(saved, save_numbered(shown, folder, SHEET, parameters, first), kept)
+
+
+def save_numbered(
+    sheet: Image.Image, folder: StrPath, name: str, parameters: GenerationParameters, first: int = 0
+) -> Path:
+    """Write a sheet of several pictures as ``NAME-0000.png``, under the first number that is free."""
+    names = (f"{name}-{number:04d}.png" for number in itertools.count(first))
+    return _save(sheet, make_folder(folder), names, {KEY: parameters.model_dump_json(), SHEET_KEY: "1"})
 
 
 def make_again(pplus: PPlus, parameters: GenerationParameters, start: StartImage | None = None) -> Image.Image:
@@ -215,6 +124,20 @@ def make_again(pplus: PPlus, parameters: GenerationParameters, start: StartImage
 
 def _batch(pplus: PPlus, parameters: GenerationParameters, start: StartImage | None) -> list[Image.Image]:
     """The pictures of a batch."""
+    if (edit := parameters.edit) is not None:
+        assert start is not None
+        settings = EditSettings(edit.method, parameters.steps, parameters.guidance, edit.skip)
+        return edit_batch(
+            pplus,
+            start,
+            edit.source,
+            [parameters.prompt] * len(parameters.batch),
+            parameters.batch,
+            negative=parameters.negative,
+            settings=settings,
+            width=parameters.width,
+            height=parameters.height,
+        )
     (made,) = generate_batches(
         pplus,
         [parameters.prompt] * len(parameters.batch),

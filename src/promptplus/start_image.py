@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -68,6 +69,20 @@ class StartImage:
         return Image.composite(picture, self.picture, self.mask) if self.mask else picture
 
 
+@torch.no_grad()
+def to_latents(pipe: Any, picture: Image.Image) -> Float[Tensor, "1 channels height width"]:
+    """The latents of a picture: the autoencoder's mean, scaled for the denoiser."""
+    vae = pipe.vae
+    mean = vae.encode(pixels_of([picture]).to(vae.device, vae.dtype)).latent_dist.mean
+    return (mean - (getattr(vae.config, "shift_factor", None) or 0.0)) * vae.config.scaling_factor
+
+
+def latent_mask(mask: Image.Image, latents: Float[Tensor, "batch channels height width"]) -> Tensor:
+    """A mask in the size of latents: 1 where it is white, 0 where it is black, between them the share of white."""
+    small = mask.resize((latents.shape[3], latents.shape[2]), Image.Resampling.BOX)
+    return ((pixels_of([small.convert("RGB")])[:, :1] + 1) / 2).to(latents)
+
+
 class KeepOutside:
     """A callback that keeps the latents outside a mask at the start picture, noised as far as each step is.
 
@@ -82,16 +97,12 @@ class KeepOutside:
     @torch.no_grad()
     def __init__(self, pipe: Any, start: StartImage, seeds: list[int]) -> None:
         assert start.mask is not None
-        pixels = pixels_of([start.picture]).to(pipe.vae.device, pipe.vae.dtype)
-        config = pipe.vae.config
-        mean = pipe.vae.encode(pixels).latent_dist.mean
-        clean = (mean - (getattr(config, "shift_factor", None) or 0.0)) * config.scaling_factor
+        clean = to_latents(pipe, start.picture)
         shape = clean.shape[1:]
         noise = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         self.clean = clean.expand(len(seeds), -1, -1, -1)
         self.noise = torch.stack(noise).to(clean)
-        small = start.mask.resize((shape[2], shape[1]), Image.Resampling.BOX)
-        self.mask = ((pixels_of([small.convert("RGB")])[:, :1] + 1) / 2).to(clean)
+        self.mask = latent_mask(start.mask, clean)
         self.first = 0
 
     def __call__(self, pipeline: Any, step: int, timestep: Any, latents: Tensor) -> Tensor:

@@ -10,6 +10,8 @@ from tests.cli.test_cli import run
 from tests.conftest import make_concept
 
 PICTURES = str(CONCEPTS / "robot")
+PICTURE = str(CONCEPTS / "robot" / "0.png")
+LARGER = str(Path(__file__).parents[2] / "docs" / "pictures" / "methods.png")
 
 
 @pytest.mark.parametrize(
@@ -27,6 +29,16 @@ PICTURES = str(CONCEPTS / "robot")
         (("generate", "a car", "--guidance", "inf"), "--guidance"),
         (("generate", "--again", "x.png", "--clip-skip", "1"), "leave --clip-skip out"),
         (("generate", "--again", "x.png", "--count", "4"), "leave --count out"),
+        (("edit", PICTURE, "--source", "a car"), "the edit changes no layer"),
+        (("edit", PICTURE, "--source", "a car", "--layer", "nose=b"), "no layer 'nose'"),
+        (("edit", PICTURE, "--source", "a car", "--layer", "nose"), "is not layers="),
+        (("edit", PICTURE, "--source", "a car", "--target", "a <dog>"), "no concept defines <dog>"),
+        (("edit", PICTURE, "--source", "a <dog>", "--target", "a car"), "no concept defines <dog>"),
+        (("edit", PICTURE, "--source", "a car", "--target", "b", "--mask", LARGER), "the mask is 1"),
+        (("edit", PICTURE, "--source", "a car", "--target", "b", "--skip", "1"), "skip is a share"),
+        (("edit", PICTURE, "--source", "a car", "--target", "b", "--method", "x"), "use noise-maps or ddim"),
+        (("edit", PICTURE, "--source", "a car", "--target", "b", "--steps", "1001"), "steps are 1 to 1000"),
+        (("edit", "none.png", "--source", "a car", "--target", "b"), "none.png cannot be read"),
         (("analyze", "attributes", "--guidance", "inf"), "--guidance"),
         (("analyze", "attributes", "--steps", "1001"), "steps are 1 to 1000"),
         (("analyze", "attributes", "--colours", "red"), "colour: two words or more"),

@@ -24,6 +24,7 @@ TRACEBACK = "PROMPTPLUS_TRACEBACK"  # a variable of the environment: end with Py
 COMMANDS = {
     "demo": ("pictures", "Show the main features on the pocket model, on one page."),
     "generate": ("pictures", "Make pictures from a prompt with a text for each layer."),
+    "edit": ("edit", "Edit a real picture by layers."),
     "invert": ("invert", "Learn a concept from a folder of pictures."),
     "mix": ("concepts", "Mix one concept's shape with another's style into a new concept file."),
     "info": ("concepts", "Show what a concept file holds, or the generation parameters of a picture."),

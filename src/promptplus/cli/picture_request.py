@@ -11,8 +11,8 @@ from promptplus.errors import SettingsError
 
 if TYPE_CHECKING:
     from promptplus.concept import Concept
+    from promptplus.generation_parameters import GenerationParameters
     from promptplus.lora import Lora
-    from promptplus.png_metadata import GenerationParameters
     from promptplus.pplus import PPlus
     from promptplus.prompts import PPlusPrompt
     from promptplus.start_image import StartImage
@@ -38,8 +38,12 @@ class PictureRequest:
     model: ModelOptions
     as_json: bool
 
-    def read(self) -> "PictureFiles":
-        """Read and check all files, before a model is loaded."""
+    def read(self, same_size: bool = False) -> "PictureFiles":
+        """Read and check all files, before a model is loaded.
+
+        Args:
+            same_size: whether a mask of another size than the picture's is a mistake; else it is resized.
+        """
         from promptplus.files import check_folder
         from promptplus.lora import Lora
 
@@ -47,9 +51,9 @@ class PictureRequest:
         loras = [Lora.parse(text) for text in self.loras]
         for one in loras:
             one.check()
-        return PictureFiles([read_concept(text) for text in self.concepts], loras, self._start())
+        return PictureFiles([read_concept(text) for text in self.concepts], loras, self._start(same_size))
 
-    def _start(self) -> "StartImage | None":
+    def _start(self, same_size: bool) -> "StartImage | None":
         from PIL import Image
 
         from promptplus.pictures import read_picture
@@ -61,13 +65,13 @@ class PictureRequest:
                     raise SettingsError(f"--{name} belongs to --image, which was not given; give both")
             return None
         picture, mask = read_picture(self.image), self.mask and read_picture(self.mask)
-        if mask and mask.size != picture.size:
+        if mask and mask.size != picture.size and not same_size:
             mask = mask.resize(picture.size, Image.Resampling.BILINEAR)
         return StartImage(picture, STRENGTH if self.strength is None else self.strength, mask)
 
     def start_files(self) -> dict[str, tuple[str, str] | None]:
         """Name and hash of the files of the start picture and its mask, as generation parameters hold them."""
-        from promptplus.png_metadata import file_hash
+        from promptplus.generation_parameters import file_hash
 
         files = {"image": self.image, "mask": self.mask}
         return {name: path and (path.name, file_hash(path)) for name, path in files.items()}
@@ -106,9 +110,10 @@ def draw(
     resume: bool,
 ) -> None:
     """Make the pictures of a prompt; ``settings``: those of the command line, None where not given."""
+    from promptplus.generation_parameters import GenerationParameters
     from promptplus.pipelines import scheduler_class
     from promptplus.placeholders import normal
-    from promptplus.png_metadata import GenerationParameters, make_pictures
+    from promptplus.png_metadata import make_pictures
     from promptplus.profiles import default_sampling
     from promptplus.prompts import PPlusPrompt, parse_prompt
 
@@ -173,7 +178,7 @@ def repeat(request: PictureRequest, picture: Path) -> None:
 
 def check_same_files(parameters: "GenerationParameters", request: PictureRequest, files: PictureFiles) -> None:
     """Raise SettingsError where a picture was made with other files than are given now."""
-    from promptplus.png_metadata import lora_records
+    from promptplus.generation_parameters import lora_records
 
     given: dict[str, Any] = {"concept": {one.token: one.sha256 for one in files.concepts}}
     given |= {"lora": lora_records(files.loras), **request.start_files()}

@@ -1,0 +1,210 @@
+"""Editing of a real picture: inverted with the source's texts, denoised with the target's texts in some layers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from promptplus.editing.inversion import Inversion, Latents, Predict, Steps, ddim_inversion, noise_maps
+from promptplus.errors import ModelError, PromptError, SettingsError
+from promptplus.generation import check_options
+from promptplus.pictures import to_picture
+from promptplus.pipelines import is_inpainting
+from promptplus.pplus import PPlus, Prompt, PromptEmbeds
+from promptplus.profiles import default_sampling
+from promptplus.prompts import PPlusPrompt
+from promptplus.start_image import StartImage, latent_mask, to_latents
+from promptplus.text_encoding import execution_device
+
+METHODS = ("noise-maps", "ddim")
+STEPS = 50  # LEDITS++'s default (Brack et al., 2024)
+SKIP = 0.15  # LEDITS++'s default
+
+Target = Prompt | Mapping[str, str]
+"""A whole prompt, or a dict without "default": the texts of the layers that it names."""
+
+
+@dataclass(frozen=True)
+class EditSettings:
+    """How a picture is edited.
+
+    Attributes:
+        method: "noise-maps" or "ddim" (see ``inversion``).
+        steps: denoising steps of the whole way from pure noise. Default: 50.
+        guidance: guidance scale; None: the model's.
+        skip: share of the steps, the first ones, that are left out. More keeps more of the picture.
+    """
+
+    method: str = METHODS[0]
+    steps: int = STEPS
+    guidance: float | None = None
+    skip: float = SKIP
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise SettingsError(f"no editing method {self.method!r}; use {' or '.join(METHODS)}")
+        if not 0 <= self.skip < 1:
+            raise SettingsError(f"skip is a share of the steps, from 0 to below 1, not {self.skip}")
+        if self.steps >= 1 and not self.kept_steps:
+            raise SettingsError(f"skip {self.skip} of {self.steps} steps leaves none; take more steps or skip less")
+
+    @property
+    def kept_steps(self) -> int:
+        """The number of steps that are taken."""
+        return self.steps - round(self.skip * self.steps)
+
+
+def edit(
+    pplus: PPlus,
+    picture: Any,
+    *,
+    source: Prompt,
+    target: Target,
+    negative: Prompt = "",
+    seed: int = 0,
+    mask: Any = None,
+    settings: EditSettings | None = None,
+) -> Image.Image:
+    """Edit a picture: some layers say something else than what describes it.
+
+    Args:
+        pplus: the pipeline, with the concepts that the prompts use.
+        picture: a path or a picture. It is brought to the model's native size.
+        source: describes the picture.
+        target: the texts to denoise with. A prompt replaces the source in all layers. A dict without "default" replaces
+            it in the layers that it names: ``{"fine": "a green car"}``.
+        negative: negative prompt.
+        seed: of the noise of the noise maps.
+        mask: a path or a picture of the picture's size: white where it may change. What is black stays to the bit.
+        settings: default: ``EditSettings()``.
+
+    Returns:
+        The edited picture.
+
+    Raises:
+        PictureError: a picture cannot be read, or the mask has another size.
+        PromptError: a prompt breaks the grammar, or the target names no layer.
+        LayerError: a prompt names a layer that the model does not have.
+        SettingsError: a setting is outside its range.
+        ModelError: the denoiser was trained for inpainting, or has an IP-Adapter.
+
+    Example::
+
+        car = edit(pplus, "car.png", source="a red car on sand", target={"fine": "a green car on sand"})
+    """
+    shown = None if mask is None else to_picture(mask, "the mask")
+    start = StartImage(to_picture(picture), mask=shown)
+    return edit_batch(pplus, start, source, [target], [seed], negative=negative, settings=settings)[0]
+
+
+def target_prompt(source: Prompt, target: Target) -> PPlusPrompt:
+    """The whole prompt to denoise with: a target without a default has the source's texts in all other layers.
+
+    Raises PromptError where the target names no layer.
+    """
+    if not isinstance(target, Mapping) or "default" in target:
+        return PPlusPrompt.of(target)
+    if not target:
+        raise PromptError('the target names no layer; give a prompt, or texts by layers as {"fine": "a green car"}')
+    whole = PPlusPrompt.of(source)
+    for layers, text in target.items():
+        whole = whole.with_part(layers, text)
+    return whole
+
+
+def edit_batch(
+    pplus: PPlus,
+    start: StartImage,
+    source: Prompt,
+    targets: Sequence[Target],
+    seeds: Sequence[int],
+    *,
+    negative: Prompt = "",
+    settings: EditSettings | None = None,
+    width: int | None = None,
+    height: int | None = None,
+) -> list[Image.Image]:
+    """Edits of one picture, as ``edit`` makes them: one for each target and its seed."""
+    chosen = settings or EditSettings()
+    check_edit(pplus.pipe, chosen)
+    start = start.resized(pplus.pipe, width, height)
+    prompts = [target_prompt(source, target) for target in targets]
+    texts = pplus.encode(prompts, negative)
+    count = len(prompts)
+    inversion = invert_pictures(pplus, [start.picture] * count, pplus.encode([source] * count, negative), seeds, chosen)
+    mask = latent_mask(start.mask, inversion.path[0]) if start.mask else None
+    edited = denoise_inversion(pplus, inversion, texts, chosen.guidance, mask)
+    return [start.composed(picture) for picture in edited]
+
+
+def check_edit(pipe: Any, settings: EditSettings) -> None:
+    """Raise SettingsError where a setting is outside its range for this model, ModelError where it cannot edit."""
+    check_options(pipe, {"steps": settings.steps, "guidance": settings.guidance})
+    if is_inpainting(pipe):
+        raise ModelError("the denoiser was trained for inpainting; edit with a text-to-image model")
+    if not hasattr(pipe.scheduler, "alphas_cumprod"):
+        raise ModelError(f"editing needs a model with DDPM's noise, not one of {type(pipe.scheduler).__name__}")
+
+
+def invert_pictures(
+    pplus: PPlus,
+    pictures: Sequence[Image.Image],
+    texts: PromptEmbeds,
+    seeds: Sequence[int],
+    settings: EditSettings,
+) -> Inversion:
+    """Invert pictures of one size, each with its texts.
+
+    DDIM inversion has no guidance: with it, the way back would lead to another picture (Mokady et al., 2023).
+    """
+    from diffusers import DDIMScheduler  # slow to import
+
+    scheduler = DDIMScheduler.from_config(pplus.pipe.scheduler.config, clip_sample=False, thresholding=False)
+    steps = Steps.of(scheduler, settings.steps).without_first(settings.steps - settings.kept_steps)
+    clean = torch.cat([to_latents(pplus.pipe, picture) for picture in pictures]).float()
+    if settings.method == "ddim":
+        return ddim_inversion(predictor(pplus, texts, 1.0), steps, clean)
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    return noise_maps(predictor(pplus, texts, settings.guidance), steps, clean, generators)
+
+
+@torch.no_grad()
+def denoise_inversion(
+    pplus: PPlus,
+    inversion: Inversion,
+    texts: PromptEmbeds,
+    guidance: float | None,
+    mask: Float[Tensor, "1 1 height width"] | None = None,
+) -> list[Image.Image]:
+    """Pictures denoised from an inversion, each with its texts."""
+    latents = inversion.denoise(predictor(pplus, texts, guidance), mask)
+    pipe, config = pplus.pipe, pplus.pipe.vae.config
+    scaled = latents / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
+    return pipe.image_processor.postprocess(pipe.vae.decode(scaled.to(pipe.vae.dtype)).sample)
+
+
+def predictor(pplus: PPlus, texts: PromptEmbeds, guidance: float | None) -> Predict:
+    """The denoiser with texts, one for each element of the batch, and classifier-free guidance above a scale of 1."""
+    pipe = pplus.pipe
+    device, dtype = execution_device(pipe), pipe.unet.dtype
+    _, scale = default_sampling(pipe, None, guidance)
+    prompts = texts["prompt_embeds"]
+    if scale > 1:
+        prompts = torch.cat([texts["negative_prompt_embeds"], prompts])
+    prompts = prompts.to(device, dtype)
+
+    @torch.no_grad()
+    def predict(latents: Latents, timestep: int) -> Latents:
+        repeated = torch.cat([latents] * 2) if scale > 1 else latents
+        time = torch.tensor(timestep, device=device)
+        predicted = pipe.unet(repeated.to(device, dtype), time, encoder_hidden_states=prompts).sample.to(latents)
+        if scale <= 1:
+            return predicted
+        without, conditioned = predicted.chunk(2)
+        return without + scale * (conditioned - without)
+
+    return predict

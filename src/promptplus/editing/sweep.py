@@ -1,0 +1,86 @@
+"""One edit with every nested set of layers, coarse to fine and fine to coarse: which layers does it need?"""
+
+from collections.abc import Sequence
+
+from PIL import Image
+
+from promptplus.editing.edit import (
+    EditSettings,
+    Target,
+    check_edit,
+    denoise_inversion,
+    invert_pictures,
+    target_prompt,
+)
+from promptplus.layers import LayerMap
+from promptplus.pplus import PPlus, Prompt
+from promptplus.prompts import PPlusPrompt
+from promptplus.report.picture_grid import contact_sheet
+from promptplus.start_image import StartImage, latent_mask
+
+CELL = 144  # pixels of a picture on the strip
+KINDS = ("coarsest", "finest")
+
+
+def sweep(
+    pplus: PPlus,
+    start: StartImage,
+    source: Prompt,
+    target: Target,
+    *,
+    negative: Prompt = "",
+    seed: int = 0,
+    settings: EditSettings | None = None,
+    batch: int = 16,
+) -> Image.Image:
+    """A strip of edits in which the target's texts take more and more layers.
+
+    The first column has the source's texts in all layers: it shows what inversion keeps of the picture. The last one
+    has the target's texts in all layers.
+
+    Args:
+        pplus, start, source, target, negative, seed, settings: as for ``edit`` and ``edit_batch``.
+        batch: pictures that are denoised at once.
+    """
+    chosen = settings or EditSettings()
+    check_edit(pplus.pipe, chosen)
+    start = start.resized(pplus.pipe, None, None)
+    whole = target_prompt(source, target).texts(pplus.layers)
+    inversion = invert_pictures(pplus, [start.picture], pplus.encode(source, negative), [seed], chosen)
+    mask = latent_mask(start.mask, inversion.path[0]) if start.mask else None
+    sets = layer_sets(pplus.layers)
+    wanted = list(dict.fromkeys(layers for row in sets for layers in row))
+    made: dict[tuple[int, ...], Image.Image] = {}
+    for begin in range(0, len(wanted), batch):
+        part = wanted[begin : begin + batch]
+        prompts = [_with_texts(source, whole, layers) for layers in part]
+        pictures = denoise_inversion(
+            pplus, inversion.repeated(len(part)), pplus.encode(prompts, negative), chosen.guidance, mask
+        )
+        made |= {layers: start.composed(picture) for layers, picture in zip(part, pictures, strict=True)}
+    labels = [
+        _label(len(layers), kind, len(pplus.layers)) for row, kind in zip(sets, KINDS, strict=True) for layers in row
+    ]
+    return contact_sheet([made[layers] for row in sets for layers in row], labels, columns=len(sets[0]), cell=CELL)
+
+
+def layer_sets(layers: LayerMap) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
+    """The nested sets of layers, coarse to fine, and their mirror image: as many steps, fine to coarse."""
+    coarse = list(layers.subsets())
+    fine = [tuple(i for i in range(len(layers)) if i not in kept) for kept in reversed(coarse)]
+    return coarse, fine
+
+
+def _with_texts(source: Prompt, texts: Sequence[str], layers: Sequence[int]) -> PPlusPrompt:
+    """The source with other texts in some layers; ``texts`` has one for each layer."""
+    prompt = PPlusPrompt.of(source)
+    for index in layers:
+        prompt = prompt.with_part(str(index), texts[index])
+    return prompt
+
+
+def _label(number: int, kind: str, all_layers: int) -> str:
+    """Which layers have the target's texts."""
+    if number in (0, all_layers):
+        return "target everywhere" if number else "source everywhere"
+    return f"{kind} layer" if number == 1 else f"{number} {kind} layers"
