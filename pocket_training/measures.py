@@ -20,8 +20,9 @@ import promptplus as pp
 from promptplus import pocket as package
 from promptplus.datasets import load_pictures
 from promptplus.evaluation.judges import ClipJudge, DinoJudge
-from promptplus.evaluation.metrics import frechet_distance, share
+from promptplus.evaluation.metrics import Interval, frechet_distance, share
 from promptplus.experiments.attributes import picture_grid
+from promptplus.experiments.split import measure_split
 from promptplus.experiments.takeover import PromptPair, measure, score_by_classifier, subset_takeovers
 from promptplus.experiments.takeover_curves import PAPER, intervals, relative, takeover_figure
 from promptplus.generation import generate
@@ -32,6 +33,8 @@ from promptplus.pocket.world import (
     ATTRIBUTES,
     BACKGROUNDS,
     CLASSES,
+    COLOURS,
+    OBJECTS,
     Scene,
     full_caption,
     labels,
@@ -43,7 +46,7 @@ from promptplus.report.picture_grid import labelled_grid
 from promptplus.training.invert import run_inversion
 
 from .export import JUDGES
-from .results import CaptionScores, Interval, JudgeScores, LayerCurves, Speed
+from .results import CaptionScores, JudgeScores, LayerCurves, Speed, SplitScores
 from .text_encoder import FORMS
 from .vae import decode, encode
 
@@ -54,6 +57,8 @@ JUDGED = 1000
 """Number of renders for the judge CLIP."""
 PAIRS = 64
 """Number of pairs of captions for the layer curves."""
+SPLIT_SEEDS = 4
+"""Number of pictures of each object in the split test."""
 CAPTION, LABEL = "{caption}", "{colour} {object}"
 SHOWN, SHOWN_PAIRS = 14, 8
 """Number of columns in the picture of the captions, and of pairs in the picture of the layer curves."""
@@ -75,10 +80,10 @@ def scenes_of(kind: str, count: int) -> list[Scene]:
     return [random_test_scene(random.Random(FIRST_SEEDS[kind] + i), held_out=kind == "held out") for i in range(count)]
 
 
-def accuracies(judge: AttributeJudge, images: list[Image.Image], scenes: list[Scene]) -> dict[str, Interval]:
+def accuracies(judge: AttributeJudge, images: list[Image.Image], scenes: list[Scene]) -> dict[str, list[float]]:
     """Share of pictures that the attribute judge classifies correctly, with 95 % intervals, by attribute."""
     answers, truth = judge.classify(images), [labels(scene) for scene in scenes]
-    table: dict[str, Interval] = {}
+    table: dict[str, list[float]] = {}
     for column, name in enumerate(ATTRIBUTES):
         hits = [CLASSES[name][row[column]] == word for row, word in zip(truth, answers[name], strict=True)]
         table[name] = [round(number, 4) for number in share(hits)]
@@ -140,6 +145,18 @@ def measure_layers(pplus: pp.PPlus, folder: Path) -> LayerCurves:
         "relative": {name: [round(float(v), 3) for v in relative(table)] for name, table in scores.items()},
         "crossings": {name: [round(v, 3) for v in (i.value, i.low, i.high)] for name, i in crossings.items()},
     }
+
+
+def measure_split_test(pplus: pp.PPlus) -> SplitScores:
+    """The split test with every named object (`promptplus.experiments.split`)."""
+    judges = {"classifier": AttributeJudge.load().classify}
+    found = measure_split(pplus, judges, OBJECTS, tuple(COLOURS), SPLIT_SEEDS, progress=True)["classifier"]
+
+    def rounded(interval: Interval) -> list[float]:
+        return [round(number, 4) for number in (interval.value, interval.low, interval.high)]
+
+    shares = {"object": found.object, "colour": found.colour, "one_prompt": found.one_object}
+    return SplitScores(pictures=found.pictures, **{name: rounded(share) for name, share in shares.items()})
 
 
 def prompt_of(scene: Scene) -> dict[str, str]:

@@ -14,13 +14,14 @@ from PIL import Image
 import promptplus as pp
 from promptplus.datasets import load_pictures, read_note
 from promptplus.evaluation.judges import DinoJudge
-from promptplus.evaluation.metrics import recovered, subject_similarity
+from promptplus.evaluation.metrics import mean_interval, recovered, subject_similarity
 from promptplus.evaluation.training_cache import MethodSpec, Task, TrainingCache
-from promptplus.experiments.mix_judge import describe
+from promptplus.experiments.mix_judge import MixJudge, describe, disjoint_pairs
+from promptplus.experiments.mixing import mix_pictures, seeds_by_pair
 from promptplus.generation import generate
 from promptplus.pocket import CONCEPTS
 from promptplus.pocket.attribute_judge import AttributeJudge
-from promptplus.pocket.held_out import HELD_OUT_OBJECTS, render_mixture, render_object_concept
+from promptplus.pocket.held_out import HELD_OUT_OBJECTS, REPORT, render_mixture, render_object_concept
 from promptplus.pocket.world import BACKGROUNDS, MADE_UP, NO_STYLE, OBJECTS
 from promptplus.pocket.world.captions import with_article
 from promptplus.pocket.world.painting import paint
@@ -39,6 +40,8 @@ TRIED = 3
 """Number of nouns whose captions are tried for a concept: those whose shapes are nearest to it (our choice)."""
 SHOWN = 6
 """Number of generated pictures that are shown beside the five real ones."""
+MIX_LAYERS, MIX_PICTURES, MIX_SEED = ("coarse", "coarse,medium"), 8, 0
+"""Layers that have the shape in mixes; pictures of each pair; seed of the learned concepts."""
 XTI = MethodSpec("xti", steps=(InversionSettings().steps,))
 """XTI with default settings."""
 
@@ -128,3 +131,24 @@ def measure_texts(pplus: pp.PPlus, name: str) -> TextScores:
         "r_words": round(recovered(named, floor, ceiling), 3),
         "r_noun": round(recovered(made_up, floor, ceiling), 3),
     }
+
+
+def measure_mixing(pplus: pp.PPlus, folder: Path) -> dict[str, list[float]]:
+    """Share of mixes with the first concept's shape and the second one's appearance, with intervals over pairs.
+
+    The concepts are those that `measure_learning` has learned into `folder`, in six pairs. Keys: the layers that have
+    the first concept.
+    """
+    judge, cache = MixJudge(AttributeJudge.load(), REPORT), TrainingCache(pplus, "pocket", folder)
+    learned = {name: cache.concept(Task(CONCEPTS / name, XTI, MIX_SEED), XTI.steps[0]) for name in REPORT}
+    pairs = disjoint_pairs(REPORT)
+    seeds = seeds_by_pair(len(pairs), MIX_PICTURES)
+    table: dict[str, list[float]] = {}
+    for layers in MIX_LAYERS:
+        shares: list[float] = []
+        for (shape, looks), own in zip(pairs, seeds, strict=True):
+            pictures = mix_pictures(pplus, learned[shape], learned[looks], pplus.layers.select(layers), own)
+            shares.append(sum(seen == (shape, looks) for seen in judge.classify(pictures)) / len(pictures))
+        mean = mean_interval(shares)
+        table[layers] = [round(number, 4) for number in (mean.value, mean.low, mean.high)]
+    return table

@@ -43,11 +43,13 @@ def measurements(count: int, folder: Path) -> dict[str, Measurement]:
     jobs: dict[str, Measurement] = {"judges": lambda _: measures.measure_judges()}
     for kind, share in (("trained", count), ("held out", count // 2)):
         jobs[f"captions/{kind}"] = partial(measures.measure_captions, folder=folder, kind=kind, count=share)
+    jobs["split"] = measures.measure_split_test
     jobs["curves"] = partial(measures.measure_layers, folder=folder)
     for name in REPORT:
         jobs[f"words/{name}"] = partial(recovery.measure_texts, name=name)
         for seed in targets.SEEDS:
             jobs[f"concept/{name}/{seed}"] = partial(recovery.measure_learning, folder=folder, name=name, seed=seed)
+    jobs["mixing"] = partial(recovery.measure_mixing, folder=folder)
     return jobs
 
 
@@ -116,8 +118,9 @@ def run(config: TrainingConfig) -> None:
     folder = config.work / f"report-{key}"
     folder.mkdir(parents=True, exist_ok=True)
     names = list(measurements(config.count, folder))
-    if waiting := [name for name in names if name not in collect(folder, names)]:
-        run_in_parallel(waiting, folder, config)
+    for group in (names[:-1], names[-1:]):  # the last one, mixing, needs the concepts that others learn
+        if waiting := [name for name in group if name not in collect(folder, group)]:
+            run_in_parallel(waiting, folder, config)
     results = collect(folder, names)
     if missing := [name for name in names if name not in results]:
         raise RuntimeError(f"these measurements failed: {', '.join(missing)}")

@@ -1,8 +1,9 @@
 """What the report measures, as it is kept in JSON files: one TypedDict for each kind of measurement.
 
 A report's results are one mapping. Its keys are ``captions/KIND`` (`CaptionScores`), ``words/CONCEPT``
-(`TextScores`), ``concept/CONCEPT/SEED`` (`ConceptScores`), ``curves`` (`LayerCurves`), ``judges`` (`JudgeScores`),
-``speed`` (`Speed`), ``size`` (megabytes by folder, and "all") and ``weights`` (a hash of the bundled files).
+(`TextScores`), ``concept/CONCEPT/SEED`` (`ConceptScores`), ``curves`` (`LayerCurves`), ``split`` (`SplitScores`),
+``mixing`` (share of successful mixes by the layers of the shape), ``judges`` (`JudgeScores`), ``speed`` (`Speed`),
+``size`` (megabytes by folder, and "all") and ``weights`` (a hash of the bundled files).
 """
 
 from collections.abc import Mapping
@@ -70,6 +71,18 @@ class LayerCurves(TypedDict):
     """`share`, rescaled to 0 for no layer and 1 for all layers."""
     crossings: dict[str, Interval]
     """Where `relative` crosses one half, and differences of two crossings ("object < colour")."""
+
+
+class SplitScores(TypedDict):
+    """The split test: shares of pictures."""
+
+    pictures: int
+    object: Interval
+    """With the object of the coarse layers' prompt."""
+    colour: Interval
+    """With the colour of the other layers' prompt."""
+    one_prompt: Interval
+    """With the object where one prompt for all layers names both."""
 
 
 class JudgeScores(TypedDict):

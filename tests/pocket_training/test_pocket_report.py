@@ -23,23 +23,30 @@ Results = dict[str, Any]
 @pytest.fixture
 def results() -> Results:
     """Numbers that just meet every target."""
-    share = {name: [least, least - 0.01, least + 0.01] for name, least in targets.CAPTIONS.items()}
+    share = {
+        kind: {name: [least, least - 0.01, least + 0.01] for name, least in by_name.items()}
+        for kind, by_name in targets.CAPTIONS.items()
+    }
     perfect = {name: [1.0, 0.99, 1.0] for name in ATTRIBUTES}
-    captions = {"pictures": 1000, "renders": dict(perfect), "reconstructions": perfect, "generated": share}
-    captions |= {"psnr": 28.0, "frechet": 0.02, "frechet_floor": 0.01}
+    captions = {"pictures": 1000, "renders": dict(perfect), "reconstructions": perfect}
+    captions |= {"psnr": 28.0, "frechet": 0.003, "frechet_floor": 0.001}
     words = {"class_word": "car", "floor": 0.2, "ceiling": 0.6, "caption": "a red car", "noun": "a red blorpeen"}
     words |= {"r_words": 0.5, "r_noun": 0.1, "recognised": 1.0}
     curve = [0.0, 0.01, 0.3, 0.6, 0.7, 0.8, 0.9, 1.0]
-    found: Results = {f"captions/{kind}": copy.deepcopy(captions) for kind in targets.KINDS}
+    found: Results = {
+        f"captions/{kind}": copy.deepcopy({**captions, "generated": share[kind]}) for kind in targets.KINDS
+    }
     found |= {f"words/{name}": dict(words) for name in REPORT}
-    found |= {f"concept/{n}/{seed}": {"similarity": 0.5, "recognised": 0.9} for n in REPORT for seed in targets.SEEDS}
+    found |= {f"concept/{n}/{seed}": {"similarity": 0.54, "recognised": 0.9} for n in REPORT for seed in targets.SEEDS}
     crossings = {name: [2.0, 1.5, 2.5] for name in ("object", "colour", "object < colour")}
     found["curves"] = {"pairs": 64, "sizes": [0, 1, 3, 6, 8, 11, 13, 16], "crossings": crossings}
     found["curves"]["relative"] = {"object": curve, "colour": curve}
     found["judges"] = {"clip_zero_shot": {"object": 0.9}, "dino_nearest_neighbour": 0.9}
+    found["split"] = {"pictures": 260, "object": [0.85, 0.8, 0.9], "colour": [1, 1, 1], "one_prompt": [1, 1, 1]}
+    found["mixing"] = {"coarse": [0.6, 0.3, 0.8], "coarse,medium": [0.5, 0.3, 0.8]}
     found["speed"] = {"threads": 2, "usual_steps": 12, "picture_in_batch": [0.6, 0.3], "picture_alone": [2.0, 1.0]}
     found["speed"]["xti_step"] = 0.3
-    return {**found, "size": {"all": 30.0}, "weights": "abc"}
+    return {**found, "size": {"all": 32.0}, "weights": "abc"}
 
 
 def unmet(results: Results) -> list[str]:
@@ -64,7 +71,11 @@ def test_targets_are_met_at_their_edge(results: Results) -> None:
         (("curves", "crossings", "object < colour"), [0.5, -0.1, 1.0], "colour crosses half after the object"),
         (("judges", "clip_zero_shot", "object"), 0.89, "judge CLIP, zero-shot objects"),
         (("judges", "dino_nearest_neighbour"), 0.89, "judge DINO, nearest neighbour"),
-        (("size", "all"), 30.1, "bundled"),
+        (("size", "all"), 32.1, "bundled"),
+        (("captions/trained", "frechet"), 0.0031, "Fréchet distance"),
+        (("split", "object"), [0.84, 0.8, 0.9], "split test: object from the coarse layers' prompt"),
+        (("mixing", "coarse"), [0.59, 0.3, 0.8], "a mix has one's shape and the other's appearance"),
+        (("speed", "picture_in_batch"), [0.6, 0.31], "a picture in a batch of 16, 12 steps"),
         (("speed", "xti_step"), 0.31, "an XTI step, batch 8"),
     ],
 )
@@ -76,14 +87,6 @@ def test_each_target_looks_at_its_own_number(results: Results, place: tuple[str,
     assert unmet(results) in ([what], ["held-out concepts, mean r", what])
     assert f"| {what} |" in targets.markdown(results)
     assert "**no**" in targets.markdown(results)
-
-
-def test_captions_may_be_near_renders_instead(results: Results) -> None:
-    part = results["captions/trained"]
-    part["renders"]["object"], part["generated"]["object"] = [0.96, 0.95, 0.97], [0.931, 0.92, 0.94]
-    assert not unmet(results)
-    part["generated"]["object"] = [0.929, 0.91, 0.94]
-    assert unmet(results) == ["captions, trained: object"]
 
 
 def test_the_middle_layer_is_called_inert_only_where_it_is(results: Results) -> None:

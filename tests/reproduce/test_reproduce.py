@@ -53,6 +53,7 @@ TINY = replace(
     per_prompt=1,
     mixes=1,
     mix_seeds=1,
+    edits=1,
 )
 FOLDERS = [CONCEPTS / "robot", CONCEPTS / "teapot"]
 
@@ -76,13 +77,13 @@ def test_everything_once_and_then_nothing(pplus: pp.PPlus, tmp_path: Path, monke
     report = work.run()
     page = report.write(tmp_path).read_text()
     assert [study.name for study in report.studies] == [
-        *("attributes", "attention", "methods", "density", "two-concepts", "mixing")
+        *("attributes", "attention", "methods", "density", "two-concepts", "mixing", "editing")
     ]
     assert said == [f"{study.name} …" for study in report.studies]
     for study in report.studies:
         assert html.escape(study.title) in page
         assert (tmp_path / f"{study.name}.html").exists()
-    assert report.studies[-1].values["roles"][mixing.ADDED] == "rival"
+    assert report.studies[-2].values["roles"][mixing.ADDED] == "rival"
     told = json.loads((tmp_path / "report.json").read_text())
     assert [row["says"] for row in told["claims"]] == [claim.says for claim in report.claims]
     assert {row["holds"] for row in told["claims"]} <= {"yes", "no", "undecided", "not measured"}
@@ -90,7 +91,7 @@ def test_everything_once_and_then_nothing(pplus: pp.PPlus, tmp_path: Path, monke
     measured = {row["says"]: row["measured"] for row in told["claims"]}
     assert all("see --full" in measured[says] for says in (one.says for one in comparisons(FULL)[1:]))
     assert (tmp_path / "report.csv").read_text().count("\n") == len(report.claims) + 1
-    for part in ("attributes", "attention", "two_concepts", "mixing"):
+    for part in ("attributes", "attention", "two_concepts", "mixing", "editing"):
         monkeypatch.setattr(f"promptplus.experiments.{part}.study", lambda *_, **__: pytest.fail("measured again"))
     monkeypatch.setattr(ExperimentGrid, "do", lambda *_: pytest.fail("trained again"))
     shutil.rmtree(tmp_path / "methods" / "learned")  # what is read again needs no rows

@@ -57,6 +57,7 @@ def reproduce(
     tuned: Annotated[int | None, count(0, "Concepts that are learned at the best learning rates.")] = None,
     mixes: Annotated[int | None, count(1, "Pairs of concepts to mix. No concept is in two pairs.")] = None,
     mix_seeds: Annotated[int | None, count(1, "Pictures of each mix.")] = None,
+    edits: Annotated[int | None, count(1, "Edits of each attribute.")] = None,
     ray: Ray = None,
     model: Model = "pocket",
     device: Device = None,
@@ -78,7 +79,7 @@ def reproduce(
 
     counts = {"pairs": pairs, "pair_seeds": pair_seeds, "map_seeds": map_seeds, "prompts": prompts}
     counts |= {"prompt_seeds": prompt_seeds, "concepts": concept_count, "runs": runs, "per_prompt": per_prompt}
-    counts |= {"few": few, "tuned": tuned, "mixes": mixes, "mix_seeds": mix_seeds}
+    counts |= {"few": few, "tuned": tuned, "mixes": mixes, "mix_seeds": mix_seeds, "edits": edits}
     plan = change_counts(QUICK if quick else FULL, counts)
     out = check_folder(out or Path("runs") / f"reproduce-{plan.name}")
     given = concept_folders(concepts) if concepts else None

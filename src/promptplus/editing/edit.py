@@ -172,7 +172,6 @@ def invert_pictures(
     return noise_maps(predictor(pplus, texts, settings.guidance), steps, clean, generators)
 
 
-@torch.no_grad()
 def denoise_inversion(
     pplus: PPlus,
     inversion: Inversion,
@@ -181,8 +180,13 @@ def denoise_inversion(
     mask: Float[Tensor, "1 1 height width"] | None = None,
 ) -> list[Image.Image]:
     """Pictures denoised from an inversion, each with its texts."""
-    latents = inversion.denoise(predictor(pplus, texts, guidance), mask)
-    pipe, config = pplus.pipe, pplus.pipe.vae.config
+    return to_pictures(pplus.pipe, inversion.denoise(predictor(pplus, texts, guidance), mask))
+
+
+@torch.no_grad()
+def to_pictures(pipe: Any, latents: Latents) -> list[Image.Image]:
+    """The pictures of latents."""
+    config = pipe.vae.config
     scaled = latents / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
     return pipe.image_processor.postprocess(pipe.vae.decode(scaled.to(pipe.vae.dtype)).sample)
 

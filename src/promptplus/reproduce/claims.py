@@ -212,3 +212,26 @@ def two_concepts(study: Study, ours: str, rival: str) -> Claim:
 
 def _short(interval: Interval, form: str = ".2f") -> str:
     return f"{interval.value:{form}} [{interval.low:{form}}, {interval.high:{form}}]"
+
+
+EDITING = "Editing by layers keeps more of the rest than a new prompt for all layers, at equal success"
+REST = {"colour": "rest", "texture": "rest", "style": "structure"}
+"""What measures the rest of a picture, by edited attribute; a style changes every pixel, so its structure counts."""
+
+
+def editing(study: Study) -> Claim:
+    """Whether edits by layers change less of the rest than every whole-prompt method, in all attributes of REST."""
+    found: list[Interval] = []
+    said: list[str] = []
+    units: list[int] = []
+    for attribute, measure in REST.items():
+        by_rival = study.values["differences"][attribute]
+        measured = {rival: values[measure] for rival, values in by_rival.items() if values[measure]}
+        if not measured:
+            return not_measured(EDITING, "not in the paper", "more cases that both methods edit with success")
+        less = {r: Interval(-one["value"], -one["high"], -one["low"]) for r, one in measured.items()}
+        worst = min(less, key=lambda rival: less[rival].low)
+        found += less.values()
+        units += [one["cases"] for one in measured.values()]
+        said.append(f"{attribute}: {_short(less[worst], '+.3f')} less than {worst}")
+    return Claim(EDITING, "not in the paper", "; ".join(said), verdict(*found, units=min(units)))

@@ -10,12 +10,14 @@ from promptplus.evaluation.training_cache import WORD, MethodSpec, Task
 from promptplus.experiments import attributes
 from promptplus.experiments.takeover import single_takeovers
 from promptplus.layers import LayerMap
+from promptplus.pocket.world import ATTRIBUTES
 from promptplus.training.settings import PRESETS, settings_kind
 
 MethodAt = tuple[str, int]
 """A method's name and the number of steps after which it is looked at."""
 
 EVALUATION_PROMPTS = 16  # about as many as a model's profile has
+EDIT_PICTURES = 30  # one case of the study of editing takes as long as about so many pictures
 TWO_CONCEPT_PROMPTS = 2 * 3  # two methods; two concepts in one prompt, and each alone
 IDENTIFIERS = ("sks", "ohwx")  # usual for DreamBooth, because no caption has these words
 DENSITIES = (0.0002, 0.002)  # weights of the density term: of the preset `fast`, and of another implementation
@@ -84,6 +86,7 @@ class Plan:
         long: on the first ``few`` concepts, these replace the first training of the method of the same name.
         few_methods: compared on the first ``few`` concepts only.
         tuned_methods: compared on the first ``tuned`` concepts only.
+        edits: the number of edits of each attribute.
         lora: the LoRAs that are added up, as another method than mixing.
         regularised: methods with the density term whose concepts are mixed as well.
     """
@@ -102,6 +105,7 @@ class Plan:
     per_prompt: int
     mixes: int
     mix_seeds: int
+    edits: int
     long: tuple[MethodSpec, ...] = ()
     few: int = 0
     few_methods: tuple[MethodSpec, ...] = ()
@@ -135,6 +139,7 @@ class Plan:
         pictures += 2 * objects * self.pair_seeds * ("split" in self.parts)
         per_pair = subsets + 3 + len(self.regularised)  # mixes at each split, and other methods
         pictures += self.prompts * self.prompt_seeds + self.mixes * self.mix_seeds * (per_pair + TWO_CONCEPT_PROMPTS)
+        pictures += self.edits * len(ATTRIBUTES) * EDIT_PICTURES
         tasks = [task.method.steps for task in self.tasks([Path(str(number)) for number in range(self.concepts)])]
         steps = sum(counts[-1] for counts in tasks)
         pictures += sum(len(counts) for counts in tasks) * self.per_prompt * EVALUATION_PROMPTS
@@ -145,6 +150,7 @@ MIN_COUNTS = {
     **dict.fromkeys(("pairs", "prompts", "concepts"), 2),
     **dict.fromkeys(("pair_seeds", "map_seeds", "prompt_seeds", "runs", "per_prompt", "mixes", "mix_seeds"), 1),
     **dict.fromkeys(("few", "tuned"), 0),
+    "edits": 1,
 }
 """The counts that may be changed, each with its smallest value."""
 
@@ -209,6 +215,7 @@ QUICK = Plan(
     per_prompt=2,
     mixes=2,
     mix_seeds=4,
+    edits=4,
 )
 """At most 20 minutes for the pocket on two cores."""
 FULL = Plan(
@@ -233,6 +240,7 @@ FULL = Plan(
     per_prompt=2,
     mixes=6,
     mix_seeds=8,
+    edits=40,
     long=(preset_method("paper-ti", 500, 1000, 2500, 5000),),
     few=4,
     few_methods=ONE_PICTURE,

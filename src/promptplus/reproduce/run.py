@@ -19,7 +19,7 @@ from promptplus.errors import BusyError, SettingsError
 from promptplus.evaluation.grid import ExperimentGrid, GridResult
 from promptplus.evaluation.scoring import Scorer
 from promptplus.evaluation.training_cache import Task
-from promptplus.experiments import attention, attributes, methods, mixing, token_density, two_concepts
+from promptplus.experiments import attention, attributes, editing, methods, mixing, token_density, two_concepts
 from promptplus.experiments.attention import draw_prompts
 from promptplus.experiments.study import Study
 from promptplus.experiments.takeover import judges_for
@@ -89,7 +89,8 @@ class Reproduction:
         better = [claims.better(comparison, results) for comparison in comparisons(self.plan, self.full)]
         judged = [*claims.layers(layers), *claims.attention(looks), *better, *claims.density(rows)]
         studies = [layers, looks, compared, rows]
-        for study, its_claims in (self._two_concept_study(trained), self._mixing_study(trained)):
+        others = self._two_concept_study(trained), self._mixing_study(trained), self._editing_study()
+        for study, its_claims in others:
             studies += [study] if study else []
             judged += its_claims
         judged.append(claims.not_measured("People prefer XTI's pictures", "yes", "people (promptplus study)"))
@@ -177,6 +178,17 @@ class Reproduction:
         study = self.study("mixing", depends, measure)
         missing = [] if self.plan.regularised else [claims.not_measured(*regularised, "--full")]
         return study, [*claims.mixing(study), *missing]
+
+    def _editing_study(self) -> tuple[Study | None, list[Claim]]:
+        """The study and its claim; where true edits cannot be drawn, None and what is missing."""
+        judge = self.profile.attribute_judge
+        if not judge:
+            return None, [
+                claims.not_measured(claims.EDITING, "not in the paper", "a model whose pictures can be drawn")
+            ]
+        depends = {"edits": self.plan.edits, "judge": weights_hash(AttributeJudge.load(judge))}
+        study = self.study("editing", depends, lambda: editing.study(self.pplus, self.plan.edits))
+        return study, [claims.editing(study)]
 
     @property
     def tasks(self) -> list[Task]:

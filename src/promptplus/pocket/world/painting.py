@@ -170,7 +170,14 @@ def darker(colour: RGB) -> RGB:
 
 def paint(looks: Sequence[Look], background: str, style: str, rng: random.Random) -> Image.Image:
     """A 64 x 64 picture of one or two shapes; `rng` decides positions, sizes, tilts and small random marks."""
-    canvas = background_image(background, rng)
+    return paint_with_mask(looks, background, style, rng, rng)[0]
+
+
+def paint_with_mask(
+    looks: Sequence[Look], background: str, style: str, rng: random.Random, background_rng: random.Random
+) -> tuple[Image.Image, Image.Image]:
+    """Like `paint`, and a mask that is white on the shapes. `background_rng` decides the background's random marks."""
+    canvas = background_image(background, background_rng)
     silhouette = Image.new("L", canvas.size, 0)
     for number, look in enumerate(looks):
         place = random_placement(rng, look.adjectives, number, len(looks))
@@ -189,4 +196,4 @@ def paint(looks: Sequence[Look], background: str, style: str, rng: random.Random
         canvas.paste(BLACK, (0, 0), ImageChops.multiply(shading(), silhouette))
     else:
         canvas = {**FINISHES, **HELD_OUT_FINISHES}[style](canvas, silhouette, rng)
-    return canvas.resize((SIZE, SIZE), Image.Resampling.BOX)
+    return canvas.resize((SIZE, SIZE), Image.Resampling.BOX), silhouette.resize((SIZE, SIZE), Image.Resampling.BOX)
