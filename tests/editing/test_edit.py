@@ -167,6 +167,16 @@ def test_models_that_cannot_edit_are_refused(
             pp.edit(pplus, picture, source=SOURCE, target="a fish", settings=FAST)
 
 
+def test_the_safety_checker_sees_edits(pplus: pp.PPlus, picture: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    def black(pictures: torch.Tensor, *_: object) -> tuple[torch.Tensor, list[bool]]:
+        return torch.zeros_like(pictures), [True] * len(pictures)
+
+    monkeypatch.setattr(pplus.pipe, "safety_checker", object())
+    monkeypatch.setattr(pplus.pipe, "run_safety_checker", black, raising=False)
+    edited = pp.edit(pplus, picture, source=SOURCE, target="a fish", settings=FAST)
+    assert not np.asarray(edited).any()
+
+
 def test_a_strip_has_every_nested_set_of_layers(pplus: pp.PPlus, picture: Image.Image) -> None:
     coarse, fine = layer_sets(pplus.layers)
     assert [len(layers) for layers in coarse] == [0, 1, 3, 6, 8, 11, 13, 16]

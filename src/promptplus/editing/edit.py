@@ -185,10 +185,14 @@ def denoise_inversion(
 
 @torch.no_grad()
 def to_pictures(pipe: Any, latents: Latents) -> list[Image.Image]:
-    """The pictures of latents."""
+    """The pictures of latents, after the pipeline's safety checker where it has one."""
     config = pipe.vae.config
     scaled = latents / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
-    return pipe.image_processor.postprocess(pipe.vae.decode(scaled.to(pipe.vae.dtype)).sample)
+    decoded = pipe.vae.decode(scaled.to(pipe.vae.dtype)).sample
+    if getattr(pipe, "safety_checker", None) is None:
+        return pipe.image_processor.postprocess(decoded)
+    checked, unsafe = pipe.run_safety_checker(decoded, execution_device(pipe), pipe.unet.dtype)
+    return pipe.image_processor.postprocess(checked, do_denormalize=[not flag for flag in unsafe])  # as diffusers does
 
 
 def predictor(pplus: PPlus, texts: PromptEmbeds, guidance: float | None) -> Predict:
