@@ -54,10 +54,14 @@ def measurements(count: int, folder: Path) -> dict[str, Measurement]:
 
 
 def fingerprint(config: TrainingConfig) -> str:
-    """A hash of the bundled files, the default settings and the number of pictures; it names the results' folder."""
+    """A hash of the bundled files, the default settings and the number of pictures; it names the results' folder.
+
+    The demo's learned concept is left out: nothing that is measured depends on it.
+    """
     digest = hashlib.sha256()
     root = Path(package.__file__).parent
-    for file in sorted([*root.rglob("*.safetensors"), *(root / "concepts").rglob("*.png"), *root.rglob("*.json")]):
+    files = [*root.rglob("*.safetensors"), *(root / "concepts").rglob("*.png"), *root.rglob("*.json")]
+    for file in sorted(file for file in files if package.LEARNED not in file.parents):
         digest.update(file.read_bytes())
     with pp.PPlus(pp.load("pocket", device="cpu")) as pplus:
         settings = [InversionSettings().model_dump_json(), default_sampling(pplus.pipe), config.count]
