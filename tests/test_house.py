@@ -216,7 +216,8 @@ def test_weights_and_pictures_in_the_tree_are_small() -> None:
 
 
 def test_the_readmes_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its first Python block, to the letter, but for the number of steps."""
+    """Its first Python block, to the letter, but for the numbers of steps."""
+    from promptplus.editing.edit import METHODS, SKIP, EditSettings
     from promptplus.pocket import CONCEPTS
     from promptplus.training import invert as trainer
 
@@ -226,6 +227,7 @@ def test_the_readmes_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         (tmp_path / folder).symlink_to(CONCEPTS / name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(trainer.InversionSettings.model_fields["steps"], "default", 2)
+    monkeypatch.setattr(EditSettings.__init__, "__defaults__", (METHODS[0], 2, None, SKIP))
     trainer.InversionSettings.model_rebuild(force=True)
     names: dict[str, Any] = {}
     try:
