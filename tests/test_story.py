@@ -78,7 +78,6 @@ def test_coarse_layers_decide_the_object_and_the_others_its_colour(result: split
     assert result.leak.high < result.colour.low
 
 
-@pytest.mark.xfail(strict=True, reason="65 objects: part of the shape is decided in the medium layers (docs/log.md)")
 def test_the_split_reaches_the_objects_bar(result: split.SplitResult) -> None:
     assert result.object.value >= 0.80
 

@@ -120,12 +120,14 @@ def test_what_failed_is_left_out(pplus: pp.PPlus, tmp_path: Path, monkeypatch: p
     blank = Study("", "", "", [], {})
     monkeypatch.setattr("promptplus.experiments.attributes.study", lambda *_, **__: blank)
     monkeypatch.setattr("promptplus.experiments.attention.study", lambda *_, **__: blank)
+    monkeypatch.setattr("promptplus.experiments.editing.study", lambda *_, **__: blank)
+    monkeypatch.setattr("promptplus.reproduce.claims.editing", lambda _: claims.not_measured("", "", ""))
     monkeypatch.setattr("promptplus.reproduce.claims.layers", lambda _: [])
     monkeypatch.setattr("promptplus.reproduce.claims.attention", lambda _: [])
     with pytest.warns(UserWarning, match="left out: robot, ti, seed 0"):
         report = work.run()
     sentence = "Left out, because the training failed: robot, ti, seed 0."
-    assert [sentence in study.lead for study in report.studies] == [False, False, True, True, True, True]
+    assert [sentence in study.lead for study in report.studies] == [False, False, True, True, True, True, False]
     assert report.made_by["left out, training failed"] == "robot, ti, seed 0"
     studies = {study.name: study.values for study in report.studies}
     assert studies["two-concepts"]["pairs"] == [["teapot", "key"]]
