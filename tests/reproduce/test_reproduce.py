@@ -246,7 +246,7 @@ def test_tasks_of_others_are_waited_for(pplus: pp.PPlus, tmp_path: Path, monkeyp
 def test_the_estimate_counts_what_is_done(pplus: pp.PPlus) -> None:
     pictures, steps = QUICK.work(pplus.layers, 65)
     assert steps == 4 * 100 * 2
-    assert pictures == 64 * 8 + 2 * 65 + 32 + 2 * 4 * (8 + 3 + 6) + 3 * 4 * 2 * 16
+    assert pictures == 64 * 8 + 2 * 65 + 32 + 2 * 4 * (8 + 3 + 6) + 4 * 5 * 30 + 3 * 4 * 2 * 16
 
 
 def test_a_study_is_read_as_it_was_written(pplus: pp.PPlus, tmp_path: Path) -> None:
