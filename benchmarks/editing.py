@@ -7,16 +7,15 @@ candidate layers for each attribute instead, on the dev cases; ``experiments.edi
 
 import argparse
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 import promptplus as pp
-from promptplus.editing.edit import EditSettings, denoise_inversion, invert_pictures, to_pictures
+from promptplus.editing.edit import denoise_inversion, to_pictures
 from promptplus.evaluation.metrics import mean_interval
-from promptplus.experiments.edit_cases import EditCase, EditJudge, edit_cases
-from promptplus.experiments.edit_methods import SKIPS, choose_layers
+from promptplus.experiments.edit_cases import EditCase, EditJudge, edit_cases, pixel_errors
+from promptplus.experiments.edit_methods import SKIPS, Batch, choose_layers
 from promptplus.experiments.editing import gentlest
 from promptplus.pocket.world import ATTRIBUTES
 
@@ -28,29 +27,27 @@ SKIPPED = (0.0, 0.15, 0.4)
 
 def errors(made: Sequence[Image.Image], cases: Sequence[EditCase]) -> str:
     """The mean error with its interval."""
-    pairs = [(np.asarray(a, float), np.asarray(case.picture, float)) for a, case in zip(made, cases, strict=True)]
-    return str(mean_interval([np.abs(a - b).mean() / 255 for a, b in pairs]))
+    return str(mean_interval([pixel_errors(a, case.picture).mean() for a, case in zip(made, cases, strict=True)]))
 
 
 def reconstruction(pplus: pp.PPlus, count: int) -> None:
     """Print the errors of edits that change nothing."""
     cases = edit_cases("report", -(-count // len(ATTRIBUTES)))[:count]
-    pictures, seeds = [case.picture for case in cases], [case.seed for case in cases]
-    texts = pplus.encode([case.texts[0] for case in cases])
+    batch = Batch(pplus, cases)
+    texts = batch.sources()
+    print(f"the autoencoder alone: {errors(to_pictures(pplus.pipe, batch.latents()), cases)}", flush=True)
     for method, steps, guidance in TRIED:
-        settings = EditSettings(method, steps, guidance, skip=0.0)
-        inversion = invert_pictures(pplus, pictures, texts, seeds, settings)
-        if method == TRIED[0][0] and steps == TRIED[0][1]:
-            print(f"the autoencoder alone: {errors(to_pictures(pplus.pipe, inversion.path[-1]), cases)}", flush=True)
+        inversion = batch.invert(texts, method, steps)
         for skip in SKIPPED:
-            made = denoise_inversion(pplus, inversion.without_first(round(skip * steps)), texts, guidance)
+            made = denoise_inversion(pplus, inversion.skipping(skip), texts, guidance)
             scale = "the model's guidance" if guidance is None else f"guidance {guidance:g}"
             print(f"{method}, {steps} steps, {scale}, skip {skip}: {errors(made, cases)}", flush=True)
 
 
-def score(cases: Sequence[EditCase], made: Mapping[float, Sequence[Image.Image]], judge: EditJudge) -> str:
+def score(cases: Sequence[EditCase], made: Mapping[float, Sequence[Image.Image]]) -> str:
     """How many cases succeed, and the mean scores of their gentlest success."""
-    best = [one for one in gentlest({skip: judge.scores(cases, own) for skip, own in made.items()}) if one]
+    judge = EditJudge(cases)
+    best = [one for one in gentlest({skip: judge.scores(own) for skip, own in made.items()}) if one]
     means = {
         name: np.nanmean([getattr(scores, name) for _, scores in best]) if best else float("nan")
         for name in ("truth", "rest", "structure", "kept")
@@ -64,14 +61,11 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=16)
     parser.add_argument("--layers", action="store_true", help="compare layers instead, on CASES dev cases each")
     options = parser.parse_args()
-    judge: Any = EditJudge() if options.layers else None
     with pp.PPlus(pp.load("pocket")) as pplus:
         if not options.layers:
             reconstruction(pplus, options.cases)
             return
-        found = choose_layers(
-            pplus, edit_cases("dev", options.cases), CANDIDATES, lambda cases, made: score(cases, made, judge)
-        )
+        found = choose_layers(pplus, edit_cases("dev", options.cases), CANDIDATES, score)
         for attribute, by_layers in found.items():
             for layers, text in by_layers.items():
                 print(f"{attribute}, {layers}: {text}")

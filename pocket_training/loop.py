@@ -252,6 +252,11 @@ class Training:
 
     def average_into(self, model: nn.Module) -> None:
         """Copy the averaged weights to `model`, a copy of the trained model."""
-        with torch.no_grad():
-            for parameter, mean in zip(model.parameters(), self.ema, strict=True):
-                parameter.copy_(mean)
+        copy_weights(model, self.ema)
+
+
+@torch.no_grad()
+def copy_weights(model: nn.Module, weights: list[Tensor]) -> None:
+    """Copy `weights`, one for each parameter, to `model`."""
+    for parameter, weight in zip(model.parameters(), weights, strict=True):
+        parameter.copy_(weight)

@@ -20,7 +20,7 @@ import promptplus as pp
 from promptplus import pocket as package
 from promptplus.datasets import load_pictures
 from promptplus.evaluation.judges import ClipJudge, DinoJudge
-from promptplus.evaluation.metrics import Interval, frechet_distance, share
+from promptplus.evaluation.metrics import frechet_distance, share
 from promptplus.experiments.attributes import picture_grid
 from promptplus.experiments.split import measure_split
 from promptplus.experiments.takeover import PromptPair, measure, score_by_classifier, subset_takeovers
@@ -40,13 +40,14 @@ from promptplus.pocket.world import (
     labels,
     random_test_scene,
     render,
+    words_of,
 )
 from promptplus.profiles import STEPS
 from promptplus.report.picture_grid import labelled_grid
 from promptplus.training.invert import run_inversion
 
 from .export import JUDGES
-from .results import CaptionScores, JudgeScores, LayerCurves, Speed, SplitScores
+from .results import CaptionScores, Interval, JudgeScores, LayerCurves, Speed, SplitScores, rounded
 from .text_encoder import FORMS
 from .vae import decode, encode
 
@@ -80,10 +81,10 @@ def scenes_of(kind: str, count: int) -> list[Scene]:
     return [random_test_scene(random.Random(FIRST_SEEDS[kind] + i), held_out=kind == "held out") for i in range(count)]
 
 
-def accuracies(judge: AttributeJudge, images: list[Image.Image], scenes: list[Scene]) -> dict[str, list[float]]:
+def accuracies(judge: AttributeJudge, images: list[Image.Image], scenes: list[Scene]) -> dict[str, Interval]:
     """Share of pictures that the attribute judge classifies correctly, with 95 % intervals, by attribute."""
     answers, truth = judge.classify(images), [labels(scene) for scene in scenes]
-    table: dict[str, list[float]] = {}
+    table: dict[str, Interval] = {}
     for column, name in enumerate(ATTRIBUTES):
         hits = [CLASSES[name][row[column]] == word for row, word in zip(truth, answers[name], strict=True)]
         table[name] = [round(number, 4) for number in share(hits)]
@@ -143,7 +144,7 @@ def measure_layers(pplus: pp.PPlus, folder: Path) -> LayerCurves:
         "sizes": sizes,
         "share": {name: [round(float(v), 3) for v in table.mean(0)] for name, table in scores.items()},
         "relative": {name: [round(float(v), 3) for v in relative(table)] for name, table in scores.items()},
-        "crossings": {name: [round(v, 3) for v in (i.value, i.low, i.high)] for name, i in crossings.items()},
+        "crossings": {name: rounded(interval, 3) for name, interval in crossings.items()},
     }
 
 
@@ -152,17 +153,13 @@ def measure_split_test(pplus: pp.PPlus) -> SplitScores:
     judges = {"classifier": AttributeJudge.load().classify}
     found = measure_split(pplus, judges, OBJECTS, tuple(COLOURS), SPLIT_SEEDS, progress=True)["classifier"]
 
-    def rounded(interval: Interval) -> list[float]:
-        return [round(number, 4) for number in (interval.value, interval.low, interval.high)]
-
     shares = {"object": found.object, "colour": found.colour, "one_prompt": found.one_object}
     return SplitScores(pictures=found.pictures, **{name: rounded(share) for name, share in shares.items()})
 
 
 def prompt_of(scene: Scene) -> dict[str, str]:
     """The word of each attribute of a scene, and its full caption."""
-    words = {name: CLASSES[name][label] for name, label in zip(ATTRIBUTES, labels(scene), strict=True)}
-    return {**words, "caption": full_caption(scene)}
+    return {**words_of(scene), "caption": full_caption(scene)}
 
 
 def measure_judges() -> JudgeScores:

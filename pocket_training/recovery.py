@@ -30,7 +30,7 @@ from promptplus.report.picture_grid import tile
 from promptplus.training.settings import InversionSettings
 
 from .export import CONCEPT_BACKGROUNDS
-from .results import ConceptScores, TextScores
+from .results import ConceptScores, Interval, TextScores, rounded
 
 FRESH = 900_000_000
 """First seed of the ceiling's renders; no training picture and no bundled picture has it."""
@@ -133,7 +133,7 @@ def measure_texts(pplus: pp.PPlus, name: str) -> TextScores:
     }
 
 
-def measure_mixing(pplus: pp.PPlus, folder: Path) -> dict[str, list[float]]:
+def measure_mixing(pplus: pp.PPlus, folder: Path) -> dict[str, Interval]:
     """Share of mixes with the first concept's shape and the second one's appearance, with intervals over pairs.
 
     The concepts are those that `measure_learning` has learned into `folder`, in six pairs. Keys: the layers that have
@@ -143,12 +143,11 @@ def measure_mixing(pplus: pp.PPlus, folder: Path) -> dict[str, list[float]]:
     learned = {name: cache.concept(Task(CONCEPTS / name, XTI, MIX_SEED), XTI.steps[0]) for name in REPORT}
     pairs = disjoint_pairs(REPORT)
     seeds = seeds_by_pair(len(pairs), MIX_PICTURES)
-    table: dict[str, list[float]] = {}
+    table: dict[str, Interval] = {}
     for layers in MIX_LAYERS:
         shares: list[float] = []
         for (shape, looks), own in zip(pairs, seeds, strict=True):
             pictures = mix_pictures(pplus, learned[shape], learned[looks], pplus.layers.select(layers), own)
             shares.append(sum(seen == (shape, looks) for seen in judge.classify(pictures)) / len(pictures))
-        mean = mean_interval(shares)
-        table[layers] = [round(number, 4) for number in (mean.value, mean.low, mean.high)]
+        table[layers] = rounded(mean_interval(shares))
     return table

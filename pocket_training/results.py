@@ -9,9 +9,16 @@ A report's results are one mapping. Its keys are ``captions/KIND`` (`CaptionScor
 from collections.abc import Mapping
 from typing import Any, TypedDict
 
+from promptplus.evaluation import metrics
+
 Results = Mapping[str, Any]
 Interval = list[float]
 """A value and the lower and upper end of its 95 % interval."""
+
+
+def rounded(interval: metrics.Interval, digits: int = 4) -> Interval:
+    """An interval as the JSON files hold it."""
+    return [round(number, digits) for number in (interval.value, interval.low, interval.high)]
 
 
 class CaptionScores(TypedDict):

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from .denoising import DenoisingLoss
-from .loop import CLIP_NORM, COOLING, TrainingConfig, autocast, channels_last, to_pixels, trapezoid
+from .loop import CLIP_NORM, COOLING, TrainingConfig, autocast, channels_last, copy_weights, to_pixels, trapezoid
 from .muon import MuonAndAdamW
 from .picture_stream import CAPTIONS, CHUNK, PictureStream
 from .text_encoder import LENGTH, token_ids
@@ -173,12 +173,6 @@ class GraphStep:
         else:
             self.graph.replay()
 
-    def average_into(self, model: nn.Module) -> None:
-        """Copy the averaged weights to `model`, a copy of the trained model."""
-        with torch.no_grad():
-            for parameter, mean in zip(model.parameters(), self.averages, strict=True):
-                parameter.copy_(mean)
-
 
 class Plan:
     """The number of steps: given, or as many as fit into a time. The second is measured again until the rate falls."""
@@ -246,7 +240,7 @@ def run(config: TrainingConfig) -> None:
     print(f"captured after {time.perf_counter() - began:.1f} s", flush=True)
 
     def validate(done: int) -> None:
-        step.average_into(average)
+        copy_weights(average, step.averages)
         log_validation(config, pipeline, validation, done, done * BATCH)
         average["unet"].save_pretrained(config.work / "unet")
         average["text"].save_pretrained(config.work / "text")

@@ -19,10 +19,11 @@ from transformers import (
 
 import promptplus as pp
 from benchmarks import architectures
-from promptplus.editing.edit import EditSettings, invert_pictures, predictor
+from promptplus.editing.edit import EditSettings, invert, predictor
 from promptplus.pictures import to_pixels
 from promptplus.profiles import REAL, SAMPLING
 from promptplus.reproduce.run import Reproduction
+from promptplus.start_image import to_latents
 from promptplus.training.batches import LatentCache
 from promptplus.training.settings import InversionSettings
 from promptplus.training.token_rows import initial_rows
@@ -75,7 +76,7 @@ def test_an_empty_edit_gives_the_picture_back(stable_diffusion: Any) -> None:
     with pp.PPlus(stable_diffusion) as pplus:
         texts = pplus.encode("a red car")
         settings = EditSettings(steps=3, skip=0.0, guidance=7.5)
-        inversion = invert_pictures(pplus, [picture], texts, [0], settings)
+        inversion = invert(pplus, to_latents(stable_diffusion, picture), texts, [0], settings)
         back = inversion.denoise(predictor(pplus, texts, 7.5))
         other = inversion.denoise(predictor(pplus, pplus.encode("a red car || fine: a green car"), 7.5))
     torch.testing.assert_close(back, inversion.path[-1], rtol=1e-4, atol=1e-4)

@@ -42,8 +42,8 @@ def test_parts_share_no_seed() -> None:
 
 def test_the_judge_knows_true_edits_from_pictures_left_alone() -> None:
     cases = edit_cases("dev", 4)
-    judge = EditJudge()
-    true, same = (judge.scores(cases, [getattr(c, name) for c in cases]) for name in ("truth", "picture"))
+    judge = EditJudge(cases)
+    true, same = (judge.scores([getattr(c, name) for c in cases]) for name in ("truth", "picture"))
     assert sum(one.success for one in true) >= len(cases) - 2
     assert sum(one.success for one in same) <= 1
     assert all(one.truth == 0 for one in true)

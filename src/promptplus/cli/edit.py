@@ -5,9 +5,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from promptplus.cli.common import Device, Dtype, Json, Model, ModelOptions, Seed, complain, say, spoken_warnings
-from promptplus.cli.picture_request import PictureRequest, check_prompts
-from promptplus.cli.pictures import FILES, SAMPLING, Guidance
+from promptplus.cli.common import Device, Dtype, Json, Model, ModelOptions, Seed, say, spoken_warnings
+from promptplus.cli.picture_request import PictureRequest, check_prompts, note_unused_concepts
+from promptplus.cli.pictures import (
+    SAMPLING,
+    Batch,
+    Concepts,
+    Count,
+    Loras,
+    Negative,
+    Out,
+    Resume,
+    SampledGuidance,
+)
 
 if TYPE_CHECKING:
     from promptplus.prompts import PPlusPrompt
@@ -23,14 +33,9 @@ def edit(
     target: Annotated[
         str | None, typer.Option(help="A whole prompt in place of --source, in the grammar of generate.")
     ] = None,
-    negative: Annotated[str, typer.Option(help="The negative prompt, written like a prompt.")] = "",
-    concept: Annotated[
-        list[str] | None,
-        typer.Option(help="A concept file, whose token the prompts may use; FILE=<name> renames it; repeatable."),
-    ] = None,
-    lora: Annotated[
-        list[str] | None, typer.Option(help="A LoRA file to add to the model, as FILE or FILE:0.8; repeatable.")
-    ] = None,
+    negative: Negative = "",
+    concept: Concepts = None,
+    lora: Loras = None,
     mask: Annotated[
         Path | None, typer.Option(help="A picture of the same size: what is black stays, to the bit.")
     ] = None,
@@ -51,21 +56,12 @@ def edit(
     steps: Annotated[
         int | None, typer.Option(min=1, help="Denoising steps. Default: 50.", rich_help_panel=SAMPLING)
     ] = None,
-    guidance: Guidance = None,
+    guidance: SampledGuidance = None,
     seed: Seed = 0,
-    count: Annotated[int, typer.Option(min=1, help="Number of pictures, from consecutive seeds.")] = 1,
-    batch: Annotated[
-        int, typer.Option(min=1, help="Pictures that are made at once. Less saves memory.", rich_help_panel=SAMPLING)
-    ] = 16,
-    out: Annotated[
-        Path, typer.Option(help="The folder for the pictures. Existing files are kept.", rich_help_panel=FILES)
-    ] = Path("edited"),
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume", help="Go on with a stopped command: pictures that are there stay.", rich_help_panel=FILES
-        ),
-    ] = False,
+    count: Count = 1,
+    batch: Batch = 16,
+    out: Out = Path("edited"),
+    resume: Resume = False,
     model: Model = "pocket",
     device: Device = None,
     dtype: Dtype = None,
@@ -81,7 +77,7 @@ def edit(
 
     settings = EditSettings(method, STEPS if steps is None else steps, guidance, SKIP if skip is None else skip)
     described = PPlusPrompt.parse(source)
-    whole = _target(described, target, layer or [])
+    whole = _target(source, target, layer or [])
     request = PictureRequest(
         concepts=tuple(concept or ()),
         loras=tuple(lora or ()),
@@ -97,7 +93,7 @@ def edit(
         _draw(request, described, whole, PPlusPrompt.parse(negative), settings, seeds, batch, resume, sweep)
 
 
-def _target(source: "PPlusPrompt", target: str | None, layers: list[str]) -> "PPlusPrompt":
+def _target(source: str, target: str | None, layers: list[str]) -> "PPlusPrompt":
     """The prompt to denoise with. Raises PromptError where nothing is to change."""
     from promptplus.errors import PromptError
     from promptplus.prompts import parse_prompt
@@ -106,7 +102,7 @@ def _target(source: "PPlusPrompt", target: str | None, layers: list[str]) -> "PP
         raise PromptError(
             'the edit changes no layer; give --layer fine="another text", or --target with a whole prompt'
         )
-    return parse_prompt(str(source) if target is None else target, layers)
+    return parse_prompt(source if target is None else target, layers)
 
 
 def _draw(
@@ -123,7 +119,6 @@ def _draw(
     from promptplus.editing.edit import check_edit
     from promptplus.editing.sweep import sweep as strip_of
     from promptplus.generation_parameters import EditRecord, GenerationParameters
-    from promptplus.placeholders import normal
     from promptplus.png_metadata import make_pictures, save_numbered
     from promptplus.profiles import default_sampling
 
@@ -131,9 +126,7 @@ def _draw(
     check_prompts(request.model.model, [source, target, negative], files.concepts, settings.steps)
     pplus = request.load(files)
     check_edit(pplus.pipe, settings)
-    for token in pplus.concepts:
-        if not any(token in normal(text) for text in (*source, *target)):
-            complain(f"note: neither prompt uses {token}")
+    note_unused_concepts(pplus, (*source, *target))
     assert files.start is not None
     _, guidance = default_sampling(pplus.pipe, settings.steps, settings.guidance)
     parameters = GenerationParameters.of(

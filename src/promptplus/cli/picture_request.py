@@ -1,7 +1,7 @@
 """What ``generate`` does with a request: read the files, load the model, make the pictures, print the result."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,7 +112,6 @@ def draw(
     """Make the pictures of a prompt; ``settings``: those of the command line, None where not given."""
     from promptplus.generation_parameters import GenerationParameters
     from promptplus.pipelines import scheduler_class
-    from promptplus.placeholders import normal
     from promptplus.png_metadata import make_pictures
     from promptplus.profiles import default_sampling
     from promptplus.prompts import PPlusPrompt, parse_prompt
@@ -123,9 +122,7 @@ def draw(
     files = request.read()
     check_prompts(request.model.model, [parsed, negative], files.concepts, settings["steps"])
     pplus = request.load(files)
-    for token in pplus.concepts:
-        if not any(token in normal(text) for text in parsed):
-            complain(f"note: no part of the prompt uses {token}")
+    note_unused_concepts(pplus, parsed)
     steps, guidance = default_sampling(pplus.pipe, settings["steps"], settings["guidance"])
     given = {**settings, **request.start_files(), "steps": steps, "guidance": guidance, "prompt": str(parsed)}
     given["scheduler"] = chosen or type(pplus.pipe.scheduler).__name__
@@ -136,6 +133,16 @@ def draw(
     there = f" ({made.kept} were there)" if resume else ""
     sentence = f"{len(seeds)} pictures in {request.out}{there}, all on {made.sheet}"
     say({**values, "seed": seeds[0], "count": len(seeds), "kept": made.kept}, sentence, request.as_json)
+
+
+def note_unused_concepts(pplus: "PPlus", texts: Iterable[str]) -> None:
+    """Say which of the added concepts no text uses."""
+    from promptplus.placeholders import normal
+
+    used = [normal(text) for text in texts]
+    for token in pplus.concepts:
+        if not any(token in text for text in used):
+            complain(f"note: no part of the prompt uses {token}")
 
 
 def check_prompts(

@@ -24,7 +24,29 @@ Guidance = Annotated[
     float | None, typer.Option(min=0.0, max=MAX_GUIDANCE, help="Guidance scale. Default: the model's usual one.")
 ]
 SAMPLING, START, FILES = "Sampling", "Start picture", "Files"  # panels of the help text
-
+Concepts = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A concept file, whose token the prompt may use; FILE=<name> gives the token another name; repeatable."
+    ),
+]
+Loras = Annotated[
+    list[str] | None, typer.Option(help="A LoRA file to add to the model, as FILE or FILE:0.8; repeatable.")
+]
+Negative = Annotated[str, typer.Option(help="The negative prompt, written like the prompt.")]
+Count = Annotated[int, typer.Option(min=1, help="Number of pictures, from consecutive seeds.")]
+Batch = Annotated[
+    int, typer.Option(min=1, help="Pictures that are made at once. Less saves memory.", rich_help_panel=SAMPLING)
+]
+SampledGuidance = Annotated[
+    float | None,
+    typer.Option(min=0.0, max=MAX_GUIDANCE, help="Guidance scale. Default: the model's.", rich_help_panel=SAMPLING),
+]
+Out = Annotated[Path, typer.Option(help="The folder for the pictures. Existing files are kept.", rich_help_panel=FILES)]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Go on with a stopped command: pictures that are there stay.", rich_help_panel=FILES),
+]
 
 FOR_NEW_PICTURES = (
     *("layer", "negative", "seed", "count", "steps", "guidance", "scheduler", "width", "height", "clip_skip"),
@@ -42,25 +64,15 @@ def generate(
     layer: Annotated[
         list[str] | None, typer.Option(help='One more part of the prompt, as coarse="a green lizard"; repeatable.')
     ] = None,
-    negative: Annotated[str, typer.Option(help="The negative prompt, written like the prompt.")] = "",
-    concept: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A concept file, whose token the prompt may use; FILE=<name> gives the token another name; repeatable."
-        ),
-    ] = None,
-    lora: Annotated[
-        list[str] | None, typer.Option(help="A LoRA file to add to the model, as FILE or FILE:0.8; repeatable.")
-    ] = None,
+    negative: Negative = "",
+    concept: Concepts = None,
+    lora: Loras = None,
     seed: Seed = 0,
-    count: Annotated[int, typer.Option(min=1, help="Number of pictures, from consecutive seeds.")] = 4,
+    count: Count = 4,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Denoising steps. Default: the model's.", rich_help_panel=SAMPLING)
     ] = None,
-    guidance: Annotated[
-        float | None,
-        typer.Option(min=0.0, max=MAX_GUIDANCE, help="Guidance scale. Default: the model's.", rich_help_panel=SAMPLING),
-    ] = None,
+    guidance: SampledGuidance = None,
     scheduler: Annotated[
         str | None,
         typer.Option(
@@ -78,10 +90,7 @@ def generate(
     clip_skip: Annotated[
         int | None, typer.Option(min=0, help="Last layers of the text encoder to skip.", rich_help_panel=SAMPLING)
     ] = None,
-    batch: Annotated[
-        int,
-        typer.Option(min=1, help="Pictures that are made at once. Less saves memory.", rich_help_panel=SAMPLING),
-    ] = 16,
+    batch: Batch = 16,
     image: Annotated[
         Path | None, typer.Option(help="A picture to start from (image to image).", rich_help_panel=START)
     ] = None,
@@ -101,15 +110,8 @@ def generate(
             rich_help_panel=FILES,
         ),
     ] = None,
-    out: Annotated[
-        Path, typer.Option(help="The folder for the pictures. Existing files are kept.", rich_help_panel=FILES)
-    ] = Path("pictures"),
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume", help="Go on with a stopped command: pictures that are there stay.", rich_help_panel=FILES
-        ),
-    ] = False,
+    out: Out = Path("pictures"),
+    resume: Resume = False,
     model: Model = "pocket",
     device: Device = None,
     dtype: Dtype = None,

@@ -2,14 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from promptplus.editing.inversion import Inversion, Latents, Predict, Steps, ddim_inversion, noise_maps
+from promptplus.editing.inversion import (
+    Inversion,
+    Latents,
+    Predict,
+    Steps,
+    ddim_inversion,
+    first_step,
+    noise_maps,
+)
 from promptplus.errors import ModelError, PromptError, SettingsError
 from promptplus.generation import check_options
 from promptplus.pictures import to_picture
@@ -49,13 +57,8 @@ class EditSettings:
             raise SettingsError(f"no editing method {self.method!r}; use {' or '.join(METHODS)}")
         if not 0 <= self.skip < 1:
             raise SettingsError(f"skip is a share of the steps, from 0 to below 1, not {self.skip}")
-        if self.steps >= 1 and not self.kept_steps:
+        if self.steps >= 1 and first_step(self.skip, self.steps) >= self.steps:
             raise SettingsError(f"skip {self.skip} of {self.steps} steps leaves none; take more steps or skip less")
-
-    @property
-    def kept_steps(self) -> int:
-        """The number of steps that are taken."""
-        return self.steps - round(self.skip * self.steps)
 
 
 def edit(
@@ -129,16 +132,51 @@ def edit_batch(
     height: int | None = None,
 ) -> list[Image.Image]:
     """Edits of one picture, as ``edit`` makes them: one for each target and its seed."""
-    chosen = settings or EditSettings()
-    check_edit(pplus.pipe, chosen)
+    texts = pplus.encode([target_prompt(source, target) for target in targets], negative)
     start = start.resized(pplus.pipe, width, height)
-    prompts = [target_prompt(source, target) for target in targets]
-    texts = pplus.encode(prompts, negative)
-    count = len(prompts)
-    inversion = invert_pictures(pplus, [start.picture] * count, pplus.encode([source] * count, negative), seeds, chosen)
-    mask = latent_mask(start.mask, inversion.path[0]) if start.mask else None
-    edited = denoise_inversion(pplus, inversion, texts, chosen.guidance, mask)
-    return [start.composed(picture) for picture in edited]
+    return InvertedPicture.of(pplus, start, source, seeds, negative, settings).denoised(texts)
+
+
+@dataclass(frozen=True)
+class InvertedPicture:
+    """A picture that is inverted, once for each seed, and can be denoised with other texts.
+
+    Attributes:
+        pplus: the pipeline.
+        start: the picture and its mask, of the size that is drawn.
+        inversion: of one element for each seed.
+        guidance: as in ``EditSettings``.
+    """
+
+    pplus: PPlus
+    start: StartImage
+    inversion: Inversion
+    guidance: float | None
+
+    @classmethod
+    def of(
+        cls,
+        pplus: PPlus,
+        start: StartImage,
+        source: Prompt,
+        seeds: Sequence[int],
+        negative: Prompt,
+        settings: EditSettings | None,
+    ) -> Self:
+        """Invert a picture with the text that describes it. Raises as ``check_edit`` does."""
+        chosen = settings or EditSettings()
+        check_edit(pplus.pipe, chosen)
+        clean = to_latents(pplus.pipe, start.picture).expand(len(seeds), -1, -1, -1)
+        inversion = invert(pplus, clean, pplus.encode([source] * len(seeds), negative), seeds, chosen)
+        return cls(pplus, start, inversion, chosen.guidance)
+
+    def denoised(self, texts: PromptEmbeds) -> list[Image.Image]:
+        """A picture for each of the encoded prompts: with the noise of each seed, or all with that of the only one."""
+        count = len(texts["prompt_embeds"])
+        inversion = self.inversion.repeated(count) if len(self.inversion.path[0]) == 1 else self.inversion
+        mask = latent_mask(self.start.mask, inversion.path[0]) if self.start.mask else None
+        made = denoise_inversion(self.pplus, inversion, texts, self.guidance, mask)
+        return [self.start.composed(picture) for picture in made]
 
 
 def check_edit(pipe: Any, settings: EditSettings) -> None:
@@ -150,22 +188,17 @@ def check_edit(pipe: Any, settings: EditSettings) -> None:
         raise ModelError(f"editing needs a model with DDPM's noise, not one of {type(pipe.scheduler).__name__}")
 
 
-def invert_pictures(
-    pplus: PPlus,
-    pictures: Sequence[Image.Image],
-    texts: PromptEmbeds,
-    seeds: Sequence[int],
-    settings: EditSettings,
+def invert(
+    pplus: PPlus, clean: Latents, texts: PromptEmbeds, seeds: Sequence[int], settings: EditSettings
 ) -> Inversion:
-    """Invert pictures of one size, each with its texts.
+    """Invert latents of pictures, each with its texts.
 
     DDIM inversion has no guidance: with it, the way back would lead to another picture (Mokady et al., 2023).
     """
     from diffusers import DDIMScheduler  # slow to import
 
     scheduler = DDIMScheduler.from_config(pplus.pipe.scheduler.config, clip_sample=False, thresholding=False)
-    steps = Steps.of(scheduler, settings.steps).without_first(settings.steps - settings.kept_steps)
-    clean = torch.cat([to_latents(pplus.pipe, picture) for picture in pictures]).float()
+    steps, clean = Steps.of(scheduler, settings.steps).skipping(settings.skip), clean.float()
     if settings.method == "ddim":
         return ddim_inversion(predictor(pplus, texts, 1.0), steps, clean)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]

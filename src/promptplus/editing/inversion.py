@@ -21,6 +21,11 @@ Predict = Callable[[Latents, int], Latents]
 """(noisy latents, timestep) → what the denoiser predicts, with guidance."""
 
 
+def first_step(share: float, steps: int) -> int:
+    """The number of the first step that is taken, where a share of the steps is left out."""
+    return round(share * steps)
+
+
 @dataclass(frozen=True)
 class Steps:
     """The denoising steps of DDIM, from noise to clean latents.
@@ -46,9 +51,10 @@ class Steps:
     def __len__(self) -> int:
         return len(self.timesteps)
 
-    def without_first(self, count: int) -> "Steps":
-        """The same steps without the ``count`` first ones, which have the most noise."""
-        return Steps(self.timesteps[count:], self.signal[count:], self.prediction)
+    def skipping(self, share: float) -> "Steps":
+        """The same steps without a share of them: the first ones, which have the most noise."""
+        first = first_step(share, len(self))
+        return Steps(self.timesteps[first:], self.signal[first:], self.prediction)
 
     def noisy(self, clean: Latents, noise: Latents, index: int) -> Latents:
         """Clean latents with the noise that step ``index`` begins with."""
@@ -100,9 +106,10 @@ class Inversion:
     maps: tuple[Latents, ...]
     eta: float
 
-    def without_first(self, count: int) -> "Inversion":
-        """The same inversion, from a later step on."""
-        return Inversion(self.steps.without_first(count), self.path[count:], self.maps[count:], self.eta)
+    def skipping(self, share: float) -> "Inversion":
+        """The same inversion without a share of the steps, the first ones."""
+        first = first_step(share, len(self.steps))
+        return Inversion(self.steps.skipping(share), self.path[first:], self.maps[first:], self.eta)
 
     def repeated(self, count: int) -> "Inversion":
         """The same inversion for a batch, of one element so far."""

@@ -1,22 +1,17 @@
 """One edit with every nested set of layers, coarse to fine and fine to coarse: which layers does it need?"""
 
 from collections.abc import Sequence
+from typing import Any
 
 from PIL import Image
 
-from promptplus.editing.edit import (
-    EditSettings,
-    Target,
-    check_edit,
-    denoise_inversion,
-    invert_pictures,
-    target_prompt,
-)
+from promptplus.editing.edit import EditSettings, InvertedPicture, Target, target_prompt
+from promptplus.generation import BATCH
 from promptplus.layers import LayerMap
 from promptplus.pplus import PPlus, Prompt
 from promptplus.prompts import PPlusPrompt
 from promptplus.report.picture_grid import contact_sheet
-from promptplus.start_image import StartImage, latent_mask
+from promptplus.start_image import StartImage
 
 CELL = 144  # pixels of a picture on the strip
 KINDS = ("coarsest", "finest")
@@ -31,7 +26,7 @@ def sweep(
     negative: Prompt = "",
     seed: int = 0,
     settings: EditSettings | None = None,
-    batch: int = 16,
+    batch: int = BATCH,
 ) -> Image.Image:
     """A strip of edits in which the target's texts take more and more layers.
 
@@ -42,22 +37,16 @@ def sweep(
         pplus, start, source, target, negative, seed, settings: as for ``edit`` and ``edit_batch``.
         batch: pictures that are denoised at once.
     """
-    chosen = settings or EditSettings()
-    check_edit(pplus.pipe, chosen)
-    start = start.resized(pplus.pipe, None, None)
-    whole = target_prompt(source, target).texts(pplus.layers)
-    inversion = invert_pictures(pplus, [start.picture], pplus.encode(source, negative), [seed], chosen)
-    mask = latent_mask(start.mask, inversion.path[0]) if start.mask else None
     sets = layer_sets(pplus.layers)
     wanted = list(dict.fromkeys(layers for row in sets for layers in row))
-    made: dict[tuple[int, ...], Image.Image] = {}
+    whole = target_prompt(source, target).texts(pplus.layers)
+    texts: Any = pplus.encode([_with_texts(source, whole, layers) for layers in wanted], negative)
+    inverted = InvertedPicture.of(pplus, start.resized(pplus.pipe, None, None), source, [seed], negative, settings)
+    pictures: list[Image.Image] = []
     for begin in range(0, len(wanted), batch):
-        part = wanted[begin : begin + batch]
-        prompts = [_with_texts(source, whole, layers) for layers in part]
-        pictures = denoise_inversion(
-            pplus, inversion.repeated(len(part)), pplus.encode(prompts, negative), chosen.guidance, mask
-        )
-        made |= {layers: start.composed(picture) for layers, picture in zip(part, pictures, strict=True)}
+        part: Any = {name: states[begin : begin + batch] for name, states in texts.items()}
+        pictures += inverted.denoised(part)
+    made = dict(zip(wanted, pictures, strict=True))
     labels = [
         _label(len(layers), kind, len(pplus.layers)) for row, kind in zip(sets, KINDS, strict=True) for layers in row
     ]
@@ -73,10 +62,8 @@ def layer_sets(layers: LayerMap) -> tuple[list[tuple[int, ...]], list[tuple[int,
 
 def _with_texts(source: Prompt, texts: Sequence[str], layers: Sequence[int]) -> PPlusPrompt:
     """The source with other texts in some layers; ``texts`` has one for each layer."""
-    prompt = PPlusPrompt.of(source)
-    for index in layers:
-        prompt = prompt.with_part(str(index), texts[index])
-    return prompt
+    changed = {str(index): texts[index] for index in layers}
+    return target_prompt(source, changed) if changed else PPlusPrompt.of(source)
 
 
 def _label(number: int, kind: str, all_layers: int) -> str:

@@ -1,7 +1,7 @@
 """Edits whose true result is known: pairs of drawn pictures that differ in exactly one attribute."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from promptplus.evaluation.judges import ClipJudge, DinoJudge
 from promptplus.pocket.attribute_judge import AttributeJudge
-from promptplus.pocket.world import ATTRIBUTES, CLASSES, Scene, full_caption, look_of, random_test_scene
+from promptplus.pocket.world import ATTRIBUTES, CLASSES, Scene, full_caption, look_of, random_test_scene, words_of
 from promptplus.pocket.world.painting import paint_with_mask
 
 FIRST_SEEDS = {"dev": 710_000_000, "report": 720_000_000}
@@ -42,19 +42,24 @@ class EditCase:
         return full_caption(self.source), full_caption(self.target)
 
     @cached_property
+    def drawings(self) -> tuple[tuple[Image.Image, Image.Image], tuple[Image.Image, Image.Image]]:
+        """Picture and mask of the source, and of the target."""
+        return _drawn(self.source, self.seed), _drawn(self.target, self.seed)
+
+    @property
     def picture(self) -> Image.Image:
         """The picture to edit."""
-        return _drawn(self.source, self.seed)[0]
+        return self.drawings[0][0]
 
-    @cached_property
+    @property
     def truth(self) -> Image.Image:
         """What a perfect edit gives."""
-        return _drawn(self.target, self.seed)[0]
+        return self.drawings[1][0]
 
     @cached_property
     def rest(self) -> np.ndarray:
         """Where nothing should change: bool [64, 64]. All is False for a style, which changes every pixel."""
-        masks = [_drawn(scene, self.seed)[1] for scene in (self.source, self.target)]
+        masks = [mask for _, mask in self.drawings]
         either = ImageChops.lighter(*masks)
         match self.attribute:
             case "style":
@@ -87,9 +92,7 @@ def edit_cases(part: str, count: int, attributes: Sequence[str] = ATTRIBUTES) ->
 def _changed(scene: Scene, attribute: str, rng: random.Random) -> Scene:
     """The scene with another value of one attribute."""
     (thing,) = scene.things
-    before = {"object": thing.noun, "colour": thing.colour, "texture": thing.texture}.get(attribute) or getattr(
-        scene, attribute
-    )
+    before = words_of(scene)[attribute]
     value = rng.choice([word for word in CLASSES[attribute] if word != before])
     if attribute in ("background", "style"):
         return replace(scene, **{attribute: value})
@@ -118,31 +121,31 @@ class EditScores:
 
 
 class EditJudge:
-    """Scores edits with the attribute judge, DINO and CLIP."""
+    """Scores edits of the same cases with the attribute judge, DINO and CLIP."""
 
-    def __init__(self) -> None:
+    def __init__(self, cases: Sequence[EditCase]) -> None:
+        self.cases, before = cases, [case.picture for case in cases]
         self.judge, self.dino, self.clip = AttributeJudge.load(), DinoJudge.load(), ClipJudge.load()
+        self.seen, self.structures = self.judge.classify(before), _patch_similarities(self.dino, before)
+        self.places = self.clip.embed(before)
+        sources, targets = zip(*(case.texts for case in cases), strict=True)
+        self.direction = self.clip.embed_texts(targets) - self.clip.embed_texts(sources)
 
-    def scores(self, cases: Sequence[EditCase], edited: Sequence[Image.Image]) -> list[EditScores]:
+    def scores(self, edited: Sequence[Image.Image]) -> list[EditScores]:
         """The scores of each case's edited picture."""
-        before = [case.picture for case in cases]
-        seen, seen_before = self.judge.classify(edited), self.judge.classify(before)
-        structures = _structure_distances(self.dino, before, edited)
-        texts = [self.clip.embed_texts([case.texts[side] for case in cases]) for side in (0, 1)]
-        moved = nn.functional.cosine_similarity(
-            self.clip.embed(edited) - self.clip.embed(before), texts[1] - texts[0], dim=-1
-        )
+        seen = self.judge.classify(edited)
+        moved = nn.functional.cosine_similarity(self.clip.embed(edited) - self.places, self.direction, dim=-1)
+        structures = (_patch_similarities(self.dino, edited) - self.structures).square().mean((1, 2))
         results: list[EditScores] = []
-        for i, (case, picture) in enumerate(zip(cases, edited, strict=True)):
+        for i, (case, picture) in enumerate(zip(self.cases, edited, strict=True)):
             others = [name for name in ATTRIBUTES if name != case.attribute]
-            values, rest = np.asarray(picture.convert("RGB"), float) / 255, case.rest
-            error = np.abs(values - np.asarray(case.picture, float) / 255).mean(-1)
+            rest = case.rest
             results.append(
                 EditScores(
-                    success=seen[case.attribute][i] == _word(case.target, case.attribute),
-                    kept=sum(seen[name][i] == seen_before[name][i] for name in others) / len(others),
-                    rest=float(error[rest].mean()) if rest.any() else float("nan"),
-                    truth=float(np.abs(values - np.asarray(case.truth, float) / 255).mean()),
+                    success=seen[case.attribute][i] == words_of(case.target)[case.attribute],
+                    kept=sum(seen[name][i] == self.seen[name][i] for name in others) / len(others),
+                    rest=float(pixel_errors(picture, case.picture)[rest].mean()) if rest.any() else float("nan"),
+                    truth=float(pixel_errors(picture, case.truth).mean()),
                     structure=float(structures[i]),
                     direction=float(moved[i]),
                 )
@@ -150,25 +153,19 @@ class EditJudge:
         return results
 
 
-def _word(scene: Scene, attribute: str) -> str:
-    (thing,) = scene.things
-    words: Mapping[str, str] = {"object": thing.noun, "colour": thing.colour, "texture": thing.texture}
-    return words.get(attribute) or getattr(scene, attribute)
+def pixel_errors(picture: Image.Image, other: Image.Image) -> np.ndarray:
+    """Absolute differences of pixels, of 1: the mean over the colours, [height, width]."""
+    values = (np.asarray(one.convert("RGB"), float) for one in (picture, other))
+    return np.abs(np.subtract(*values)).mean(-1) / 255
 
 
 @torch.no_grad()
-def _structure_distances(
-    dino: DinoJudge, before: Sequence[Image.Image], after: Sequence[Image.Image]
-) -> Float[Tensor, " pictures"]:
-    """Mean squared difference of the cosines between all patches of a picture, before and after.
+def _patch_similarities(dino: DinoJudge, pictures: Sequence[Image.Image]) -> Float[Tensor, "pictures patches patches"]:
+    """Cosines between all patches of each picture.
 
     Tumanyan et al. compare the last layer's keys; we compare its outputs, which every DINO gives.
     """
-
-    def similarities(pictures: Sequence[Image.Image]) -> Float[Tensor, "pictures patches patches"]:
-        pixels = dino.processor([picture.convert("RGB") for picture in pictures], return_tensors="pt").pixel_values
-        patches = dino.model(pixel_values=pixels.to(dino.model.device)).last_hidden_state[:, 1:].cpu()
-        patches = nn.functional.normalize(patches, dim=-1)
-        return patches @ patches.mT
-
-    return (similarities(before) - similarities(after)).square().mean((1, 2))
+    pixels = dino.processor([picture.convert("RGB") for picture in pictures], return_tensors="pt").pixel_values
+    patches = dino.model(pixel_values=pixels.to(dino.model.device)).last_hidden_state[:, 1:].cpu()
+    patches = nn.functional.normalize(patches, dim=-1)
+    return patches @ patches.mT

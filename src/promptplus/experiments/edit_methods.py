@@ -9,19 +9,27 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from promptplus.editing.edit import EditSettings, denoise_inversion, invert_pictures, predictor, to_pictures
+from promptplus.editing.edit import (
+    EditSettings,
+    denoise_inversion,
+    invert,
+    predictor,
+    target_prompt,
+    to_pictures,
+)
 from promptplus.editing.inversion import Inversion, Latents
 from promptplus.experiments.edit_cases import EditCase
+from promptplus.generation import BATCH
 from promptplus.kept_pictures import kept_or_drawn
 from promptplus.pipelines import own_pipeline
-from promptplus.pplus import PPlus
+from promptplus.pplus import PPlus, PromptEmbeds
 from promptplus.profiles import default_sampling
 from promptplus.prompts import PPlusPrompt
+from promptplus.start_image import to_latents
 
 STEPS = 20  # denoising steps of every method (our choice: with 50 the pocket's errors differ by less than .002)
 SKIPS = (0.15, 0.35, 0.55, 0.75)
 """Shares of the steps that are left out, from strong to gentle; LEDITS++'s default is the first one."""
-BATCH = 16
 LAYERS = {
     "object": "coarse,medium",
     "colour": "fine",
@@ -61,24 +69,27 @@ class Batch:
     pplus: PPlus
     cases: Sequence[EditCase]
 
-    def texts(self, layers: LayersOf | None, side: int = 1) -> Any:
-        """Encoded prompts: the target in some layers and the source in all others; ``layers`` None: one of them."""
-        prompts = [self.prompt(case, layers, side) for case in self.cases]
-        return self.pplus.encode(prompts)
+    def sources(self) -> PromptEmbeds:
+        """The encoded captions of the pictures."""
+        return self.pplus.encode([case.texts[0] for case in self.cases])
 
-    @staticmethod
-    def prompt(case: EditCase, layers: LayersOf | None, side: int) -> PPlusPrompt:
-        """The prompt of one case."""
-        source, target = case.texts
-        if layers is None:
-            return PPlusPrompt((source, target)[side])
-        return PPlusPrompt(source).with_part(layers[case.attribute], target)
+    def targets(self, layers: LayersOf | None = None) -> PromptEmbeds:
+        """The encoded prompts to denoise with; ``layers`` has those of the target, None: all."""
+        return self.pplus.encode([_target(case, layers) for case in self.cases])
 
-    def invert(self, method: str, prompts: Any) -> Inversion:
-        """The pictures inverted with all steps."""
-        settings = EditSettings(method, STEPS, skip=0.0)
-        pictures = [case.picture for case in self.cases]
-        return invert_pictures(self.pplus, pictures, prompts, [case.seed for case in self.cases], settings)
+    def latents(self) -> Latents:
+        """The latents of the pictures."""
+        return torch.cat([to_latents(self.pplus.pipe, case.picture) for case in self.cases])
+
+    def invert(self, texts: PromptEmbeds, method: str, steps: int) -> Inversion:
+        """The pictures inverted with all steps and the model's guidance."""
+        seeds = [case.seed for case in self.cases]
+        return invert(self.pplus, self.latents(), texts, seeds, EditSettings(method, steps, skip=0.0))
+
+
+def _target(case: EditCase, layers: LayersOf | None) -> PPlusPrompt:
+    source, target = case.texts
+    return target_prompt(source, target if layers is None else {layers[case.attribute]: target})
 
 
 def edited(pplus: PPlus, cases: Sequence[EditCase], methods: Sequence[str] = METHODS) -> Edited:
@@ -99,11 +110,11 @@ def _kept_batch(batch: Batch, methods: Sequence[str]) -> list[Image.Image]:
         drawn = {(name, skip): pictures for name, skip, pictures in _batch(batch, methods)}
         return [picture for key in product(methods, SKIPS) for picture in drawn[key]]
 
-    sides = {str(side): batch.texts(None, side)["prompt_embeds"] for side in (0, 1)}
+    texts = {"0": batch.sources()["prompt_embeds"], "1": batch.targets()["prompt_embeds"]}
     values = {"methods": list(methods), "skips": list(SKIPS), "steps": STEPS, "layers": [LAYERS, MISMATCHED]}
     values |= {"cases": [[case.attribute, case.seed] for case in batch.cases]}
     count = len(methods) * len(SKIPS) * len(batch.cases)
-    return kept_or_drawn(batch.pplus.pipe, sides, values, count, draw)
+    return kept_or_drawn(batch.pplus.pipe, texts, values, count, draw)
 
 
 def _batch(batch: Batch, methods: Sequence[str]) -> Iterator[tuple[str, float, list[Image.Image]]]:
@@ -124,12 +135,11 @@ def by_layers(
     batch: Batch, method: str, plans: Mapping[str, LayersOf | None]
 ) -> Iterator[tuple[str, float, list[Image.Image]]]:
     """Edits with the target's texts in some layers, or in all of them (None), from one inversion."""
-    inversion = batch.invert(method, batch.texts(None, side=0))
+    inversion = batch.invert(batch.sources(), method, STEPS)
     for name, layers in plans.items():
-        texts = batch.texts(layers)
+        texts = batch.targets(layers)
         for skip in SKIPS:
-            later = inversion.without_first(round(skip * STEPS))
-            yield name, skip, denoise_inversion(batch.pplus, later, texts, None)
+            yield name, skip, denoise_inversion(batch.pplus, inversion.skipping(skip), texts, None)
 
 
 def _image_to_image(batch: Batch) -> Iterator[tuple[float, list[Image.Image]]]:
@@ -137,7 +147,7 @@ def _image_to_image(batch: Batch) -> Iterator[tuple[float, list[Image.Image]]]:
     pipe = batch.pplus.pipe
     own = own_pipeline(pipe, for_picture=True)
     _, guidance = default_sampling(pipe)
-    call: dict[str, Any] = {**batch.texts(None), "image": [case.picture for case in batch.cases]}
+    call: dict[str, Any] = {**batch.targets(), "image": [case.picture for case in batch.cases]}
     call |= {"num_inference_steps": STEPS, "guidance_scale": guidance}
     for skip in SKIPS:
         generators = [torch.Generator().manual_seed(case.seed) for case in batch.cases]
@@ -151,8 +161,8 @@ def _ledits(batch: Batch) -> Iterator[tuple[float, list[Image.Image]]]:
     has neither. Without the mask from cross-attention, which needs single words.
     """
     empty = batch.pplus.encode([""] * len(batch.cases))
-    inversion = batch.invert("noise-maps", empty)
-    plain, aimed = (predictor(batch.pplus, texts, 1.0) for texts in (empty, batch.texts(None)))
+    inversion = batch.invert(empty, "noise-maps", STEPS)
+    plain, aimed = (predictor(batch.pplus, texts, 1.0) for texts in (empty, batch.targets()))
 
     def guided(latents: Latents, timestep: int) -> Latents:
         without = plain(latents, timestep)
@@ -162,7 +172,7 @@ def _ledits(batch: Batch) -> Iterator[tuple[float, list[Image.Image]]]:
         return without + edit * (strength >= least)
 
     for skip in SKIPS:
-        yield skip, to_pictures(batch.pplus.pipe, inversion.without_first(round(skip * STEPS)).denoise(guided))
+        yield skip, to_pictures(batch.pplus.pipe, inversion.skipping(skip).denoise(guided))
 
 
 def choose_layers(

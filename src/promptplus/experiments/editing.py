@@ -40,10 +40,10 @@ Scores = Mapping[str, Mapping[float, Sequence[EditScores]]]
 
 def study(pplus: PPlus, count: int) -> Study:
     """Edit ``count`` reported cases of each attribute with every method."""
-    cases, judge = edit_cases("report", count), EditJudge()
-    pictures = edited(pplus, cases)
+    cases = edit_cases("report", count)
+    pictures, judge = edited(pplus, cases), EditJudge(cases)
     scores: Scores = {
-        name: {skip: judge.scores(cases, own) for skip, own in by_skip.items()} for name, by_skip in pictures.items()
+        name: {skip: judge.scores(own) for skip, own in by_skip.items()} for name, by_skip in pictures.items()
     }
     attributes = list(dict.fromkeys(case.attribute for case in cases))
     best = {name: gentlest(own) for name, own in scores.items()}

@@ -23,6 +23,7 @@ from promptplus.pocket.world.scenes import (
     random_scene,
     random_test_scene,
     shapes_by_noun,
+    words_of,
 )
 from promptplus.pocket.world.shapes import SIZE
 from promptplus.pocket.world.words import BACKGROUNDS, COLOURS, NO_STYLE, STYLES, TEXTURES
@@ -48,6 +49,7 @@ __all__ = [
     "random_scene",
     "random_test_scene",
     "render",
+    "words_of",
 ]
 
 

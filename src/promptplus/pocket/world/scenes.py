@@ -150,3 +150,8 @@ def labels(scene: Scene) -> tuple[int, ...]:
     if len(scene.things) > 1:
         indices = dict.fromkeys(words, NOT_LABELLED)
     return (*indices.values(), BACKGROUNDS.index(scene.background), STYLES.index(scene.style))
+
+
+def words_of(scene: Scene) -> dict[str, str]:
+    """The word of each attribute of a scene with one named thing."""
+    return {name: CLASSES[name][label] for name, label in zip(ATTRIBUTES, labels(scene), strict=True)}
