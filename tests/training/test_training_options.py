@@ -123,9 +123,9 @@ def test_the_schedule() -> None:
 
 def test_rows_move_by_the_scheduled_rate(pplus: pp.PPlus, pictures: Pictures) -> None:
     """AdamW's first step is the rate itself, whatever the gradient."""
-    one = learn(pplus, pictures, steps=1, warmup=4)
+    one = learn(pplus, pictures, steps=1, warmup=2)
     start = initial_rows(pplus, "house", one.settings)
-    assert (one.concept.rows - start).abs().max().item() == pytest.approx(0.005 / 4, rel=1e-3)
+    assert (one.concept.rows - start).abs().max().item() == pytest.approx(0.005 / 2, rel=1e-3)
 
 
 def test_the_average_is_that_of_the_steps(pplus: pp.PPlus, pictures: Pictures, tmp_path: Path) -> None:
