@@ -9,7 +9,7 @@ export GOMP_SPINCOUNT ?= 3000
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-slow docs bench pocket pocket-report hooks clean
+.PHONY: help demo studio check test test-slow docs bench pocket pocket-report hooks clean
 
 help: ## show this list
 	@sed -nE 's/^([a-z.-]+):[^#]*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -24,6 +24,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP) ## show the main features on the pocket model: runs/demo/index.html; OUT=folder for another place
 	$(BIN)/promptplus demo $(if $(OUT),--out $(OUT))
+
+studio: $(STAMP) ## open the studio in a browser: try prompts by layers, learn, mix, edit
+	$(BIN)/promptplus studio
 
 check: $(STAMP) ## run the linter, the formatter, the type checker and the tests of the source tree
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 # ruff: noqa: E402 (the import hook comes before the modules it checks)
 
 import os
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -41,6 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     missing = {
         "gpu": None if torch.cuda.is_available() else "needs a CUDA device",
         "network": None if os.environ.get("PROMPTPLUS_NETWORK") else "needs the hub: set PROMPTPLUS_NETWORK=1",
+        "browser": None if shutil.which("chromium") else "needs Chromium: apt-get install chromium",
     }
     for item in items:
         for marker, reason in missing.items():

@@ -34,7 +34,9 @@ ORDER = (
     ("training",),
     ("evaluation",),
     ("experiments",),
+    ("user_study",),
     ("reproduce", "demo"),
+    ("studio",),
     ("cli",),
 )
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

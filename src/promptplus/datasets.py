@@ -15,7 +15,7 @@ from torch import Tensor
 from promptplus.caption_files import read_captions
 from promptplus.choices import Kind
 from promptplus.errors import PictureError
-from promptplus.picture_folders import CONCEPT_JSON, FOREIGN_FOLDERS, read_files
+from promptplus.picture_folders import CONCEPT_JSON, FOREIGN_FOLDERS, PROMPTS_JSON, read_files
 from promptplus.pictures import is_path, to_picture
 from promptplus.text_files import read_json
 
@@ -155,6 +155,22 @@ def read_note(folder: str | os.PathLike[str]) -> FolderNote:
     return read_json(path, FolderNote, PictureError, "is no note of {token, initializer, class_word, kind}")
 
 
+def read_picture_prompts(folder: str | os.PathLike[str]) -> dict[str, str] | None:
+    """The prompts of pictures by file name, from a folder's ``prompts.json``; None where there is no such file."""
+    path = Path(folder) / PROMPTS_JSON
+    if not os.path.lexists(path):
+        return None
+    remedy = 'write it as {"a.png": "a red car"}'
+    return read_json(path, dict[str, str], PictureError, "is no object of file names and prompts", remedy)
+
+
+def subfolders(folder: str | os.PathLike[str]) -> list[Path]:
+    """The folders inside a folder, sorted by name, without hidden ones and those of other programs."""
+    parent = Path(folder)
+    entries = sorted(parent.iterdir()) if parent.is_dir() else []
+    return [p for p in entries if p.is_dir() and not p.name.startswith(".") and p.name.lower() not in FOREIGN_FOLDERS]
+
+
 def concept_folders(folder: str | os.PathLike[str]) -> list[Path]:
     """The folders of several concepts inside one folder, sorted by name.
 
@@ -162,10 +178,7 @@ def concept_folders(folder: str | os.PathLike[str]) -> list[Path]:
     are no folders.
     """
     parent = Path(folder)
-    entries = sorted(parent.iterdir()) if parent.is_dir() else []
-    folders = [
-        p for p in entries if p.is_dir() and not p.name.startswith(".") and p.name.lower() not in FOREIGN_FOLDERS
-    ]
+    folders = subfolders(parent)
     if not folders:
         raise PictureError(f"{parent} holds no folders; give a folder with one folder of pictures for each concept")
     for concept in folders:

@@ -56,6 +56,14 @@ class SettingsError(PromptPlusError, ValueError):
     """A setting is outside its range."""
 
 
+class StudyError(PromptPlusError, ValueError):
+    """A user study cannot be built, read or served, or its votes cannot be counted."""
+
+
+class VoteError(StudyError):
+    """A vote or a participant of a user study is refused."""
+
+
 class TrainingError(PromptPlusError):
     """A training run failed for a reason other than the caller's values."""
 

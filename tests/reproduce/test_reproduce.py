@@ -99,6 +99,20 @@ def test_everything_once_and_then_nothing(pplus: pp.PPlus, tmp_path: Path, monke
     again = Reproduction(pplus, "pocket", TINY, FOLDERS, tmp_path, said.append).run()
     assert again.claims == report.claims
     assert again.write(tmp_path).read_text() == page
+    compared = {"first": "xti@500", "second": "ti@500", "share": {"value": 0.7, "low": 0.6, "high": 0.8}}
+    questions = {"subject": {"preferences": [{**compared, "participants": 9, "concepts": 9}]}}
+    counts = {
+        "finished": 9,
+        "rules": {"participants": 9},
+        "counted": 9,
+        "left_out": 0,
+        "methods": ["xti@500", "ti@500"],
+    }
+    people = Study("people", "What people prefer", "", [], {**counts, "questions": questions})
+    voted = Reproduction(pplus, "pocket", TINY, FOLDERS, tmp_path, said.append, people).run()
+    assert voted.claims[:-1] == report.claims[:-1]
+    assert (voted.claims[-1].holds, voted.studies[-1].name) == ("yes", "people")
+    assert "What people prefer" in voted.write(tmp_path).read_text()
     with pytest.raises(SettingsError, match="needs 2 concepts"):
         Reproduction(pplus, "pocket", TINY, FOLDERS[:1], tmp_path, said.append)
 

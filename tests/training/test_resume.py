@@ -247,7 +247,11 @@ def test_a_signal_saves_first(
     saved = Checkpoint.load(tmp_path / "x")
     assert saved
     assert saved.step == 3
+    so_far = pp.Concept.load(tmp_path / "x" / "concept.safetensors")
+    assert so_far.provenance["steps"] == 3
+    assert torch.equal(so_far.rows, learn(pplus, pictures, steps=3).concept.rows)
     assert torch.equal(learn(pplus, pictures, out=tmp_path / "x").concept.rows, straight)
+    assert pp.Concept.load(tmp_path / "x" / "concept.safetensors").provenance["steps"] == 4
 
 
 @pytest.mark.slow

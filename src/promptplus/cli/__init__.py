@@ -30,6 +30,8 @@ COMMANDS = {
     "info": ("concepts", "Show what a concept file holds, or the generation parameters of a picture."),
     "evaluate": ("evaluate", "Compare methods on concepts, or score pictures that exist."),
     "reproduce": ("reproduce", "Run every study, and report the paper's claims beside what was measured."),
+    "studio": ("studio", "Open the studio in a browser: try, learn, mix, edit, look inside."),
+    "study": ("study", "Build, serve and report a blinded user study."),
     "analyze": ("analyze", "Measure what layers decide and where they look."),
 }
 """Each command's module in this package, and the first line of its help text."""

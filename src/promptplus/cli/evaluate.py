@@ -1,6 +1,5 @@
 """The command ``evaluate``: compare methods on concepts, or score pictures that exist."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -207,7 +206,7 @@ def _parse_shard(text: str) -> tuple[int, int]:
 
 def _score(images: Path | None, concept: Path | None, options: ModelOptions, as_json: bool) -> None:
     """Score the pictures of a folder against the concept's own, and against their prompts where there are any."""
-    from promptplus.datasets import load_pictures, read_pictures
+    from promptplus.datasets import load_pictures, read_picture_prompts, read_pictures
     from promptplus.evaluation.scoring import Scorer, score_images
     from promptplus.picture_folders import PROMPTS_JSON
 
@@ -215,7 +214,7 @@ def _score(images: Path | None, concept: Path | None, options: ModelOptions, as_
         raise SettingsError("--images and --concept go together: the pictures, and the concept's own")
     real = load_pictures(concept)
     texts = images / PROMPTS_JSON
-    prompt_of = _read_picture_prompts(texts)
+    prompt_of = read_picture_prompts(images)
     read = read_pictures(images)
     names, pictures = [path.name for path, _ in read if path], [picture for _, picture in read]
     if prompt_of is not None and (missing := [name for name in names if name not in prompt_of]):
@@ -226,13 +225,3 @@ def _score(images: Path | None, concept: Path | None, options: ModelOptions, as_
     values = {"pictures": len(pictures), "subject": subject, "text": text}
     sentence = f"subject similarity {subject:.3f}" + (f", text similarity {text:.3f}" if text is not None else "")
     say(values, f"{len(pictures)} pictures: {sentence}", as_json)
-
-
-def _read_picture_prompts(path: Path) -> dict[str, str] | None:
-    """The prompts of pictures by file name; None where the file does not exist."""
-    from promptplus.text_files import read_json
-
-    if not os.path.lexists(path):
-        return None
-    remedy = 'write it as {"a.png": "a red car"}'
-    return read_json(path, dict[str, str], PictureError, "is no object of file names and prompts", remedy)

@@ -58,6 +58,9 @@ def reproduce(
     mixes: Annotated[int | None, count(1, "Pairs of concepts to mix. No concept is in two pairs.")] = None,
     mix_seeds: Annotated[int | None, count(1, "Pictures of each mix.")] = None,
     edits: Annotated[int | None, count(1, "Edits of each attribute.")] = None,
+    people: Annotated[
+        Path | None, typer.Option(help="The report of a user study, as promptplus study report wrote it.")
+    ] = None,
     ray: Ray = None,
     model: Model = "pocket",
     device: Device = None,
@@ -76,6 +79,7 @@ def reproduce(
     from promptplus.reproduce.claims import table
     from promptplus.reproduce.plan import FULL, QUICK, change_counts
     from promptplus.reproduce.run import Reproduction
+    from promptplus.user_study.report import read_report
 
     counts = {"pairs": pairs, "pair_seeds": pair_seeds, "map_seeds": map_seeds, "prompts": prompts}
     counts |= {"prompt_seeds": prompt_seeds, "concepts": concept_count, "runs": runs, "per_prompt": per_prompt}
@@ -83,13 +87,14 @@ def reproduce(
     plan = change_counts(QUICK if quick else FULL, counts)
     out = check_folder(out or Path("runs") / f"reproduce-{plan.name}")
     given = concept_folders(concepts) if concepts else None
+    voted = read_report(people) if people else None
     options = ModelOptions(model, device, dtype)
     with spoken_warnings():
         pplus = open_model(options)
         folders = given or profile_of(pplus.pipe).concepts
         if not folders:
             raise SettingsError(f"name pictures for {model} to learn from: --concepts FOLDER")
-        reproduction = Reproduction(pplus, model, plan, folders, out, complain, steps=steps, guidance=guidance)
+        reproduction = Reproduction(pplus, model, plan, folders, out, complain, voted, steps=steps, guidance=guidance)
         if full:
             complain(reproduction.estimate())
         if ray:

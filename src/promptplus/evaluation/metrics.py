@@ -11,6 +11,7 @@ from torch import Tensor
 
 Z95 = 1.96  # quantile of the normal distribution for a 95 % interval
 RESAMPLES = 2000  # of the bootstrap (our choice)
+MIN_UNITS = 6  # that an interval may decide by: six of one sign come by chance once in 32 (two-sided)
 
 
 @dataclass(frozen=True)

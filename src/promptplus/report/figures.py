@@ -12,6 +12,7 @@ from PIL import Image
 DPI = 110
 WIDE, TALL = 6.4, 3.4  # inches; legible at README width
 BINS = 60
+ROOM = 0.06  # share of a bar; narrower parts have no room for a number
 MARKERS = "os^D"  # of a trade-off; the marker changes after every ten methods, as there are ten colours
 
 
@@ -32,6 +33,61 @@ class TradeOffPoint:
     y: float
     x_interval: tuple[float, float]
     y_interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class PreferenceBar:
+    """Votes for two methods: shares of wins of the first, ties, and wins of the second, which add up to 1.
+
+    Attributes:
+        value: the share of the first with ties as half wins; ``interval``: its 95 % interval.
+    """
+
+    first: str
+    second: str
+    wins: float
+    ties: float
+    losses: float
+    value: float
+    interval: tuple[float, float]
+
+
+def preferences(groups: Mapping[str, Sequence[PreferenceBar]]) -> Image.Image:
+    """Draw preferences as bars from the first method's side to the second's, grouped by question.
+
+    The point with an interval below a bar is the first method's share with ties as half wins. Dashed: no preference.
+    """
+    bars = [(group, bar) for group, several in groups.items() for bar in several]
+    heads = {number for number, (group, _) in enumerate(bars) if number == 0 or bars[number - 1][0] != group}
+    figure, axes = _new_figure(width=WIDE + 1, height=0.9 + 0.46 * len(bars) + 0.36 * len(heads))
+    parts = (("wins", "#3f7fbf", "white"), ("ties", "0.85", "0.2"), ("losses", "#d98f3e", "black"))
+    y, places = 0.0, []
+    for number, (group, bar) in enumerate(bars):
+        if number in heads:
+            axes.text(0, y, group, va="center", fontsize=10, fontweight="bold")
+            y += 0.8
+        left = 0.0
+        for name, colour, ink in parts:
+            share = getattr(bar, name)
+            axes.barh(y, share, 0.5, left=left, color=colour)
+            if share >= ROOM:
+                axes.text(left + share / 2, y, f"{share:.0%}", va="center", ha="center", fontsize=8, color=ink)
+            left += share
+        low, high = bar.interval
+        error = [[max(0.0, bar.value - low)], [max(0.0, high - bar.value)]]
+        axes.errorbar(bar.value, y + 0.38, xerr=error, fmt="o", color="black", markersize=3, capsize=2, linewidth=1.2)
+        places.append((y, bar))
+        y += 1.1
+    axes.axvline(0.5, color="0.3", linestyle="--", linewidth=1)
+    axes.set(xlim=(0, 1), ylim=(y - 0.4, -0.5), xlabel="share of votes")
+    axes.set_yticks([place for place, _ in places], [bar.first for _, bar in places])
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
+    other = axes.secondary_yaxis("right")
+    other.set_yticks([place for place, _ in places], [bar.second for _, bar in places])
+    for one in (axes, other):
+        one.spines[["top", "left", "right"]].set_visible(False)
+        one.tick_params(axis="y", length=0)
+    return _to_picture(figure)
 
 
 def curves(

@@ -1,5 +1,6 @@
 """The paper's claims, each beside what was measured and whether it holds: pure functions from studies to claims."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -8,13 +9,12 @@ import numpy as np
 
 from promptplus.evaluation.comparison import compare
 from promptplus.evaluation.grid import GridResult
-from promptplus.evaluation.metrics import Interval, mean_interval
+from promptplus.evaluation.metrics import MIN_UNITS, Interval, mean_interval
 from promptplus.experiments.study import Study
 from promptplus.experiments.takeover_curves import PAPER, crossing
 from promptplus.report.tables import Table
 from promptplus.reproduce.comparisons import Comparison
 
-MIN_UNITS = 6  # that an interval may decide by: six of one sign come by chance once in 32 (two-sided)
 Verdict = Literal["yes", "no", "undecided", "not measured"]
 
 
@@ -208,6 +208,46 @@ def two_concepts(study: Study, ours: str, rival: str) -> Claim:
     pairs = len(scores[ours])
     measured = f"similarity {_short(gain, '+.3f')}; both are seen in {shares[0]} against {shares[1]}; {pairs} pairs"
     return Claim(TWO_CONCEPTS.format(ours, rival), "not in the paper", measured, verdict(gain, units=pairs))
+
+
+PEOPLE = "People prefer {}'s pictures"
+
+
+def people(study: Study | None, ours: str, rival: str) -> Claim:
+    """Whether people prefer one method's pictures to another's, in all questions of a user study.
+
+    A method of the study is meant where its name has the word, as ``paper-xti@500`` has XTI. The unit is a participant
+    or a concept, whichever are fewer. A study that is not finished decides nothing.
+    """
+    says, paper = PEOPLE.format(ours), "yes"
+    if study is None:
+        return not_measured(says, paper, "people (promptplus study; then --people with its report)")
+    finished, wanted = study.values["finished"], study.values["rules"]["participants"]
+    if finished < wanted:
+        return not_measured(says, paper, f"people: {finished} of {wanted} participants have finished")
+    shares: list[Interval] = []
+    said: list[str] = []
+    units: list[int] = []
+    for question, result in study.values["questions"].items():
+        for one in result["preferences"]:
+            value = Interval(**one["share"])
+            names = [one["first"], one["second"]]
+            if _is(names[1], ours) and _is(names[0], rival):
+                names, value = names[::-1], Interval(1 - value.value, 1 - value.high, 1 - value.low)
+            if _is(names[0], ours) and _is(names[1], rival):
+                shares.append(Interval(value.value - 0.5, value.low - 0.5, value.high - 0.5))
+                said.append(f"{question} ({names[0]} over {names[1]}) {_short(value)}")
+                units.append(min(one["participants"], one["concepts"]))
+    if not shares:
+        methods = ", ".join(study.values["methods"])
+        return not_measured(says, paper, f"people who compare {ours} with {rival}: the study compares {methods}")
+    counted = f"{study.values['counted']} participants, {study.values['left_out']} left out"
+    return Claim(says, paper, f"share of votes: {', '.join(said)}; {counted}", verdict(*shares, units=min(units)))
+
+
+def _is(name: str, method: str) -> bool:
+    """Whether a method of a study is one of the claims: its name has the word."""
+    return method.lower() in re.split(r"[^a-z0-9]+", name.lower())
 
 
 def _short(interval: Interval, form: str = ".2f") -> str:

@@ -51,6 +51,7 @@ class Reproduction:
         source: the name the pipeline was loaded by.
         concepts: folders of pictures, at least as many as the plan wants.
         say: is called with a sentence when a study begins.
+        people: the report of a user study; None: there is none.
         sampling: of the studies of attributes and attention.
 
     Raises SettingsError where there are too few concepts, and PictureError on a bad folder.
@@ -64,6 +65,7 @@ class Reproduction:
         concepts: Sequence[Path],
         folder: Path,
         say: Callable[[str], None],
+        people: Study | None = None,
         **sampling: Unpack[SamplingOptions],
     ) -> None:
         if len(concepts) < plan.concepts:
@@ -73,6 +75,7 @@ class Reproduction:
         self.profile = profile_of(pplus.pipe)
         plan, self.full = (one if self.profile.tuned else published(one) for one in (plan, FULL))
         self.pplus, self.source, self.plan, self.say, self.sampling = pplus, source, plan, say, sampling
+        self.people = people
         self.concepts, self.folder = concepts[: plan.concepts], make_folder(folder)
         scorer = Scorer.for_model(pplus.pipe, per_prompt=plan.per_prompt)
         self.grid = ExperimentGrid(pplus, source, scorer, make_folder(folder / "methods"))
@@ -93,7 +96,8 @@ class Reproduction:
         for study, its_claims in others:
             studies += [study] if study else []
             judged += its_claims
-        judged.append(claims.not_measured("People prefer XTI's pictures", "yes", "people (promptplus study)"))
+        studies += [self.people] if self.people else []
+        judged.append(claims.people(self.people, "XTI", "TI"))
         self.grid.pack()
         return Report(studies, judged, self.made_by)
 

@@ -112,4 +112,7 @@ class TrainingLoop(Generic[R]):
             raise KeyboardInterrupt
         step = min(run.trainable.step for run in runs)
         message = f"stopped by {signal_name} after step {step}, which is saved; the same command goes on from there"
+        kept = [run.trainable.save_stopped(run.folder.path) for run in runs if run.folder]
+        if files := ", ".join(str(path) for path in kept if path):
+            message += f"; the concept as it is now: {files}"
         raise Interrupted(message, signal_name)

@@ -60,15 +60,12 @@ class RunFolder:
         self._save_strip(f"step-{step:05d}.png", pictures)
 
     def previews(self) -> list[tuple[int, list[Image.Image]]]:
-        """The saved strips, by step. Warns of a damaged one and leaves it out: no training depends on it."""
-        numbers = {path.stem.removeprefix("step-"): path for path in sorted((self.path / PREVIEWS).glob("step-*.png"))}
-        strips = [(int(number), _cut(path)) for number, path in numbers.items() if number.isdecimal()]
-        return [(step, strip) for step, strip in strips if strip]
+        """The saved strips, by step."""
+        return read_previews(self.path)
 
     def class_word_previews(self) -> list[Image.Image]:
         """The pictures of the class word, if there are any."""
-        paths = (self.path / PREVIEWS / name for name in (CLASS_WORD_STRIP, OLD_CLASS_WORD_STRIP))
-        return next((_cut(path) for path in paths if path.exists()), [])
+        return read_class_word_previews(self.path)
 
     def save_class_word_previews(self, pictures: Sequence[Image.Image]) -> None:
         """Save the pictures of the class word, if there are any."""
@@ -78,6 +75,22 @@ class RunFolder:
     def _save_strip(self, name: str, pictures: Sequence[Image.Image]) -> None:
         with whole_file(self.path / PREVIEWS / name) as temporary:
             tile(pictures, columns=len(pictures)).save(temporary, "PNG")
+
+
+def read_previews(folder: Path) -> list[tuple[int, list[Image.Image]]]:
+    """The strips of previews in a run folder, by step.
+
+    Warns of a damaged one and leaves it out: no training depends on it.
+    """
+    numbers = {path.stem.removeprefix("step-"): path for path in sorted((folder / PREVIEWS).glob("step-*.png"))}
+    strips = [(int(number), _cut(path)) for number, path in numbers.items() if number.isdecimal()]
+    return [(step, strip) for step, strip in strips if strip]
+
+
+def read_class_word_previews(folder: Path) -> list[Image.Image]:
+    """The pictures of the class word in a run folder, if there are any."""
+    paths = (folder / PREVIEWS / name for name in (CLASS_WORD_STRIP, OLD_CLASS_WORD_STRIP))
+    return next((_cut(path) for path in paths if path.exists()), [])
 
 
 def _cut(path: Path) -> list[Image.Image]:

@@ -170,6 +170,10 @@ class RowsTrainable(Trainable[InversionResult]):
     def rescue(self, folder: Path) -> Path:
         return self.learned.save(folder / "last_good.safetensors")
 
+    def save_stopped(self, folder: Path) -> Path:
+        so_far = {**self.concept.provenance, "steps": self.step}
+        return replace(self.learned, provenance=so_far).save(folder / CONCEPT)
+
     def save(self, folder: Path, result: InversionResult) -> None:
         result.concept.save_approximation(folder / APPROXIMATION)
         result.concept.save(folder / CONCEPT)

@@ -104,6 +104,10 @@ class Trainable(ABC, Generic[R]):
     def rescue(self, folder: Path) -> Path:
         """Save the last finite weights of a run that failed. Returns the path."""
 
+    def save_stopped(self, folder: Path) -> Path | None:
+        """Write what a stopped run has learned so far, for use. None where only the checkpoint holds it."""
+        return None
+
     @abstractmethod
     def result(self, base: TrainingResult) -> R:
         """The result of a training that has just ended; ``base``: what every result has."""

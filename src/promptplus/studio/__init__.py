@@ -1,0 +1,1 @@
+"""The browser studio: ``promptplus studio``. It needs the extra ``ui``, and only listens on this machine."""
