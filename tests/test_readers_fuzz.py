@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 import promptplus as pp
-from promptplus.datasets import _read_prompts, read_picture_prompts
+from promptplus.cli.evaluate import _read_prompts
+from promptplus.datasets import read_picture_prompts
 from promptplus.errors import (
     ConceptError,
     ModelError,
@@ -92,7 +93,7 @@ def write_all(folder: Path) -> dict[str, Reader]:
         "results": ("s.jsonl", lambda: RecordStore(folder / "s").entry("x"), OutputError),
         "concepts": ("c.safetensors", lambda: ConceptStore(folder / "c").ids(), OutputError),
         "study": ("study.json", lambda: Study.read(folder, "study"), OutputError),
-        "prompts.json": ("prompts.json", lambda: read_picture_prompts(folder / "prompts.json"), PictureError),
+        "prompts.json": ("prompts.json", lambda: read_picture_prompts(folder), PictureError),
         "prompts.txt": ("prompts.txt", lambda: _read_prompts(folder / "prompts.txt"), SettingsError),
         "sampling": (
             "sampling.json",

@@ -10,7 +10,8 @@ import pytest
 from pydantic import BaseModel
 
 from promptplus import text_files
-from promptplus.datasets import _read_prompts, read_picture_prompts
+from promptplus.cli.evaluate import _read_prompts
+from promptplus.datasets import read_picture_prompts
 from promptplus.errors import ConceptError, ModelError, OutputError, PictureError, PromptPlusError, SettingsError
 from promptplus.evaluation.judges import ClipJudge
 from promptplus.evaluation.store import ConceptStore, RecordStore
@@ -141,7 +142,7 @@ def kinds(folder: Path) -> dict[str, tuple[str, Any, type[PromptPlusError]]]:
         "results": ("r.jsonl", lambda: RecordStore(folder / "r").entry("x"), OutputError),
         "concepts": ("c.safetensors", lambda: ConceptStore(folder / "c").load("x"), OutputError),
         "single concept": ("c/x.safetensors", lambda: ConceptStore(folder / "c").pack(), OutputError),
-        "prompts": ("prompts.json", lambda: read_picture_prompts(folder / "prompts.json"), PictureError),
+        "prompts": ("prompts.json", lambda: read_picture_prompts(folder), PictureError),
         "prompt list": ("p.txt", lambda: _read_prompts(folder / "p.txt"), SettingsError),
         "clip": ("config.json", lambda: ClipJudge.load(folder), ModelError),
         "judge": ("config.json", lambda: AttributeJudge.load(folder), ModelError),
@@ -188,7 +189,7 @@ def test_a_result_with_wrong_fields_is_one_sentence(record: dict[str, Any], mess
 def test_prompts_of_pictures_are_texts(tmp_path: Path, value: Any) -> None:
     (tmp_path / "prompts.json").write_text(json.dumps(value))
     with pytest.raises(PictureError, match="is no object of file names and prompts"):
-        read_picture_prompts(tmp_path / "prompts.json")
+        read_picture_prompts(tmp_path)
 
 
 def test_prompts_from_windows_are_read(tmp_path: Path) -> None:
@@ -196,10 +197,10 @@ def test_prompts_from_windows_are_read(tmp_path: Path) -> None:
         (tmp_path / "p.txt").write_text("a {} on a beach\r\n\r\na red {}\r\n", encoding)
         assert _read_prompts(tmp_path / "p.txt") == ["a {} on a beach", "a red {}"]
         (tmp_path / "prompts.json").write_text('{"a.png": "a красный мяч"}', encoding)
-        assert read_picture_prompts(tmp_path / "prompts.json") == {"a.png": "a красный мяч"}
+        assert read_picture_prompts(tmp_path) == {"a.png": "a красный мяч"}
     with pytest.raises(SettingsError, match=r"cannot read .*No such file"):
         _read_prompts(tmp_path / "none.txt")
-    assert read_picture_prompts(tmp_path / "none.json") is None
+    assert read_picture_prompts(tmp_path / "none") is None
 
 
 # ---- values of wrong types from Python

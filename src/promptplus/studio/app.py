@@ -10,6 +10,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is i
 
 import gradio as gr
 
+from promptplus.errors import OutputError
 from promptplus.studio.edit_page import edit_page
 from promptplus.studio.grid_page import grid_page
 from promptplus.studio.inside_page import inside_page
@@ -19,9 +20,10 @@ from promptplus.studio.mix_page import mix_page
 from promptplus.studio.try_page import try_page
 from promptplus.studio.uploads import HARD_LIMIT
 from promptplus.studio.workplace import Workplace
+from promptplus.text_files import read_text
 
 HOST = "127.0.0.1"
-CSS = (Path(__file__).parent / "studio.css").read_text("utf-8")
+CSS = read_text(Path(__file__).parent / "studio.css", OutputError)
 THEME = gr.themes.Base(  # fonts of the machine: nothing is fetched from other hosts
     primary_hue="indigo",
     neutral_hue="slate",

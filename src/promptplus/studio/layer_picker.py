@@ -7,9 +7,10 @@ from typing import Any
 
 import gradio as gr
 
-from promptplus.errors import PromptError
+from promptplus.errors import OutputError, PromptError
 from promptplus.layers import Layer, LayerMap
 from promptplus.prompts import PPlusPrompt
+from promptplus.text_files import read_text
 
 BANDS = {"fine": "colour", "medium": "parts", "coarse": "shape"}
 """From top to bottom, as in a U: what the paper says of each band's layers (section 3.1)."""
@@ -22,8 +23,8 @@ def layer_picker(layers: LayerMap, elem_id: str) -> gr.HTML:
     return gr.HTML(
         value=dict(EMPTY),
         html_template=drawing(layers),
-        css_template=(HERE / "layer_picker.css").read_text("utf-8"),
-        js_on_load=(HERE / "layer_picker.js").read_text("utf-8"),
+        css_template=read_text(HERE / "layer_picker.css", OutputError),
+        js_on_load=read_text(HERE / "layer_picker.js", OutputError),
         apply_default_css=False,
         elem_id=elem_id,
         label="Layers of the U-Net",

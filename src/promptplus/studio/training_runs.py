@@ -170,7 +170,7 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
 
 def _last_words(output: Path) -> str:
     """The sentence that a failed command ended with."""
-    lines = output.read_text("utf-8", "replace").replace("\r", "\n").splitlines()
+    lines = read_bytes(output, TrainingError, LOG_BYTES).decode("utf-8", "replace").replace("\r", "\n").splitlines()
     said = [line.removeprefix("promptplus: ") for line in lines if line.startswith("promptplus: ")]
     said = [line for line in said if not line.startswith("note: ")]
     return said[-1] if said else f"the training ended without a word; see {output}"
