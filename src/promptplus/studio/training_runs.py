@@ -3,7 +3,6 @@
 A run that the command line started is read the same way.
 """
 
-import json
 import signal
 import subprocess
 import sys
@@ -20,12 +19,12 @@ from promptplus.choices import Kind
 from promptplus.errors import BusyError, OutputError, PromptPlusError, TrainingError
 from promptplus.report.picture_grid import labelled_grid
 from promptplus.studio.jobs import Job
-from promptplus.text_files import read_bytes, read_json
+from promptplus.text_files import parse_json, read_bytes, read_json
 from promptplus.training.checkpoint import LOCK, locked
 from promptplus.training.run_folder import LOG, LOG_BYTES, read_previews
 
 CONCEPT = "concept.safetensors"
-POLL = 0.3  # seconds between looks at a process
+POLL = 1.0  # seconds between looks at a process
 STOP_SECONDS = 120.0  # a training finishes its step, and saves, before it ends
 RECENT = 40  # logged steps that the remaining time is estimated from
 CELL = 96  # pixels of a preview
@@ -183,8 +182,8 @@ def _log(path: Path) -> list[LogLine]:
         return lines
     for text in read_bytes(path, OutputError, LOG_BYTES).splitlines():
         try:
-            lines.append(LogLine(**json.loads(text)))
-        except (ValueError, TypeError):
+            lines.append(parse_json(text, LogLine, OutputError, f"{path} is no log"))
+        except OutputError:
             break
     return lines
 
