@@ -34,11 +34,12 @@ check: $(STAMP) ## run the linter, the formatter, the type checker and the tests
 	$(BIN)/pyright
 	$(BIN)/pytest -q tests/test_house.py
 
+# two workers with one thread each: most tests are too small to use two threads
 test: check ## run check, then all fast tests
-	$(BIN)/pytest -q -m "not slow" --deselect tests/test_house.py
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist worksteal -m "not slow" --deselect tests/test_house.py
 
 test-slow: $(STAMP) ## run the slow tests
-	$(BIN)/pytest -q -m slow
+	$(BIN)/pytest -q -n 2 --dist loadfile -m slow
 
 docs: $(STAMP) ## write docs/settings.md from the settings classes
 	$(BIN)/python -m promptplus.training.settings_help

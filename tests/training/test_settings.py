@@ -24,7 +24,7 @@ from promptplus.training.settings_help import PAGE, documented, page, takes_sett
 ROOT = Path(__file__).parent.parent.parent
 
 
-@pytest.mark.parametrize("kind", [TrainingSettings, *set(SETTINGS.values())])
+@pytest.mark.parametrize("kind", [TrainingSettings, *dict.fromkeys(SETTINGS.values())])
 def test_every_setting_is_described_in_a_sentence(kind: type[TrainingSettings]) -> None:
     rows = documented(kind)
     assert {row.name for row in rows} == set(kind.model_fields)
