@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from PIL import Image
 
@@ -74,11 +75,13 @@ def fill(page: Page, field: str, text: str) -> None:
 
 
 def shown(page: Page, gallery: str, folder: Path) -> list[Path]:
-    """The files of a gallery's pictures."""
+    """The files of a gallery's pictures. The browser must have got them as they lie on the disk."""
     page.wait_for_selector(f"#{gallery} img")
     sources = [str(image.get_attribute("src")) for image in page.query_selector_all(f"#{gallery} .gallery-item img")]
-    names = [source.rpartition("/")[2] for source in sources]
-    return [folder / "runs" / "studio" / "pictures" / name for name in names]
+    files = [folder / "runs" / "studio" / "pictures" / source.rpartition("/")[2] for source in sources]
+    for source, file in zip(sources, files, strict=True):  # the file itself, with its generation parameters
+        assert httpx.get(source).content == file.read_bytes()
+    return files
 
 
 def test_shape_and_colour_from_two_texts_in_two_clicks(page: Page, studio: tuple[Path, str]) -> None:
