@@ -27,9 +27,6 @@ def studio(
     Only this machine can reach it. It needs the extra ui: pip install 'promptplus[ui]'. Ctrl-C ends it; a running
     training saves what it learned.
     """
-    import signal
-    import threading
-
     from promptplus.errors import OutputError, SettingsError
     from promptplus.files import check_folder
 
@@ -46,14 +43,27 @@ def studio(
         from promptplus.studio.workplace import Workplace
 
         place = Workplace(pplus, ModelSource(model, device, dtype), out, Jobs())
-        end = threading.Event()
-        signal.signal(signal.SIGTERM, lambda *_: end.set())
         try:
             with served(place, port, open_browser) as address:
                 console.print(f"the studio: {address}  (Ctrl-C ends it)", markup=False)
-                try:
-                    end.wait()
-                except KeyboardInterrupt:
-                    console.print("ending; a running training saves what it learned …")
+                wait_for_the_end()
+                console.print("ending; a running training saves what it learned …")
         except OSError as error:
             raise OutputError(f"no port for the studio: {error}; give another one with --port") from error
+
+
+def wait_for_the_end() -> None:
+    """Wait for Ctrl-C or SIGTERM. A second SIGTERM changes nothing; a second Ctrl-C ends the process at once."""
+    import signal
+    import time
+
+    def end(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise KeyboardInterrupt  # not an event: a handler that sets one may wait for a lock of the thread it runs in
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        while True:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        return
