@@ -221,7 +221,7 @@ def _layers(curves: LayerCurves) -> str:
 def _split(results: Results) -> str:
     split: SplitScores = results["split"]
     mixing: dict[str, Interval] = results["mixing"]
-    mixes = "; ".join(f"{layers}: {_interval(shares)}" for layers, shares in mixing.items())
+    mixes = "; ".join(f"{layers}: {_interval(shares)}" for layers, shares in mixing.items() if layers != "seconds")
     return (
         f"Split test, {split['pictures']} pictures: the coarse layers' prompt names an object, the others' a colour. "
         f"Pictures with this object: {_interval(split['object'])}; with one prompt for all layers "

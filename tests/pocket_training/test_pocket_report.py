@@ -43,7 +43,7 @@ def results() -> Results:
     found["curves"]["relative"] = {"object": curve, "colour": curve}
     found["judges"] = {"clip_zero_shot": {"object": 0.9}, "dino_nearest_neighbour": 0.9}
     found["split"] = {"pictures": 260, "object": [0.85, 0.8, 0.9], "colour": [1, 1, 1], "one_prompt": [1, 1, 1]}
-    found["mixing"] = {"coarse": [0.6, 0.3, 0.8], "coarse,medium": [0.5, 0.3, 0.8]}
+    found["mixing"] = {"coarse": [0.6, 0.3, 0.8], "coarse,medium": [0.5, 0.3, 0.8], "seconds": 3.0}
     found["speed"] = {"threads": 2, "usual_steps": 12, "picture_in_batch": [0.6, 0.3], "picture_alone": [2.0, 1.0]}
     found["speed"]["xti_step"] = 0.3
     return {**found, "size": {"all": 32.0}, "weights": "abc"}
