@@ -30,7 +30,7 @@ from promptplus.report.picture_grid import tile
 from promptplus.training.settings import InversionSettings
 
 from .export import CONCEPT_BACKGROUNDS
-from .results import ConceptScores, Interval, TextScores, rounded
+from .results import MIX_LAYERS, ConceptScores, Interval, TextScores, rounded
 
 FRESH = 900_000_000
 """First seed of the ceiling's renders; no training picture and no bundled picture has it."""
@@ -40,7 +40,7 @@ TRIED = 3
 """Number of nouns whose captions are tried for a concept: those whose shapes are nearest to it (our choice)."""
 SHOWN = 6
 """Number of generated pictures that are shown beside the five real ones."""
-MIX_LAYERS, MIX_PICTURES, MIX_SEED = ("coarse", "coarse,medium"), 8, 0
+MIX_PICTURES, MIX_SEED = 8, 0
 """Layers that have the shape in mixes; pictures of each pair; seed of the learned concepts."""
 XTI = MethodSpec("xti", steps=(InversionSettings().steps,))
 """XTI with default settings."""

@@ -14,6 +14,8 @@ from promptplus.evaluation import metrics
 Results = Mapping[str, Any]
 Interval = list[float]
 """A value and the lower and upper end of its 95 % interval."""
+MIX_LAYERS = ("coarse", "coarse,medium")
+"""The choices of layers for the shape with which mixes are measured."""
 
 
 def rounded(interval: metrics.Interval, digits: int = 4) -> Interval:

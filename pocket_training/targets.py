@@ -10,6 +10,7 @@ from promptplus.pocket.world import ATTRIBUTES
 from promptplus.report.tables import from_rows, to_markdown
 
 from .results import (
+    MIX_LAYERS,
     CaptionScores,
     ConceptScores,
     Interval,
@@ -221,7 +222,7 @@ def _layers(curves: LayerCurves) -> str:
 def _split(results: Results) -> str:
     split: SplitScores = results["split"]
     mixing: dict[str, Interval] = results["mixing"]
-    mixes = "; ".join(f"{layers}: {_interval(shares)}" for layers, shares in mixing.items() if layers != "seconds")
+    mixes = "; ".join(f"{layers}: {_interval(mixing[layers])}" for layers in MIX_LAYERS)
     return (
         f"Split test, {split['pictures']} pictures: the coarse layers' prompt names an object, the others' a colour. "
         f"Pictures with this object: {_interval(split['object'])}; with one prompt for all layers "

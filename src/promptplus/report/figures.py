@@ -12,6 +12,7 @@ from PIL import Image
 DPI = 110
 WIDE, TALL = 6.4, 3.4  # inches; legible at README width
 BINS = 60
+WINDOW = 25  # steps of the running mean of a loss
 ROOM = 0.06  # share of a bar; narrower parts have no room for a number
 MARKERS = "os^D"  # of a trade-off; the marker changes after every ten methods, as there are ten colours
 
@@ -209,13 +210,17 @@ def overlay(picture: Image.Image, attention: Float[np.ndarray, " positions"]) ->
     return Image.blend(picture.convert("L").convert("RGB"), large, 0.65)
 
 
-def loss_curve(losses: Sequence[float], window: int = 25) -> Image.Image:
+def running_means(values: Sequence[float], window: int = WINDOW) -> list[float]:
+    """The mean of each value and those before it, at most ``window`` values."""
+    return [sum(part := values[max(0, end - window) : end]) / len(part) for end in range(1, len(values) + 1)]
+
+
+def loss_curve(losses: Sequence[float], window: int = WINDOW) -> Image.Image:
     """Draw the loss of each step and its running mean over the last ``window`` steps."""
     figure, axes = _new_figure(height=2.6)
     steps = range(1, len(losses) + 1)
-    means = [sum(part := losses[max(0, s - window) : s]) / len(part) for s in steps]
     axes.plot(steps, losses, color="0.8", linewidth=0.8, label="each step")
-    axes.plot(steps, means, color="C0", linewidth=1.6, label=f"mean of {window} steps")
+    axes.plot(steps, running_means(losses, window), color="C0", linewidth=1.6, label=f"mean of {window} steps")
     axes.set(xlabel="step", ylabel="loss (mean squared error)")
     axes.legend(frameon=False)
     return _to_picture(figure)

@@ -50,6 +50,13 @@ def page(title: str, lead: str, sections: Sequence[Section]) -> str:
     return _PAGE.format(title=html.escape(title), lead=html.escape(lead), body=body, style=_STYLE)
 
 
+def data_url(picture: Image.Image) -> str:
+    """A picture as an address that holds the picture itself, as PNG."""
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
 def _section(section: Section) -> str:
     parts = [f"<h2>{html.escape(section.title)}</h2>"]
     if section.text:
@@ -65,12 +72,9 @@ def _section(section: Section) -> str:
 
 
 def _figure(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.picture.save(buffer, format="PNG", optimize=True)
-    data = base64.b64encode(buffer.getvalue()).decode()
     width = figure.width or figure.picture.width
     caption = html.escape(figure.caption)
-    image = f'<img src="data:image/png;base64,{data}" alt="{caption or "figure"}" style="width:{width}px">'
+    image = f'<img src="{data_url(figure.picture)}" alt="{caption or "figure"}" style="width:{width}px">'
     return f"<figure>{image}{f'<figcaption>{caption}</figcaption>' if caption else ''}</figure>"
 
 

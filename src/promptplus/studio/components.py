@@ -1,8 +1,6 @@
 """Parts that several pages of the studio have."""
 
-import base64
 import html
-import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,9 +13,11 @@ from PIL import Image
 from promptplus.errors import PromptPlusError
 from promptplus.pictures import read_picture
 from promptplus.png_metadata import SavedPictures
+from promptplus.report.html import data_url
 from promptplus.studio.job_view import QUIET, alert
 from promptplus.studio.recipe import Recipe
 from promptplus.studio.uploads import MOST, check_uploads
+from promptplus.studio.workplace import Workplace
 
 THUMBNAIL = 96  # pixels
 
@@ -34,6 +34,11 @@ def gallery(label: str, elem_id: str, columns: int = 2) -> gr.Gallery:
         interactive=False,
         visible=False,
     )
+
+
+def offer_concepts(place: Workplace, field: gr.Dropdown) -> None:
+    """Let a field offer the concept files that there are when it is opened."""
+    field.focus(lambda: gr.Dropdown([one.label for one in place.concept_files.all()]), None, field, **QUIET)
 
 
 def captioned(made: SavedPictures, seeds: Sequence[int]) -> list[tuple[str, str]]:
@@ -58,13 +63,6 @@ def shown_sheet(picture: Image.Image | Path | None, caption: str) -> gr.HTML:
         f'<img src="{source}" alt="{says}"></figure>',
         visible=True,
     )
-
-
-def data_url(picture: Image.Image) -> str:
-    """A picture inside the address itself, as PNG."""
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 class PictureDrop:

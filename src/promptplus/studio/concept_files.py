@@ -10,6 +10,7 @@ from promptplus.errors import ConceptError, PromptPlusError
 from promptplus.placeholders import normal
 from promptplus.pocket import LEARNED
 from promptplus.pplus import PPlus
+from promptplus.training.token_rows import CONCEPT
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class ConceptFiles:
 
     def _paths(self) -> Iterable[Path]:
         for folder in self._folders:
-            yield from folder.glob("*/concept.safetensors")
+            yield from folder.glob(f"*/{CONCEPT}")
             yield from folder.glob("*.safetensors")
 
     def _concept(self, path: Path) -> Concept | None:

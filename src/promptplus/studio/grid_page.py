@@ -10,9 +10,9 @@ from promptplus.files import make_folder, write_new
 from promptplus.generation import BATCH, generate
 from promptplus.prompts import PPlusPrompt
 from promptplus.report.picture_grid import labelled_grid
-from promptplus.studio.components import sheet, shown_sheet
+from promptplus.studio.components import offer_concepts, sheet, shown_sheet
 from promptplus.studio.concept_files import ConceptFile
-from promptplus.studio.job_view import QUIET, JobView, Work
+from promptplus.studio.job_view import JobView, Work
 from promptplus.studio.jobs import Job, denoiser_calls
 from promptplus.studio.workplace import Workplace, seeds_of, whole
 
@@ -64,8 +64,7 @@ def grid_page(place: Workplace) -> JobView:
         with gr.Column(scale=7):
             drawn = sheet("grid-sheet")
     view.shows([drawn], lambda path: [shown_sheet(path, "The sheet")])
-    names = lambda: gr.Dropdown([one.label for one in place.concept_files.all()])  # noqa: E731
-    concepts.focus(names, None, concepts, **QUIET)
+    offer_concepts(place, concepts)
     inputs = [prompts, concepts, layers, other, seed, count]
     view.begins([button.click], lambda *values: begin_grid(place, plan_of(place, *values)), inputs)
     return view

@@ -1,5 +1,6 @@
 """The page that looks inside: where layers look, what they decide, and what a concept's rows are near to."""
 
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -13,7 +14,7 @@ from promptplus.experiments.takeover import judges_for
 from promptplus.experiments.token_density import nearest_words
 from promptplus.generation import BATCH
 from promptplus.profiles import default_sampling, profile_of
-from promptplus.studio.components import sheet, shown_sheet
+from promptplus.studio.components import offer_concepts, sheet, shown_sheet
 from promptplus.studio.job_view import QUIET, JobView, Work
 from promptplus.studio.jobs import Job, denoiser_calls
 from promptplus.studio.workplace import Workplace, seeds_of, whole
@@ -51,7 +52,7 @@ def _attention(place: Workplace) -> JobView:
         gr.Column(scale=7)
     maps = sheet("inside-maps")  # below the fields: it is as wide as the page
     view.shows([maps], lambda picture: [shown_sheet(picture, "A row for each word, a column for each layer")])
-    view.begins([button.click], lambda *values: begin_attention(place, *values), [text, noun, looks, seed])
+    view.begins([button.click], partial(begin_attention, place), [text, noun, looks, seed])
     return view
 
 
@@ -85,7 +86,7 @@ def _attributes(place: Workplace) -> JobView:
         with gr.Column(scale=7):
             curves, pictures = sheet("inside-curves"), sheet("inside-pictures")
     view.shows([curves, pictures], lambda made: [shown_sheet(made[0], CURVES), shown_sheet(made[1], SAME_PICTURES)])
-    view.begins([button.click], lambda count: begin_attributes(place, count), [pairs])
+    view.begins([button.click], partial(begin_attributes, place), [pairs])
     return view
 
 
@@ -114,9 +115,8 @@ def _rows(place: Workplace) -> None:
         with gr.Column(scale=7):
             norms = gr.BarPlot(x="layer", y="norm", sort=None, height=260, label="Norms of the rows", visible=False)
             table = gr.Dataframe(label="Nearest words", headers=["layer", "norm", "nearest words"], visible=False)
-    names = lambda: gr.Dropdown([one.label for one in place.concept_files.all()])  # noqa: E731
-    concept.focus(names, None, concept, **QUIET)
-    concept.input(lambda label: show_rows(place, label), concept, [norms, table], **QUIET)
+    offer_concepts(place, concept)
+    concept.input(partial(show_rows, place), concept, [norms, table], **QUIET)
 
 
 def show_rows(place: Workplace, label: str | None) -> list[Any]:

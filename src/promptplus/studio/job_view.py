@@ -51,9 +51,10 @@ class JobView:
         self._timer.tick(self._look, [self.job_id], [*self._own, *self._outputs], **QUIET)
 
     def on_load(self, blocks: gr.Blocks) -> None:
-        """When the page is loaded again, show the job that it had begun. Called inside ``blocks``, outside its tabs:
+        """When the page is loaded again, show the job that it had begun.
 
-        what is inside a tab is made when the tab is opened for the first time, too late to read the browser's storage.
+        Call this inside ``blocks`` and outside its tabs. gradio makes the contents of a tab when it is first opened,
+        which is too late to read the browser's storage.
         """
         self.job_id.render()
         self._timer.render()

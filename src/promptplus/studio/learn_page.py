@@ -4,6 +4,7 @@ import html
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,6 +16,7 @@ from promptplus.datasets import FolderNote, read_dataset
 from promptplus.errors import ConceptError
 from promptplus.files import free_folder
 from promptplus.placeholders import check_token
+from promptplus.report.figures import WINDOW, running_means
 from promptplus.report.picture_grid import labelled_grid
 from promptplus.studio.components import PictureDrop, sheet, shown_sheet
 from promptplus.studio.concept_files import shown
@@ -37,7 +39,6 @@ from promptplus.training.run_folder import read_class_word_previews, read_previe
 from promptplus.training.settings import InversionSettings, inversion_settings, value_of_text
 
 POLL = 1.5  # seconds between looks at a run folder
-SMOOTHED = 25  # steps of the running mean, as on a run's page
 NO_RUN = "No run is chosen."
 
 
@@ -95,19 +96,13 @@ def learn_page(place: Workplace, tried: TryPage, tabs: gr.Tabs) -> LearnPage:
     chosen, timer = gr.BrowserState("", storage_key="promptplus-run", render=False), gr.Timer(POLL, render=False)
     changing = [seen, state, curve, strip, pair, again]
 
-    def look(folder: str, before: str) -> list[Any]:
-        return watch_run(place, folder, before)
-
-    timer.tick(look, [run, seen], changing, **QUIET)
+    timer.tick(partial(watch_run, place), [run, seen], changing, **QUIET)
     run.change(lambda folder: [folder, ""], run, [chosen, seen], **QUIET)
     run.focus(lambda: gr.Dropdown(_choices(place)), None, run, **QUIET)
 
-    def begin(*values: Any) -> tuple[Any, ...]:
-        return begin_training(place, *values)
-
     inputs = [pictures.files, token, word, preset, kind, method, steps, rate, seed]
-    view.begins([button.click], begin, inputs, [run])
-    again.click(lambda folder: _try(place, folder), run, [tried.prompt, tabs], **QUIET)
+    view.begins([button.click], partial(begin_training, place), inputs, [run])
+    again.click(partial(_try, place), run, [tried.prompt, tabs], **QUIET)
     return LearnPage(pictures, view, run, chosen, timer)
 
 
@@ -134,7 +129,7 @@ def begin_training(
         if text.strip():
             options[key] = value_of_text(InversionSettings, key, text.strip())
     options["seed"] = whole(seed, "the seed", least=0)
-    inversion_settings(preset, options)
+    settings = inversion_settings(preset, options)
     read_dataset([str(path) for path in uploaded], FolderNote(token=name, initializer=word))
     plain = re.sub(r"[^\w-]+", "-", name.strip("<>"))
     out = free_folder(place.runs / plain)
@@ -142,7 +137,7 @@ def begin_training(
     command = ["invert", shown(pictures), "--token", name, "--initializer", word, "--kind", kind, "--preset", preset]
     for key, value in options.items():
         command += [f"--{key.replace('_', '-')}", str(value)]
-    command += ["--preview-every", str(_interval(preset, options)), "--out", shown(out), *place.model.options]
+    command += ["--preview-every", str(_interval(settings.steps)), "--out", shown(out), *place.model.options]
 
     def work(job: Job) -> RunStatus:
         return train(job, command, out, place.outputs / f"{out.name}.txt")
@@ -188,10 +183,9 @@ def _pair(folder: Path, status: RunStatus) -> Any:
 
 def _curve(losses: Sequence[float]) -> pd.DataFrame:
     """Each step's loss, and the running mean."""
-    means = [sum(part := losses[max(0, end - SMOOTHED) : end]) / len(part) for end in range(1, len(losses) + 1)]
     steps = list(range(1, len(losses) + 1))
-    kinds = ["each step"] * len(losses) + [f"mean of {SMOOTHED}"] * len(losses)
-    return pd.DataFrame({"step": steps * 2, "loss": [*losses, *means], "of": kinds})
+    kinds = ["each step"] * len(losses) + [f"mean of {WINDOW}"] * len(losses)
+    return pd.DataFrame({"step": steps * 2, "loss": [*losses, *running_means(losses)], "of": kinds})
 
 
 def _choices(place: Workplace) -> list[tuple[str, str]]:
@@ -214,6 +208,6 @@ def _try(place: Workplace, folder: str) -> list[Any]:
     return [prompt, gr.Tabs(selected="try")]
 
 
-def _interval(preset: Preset, options: dict[str, Any]) -> int:
+def _interval(steps: int) -> int:
     """Steps between previews: as many strips over the run as are shown."""
-    return max(1, -(-inversion_settings(preset, options).steps // STRIPS))
+    return -(-steps // STRIPS)

@@ -2,14 +2,15 @@
 
 import itertools
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from PIL import Image
 
-from promptplus.concept import Concept
 from promptplus.errors import ConceptError
+from promptplus.experiments.mix_judge import mix_at
 from promptplus.files import write_new
 from promptplus.generation import generate
 from promptplus.layers import LayerMap
@@ -17,7 +18,7 @@ from promptplus.mixing import mix
 from promptplus.placeholders import check_token
 from promptplus.prompts import PPlusPrompt
 from promptplus.report.picture_grid import labelled_grid
-from promptplus.studio.components import RecipeView, captioned, gallery, sheet, shown_sheet
+from promptplus.studio.components import RecipeView, captioned, gallery, offer_concepts, sheet, shown_sheet
 from promptplus.studio.concept_files import ConceptFile
 from promptplus.studio.job_view import JobView, Work
 from promptplus.studio.jobs import Job, denoiser_calls
@@ -68,12 +69,11 @@ def mix_page(place: Workplace, tried: TryPage, tabs: gr.Tabs) -> JobView:
 
     view.shows([pictures, sheet_of_all, try_it, *again.components], show)
     for field in (shape, style):
-        choices = lambda: gr.Dropdown([one.label for one in place.concept_files.all()])  # noqa: E731
-        field.focus(choices, None, field, queue=False, show_progress="hidden")
+        offer_concepts(place, field)
     split.change(lambda at: split_text(place.pplus.layers, int(at)), split, says, queue=False, show_progress="hidden")
     inputs = [shape, style, split, token, seed]
-    view.begins([button.click], lambda *values: begin_mix(place, *values), inputs)
-    view.begins([sweep_button.click], lambda *values: begin_sweep(place, *values), inputs)
+    view.begins([button.click], partial(begin_mix, place), inputs)
+    view.begins([sweep_button.click], partial(begin_sweep, place), inputs)
     try_it.click(lambda name: [PROMPT.format(name.strip()), gr.Tabs(selected="try")], token, [tried.prompt, tabs])
     return view
 
@@ -132,7 +132,7 @@ def begin_sweep(
         steps = place.parameters(PPlusPrompt(PROMPT)).steps
         with denoiser_calls(job, place.pplus.pipe.unet, steps * len(splits)):
             for layers in splits:
-                mixed = _with_rows(first.concept, second.concept, name, layers)
+                mixed = mix_at(first.concept, second.concept, name, layers)
                 with place.pplus.added([mixed]):
                     rows.append(generate(place.pplus, [PROMPT.format(name)] * COUNT, seeds))
         labels = [f"{len(layers)} of {len(place.pplus.layers)}" for layers in splits]
@@ -141,12 +141,6 @@ def begin_sweep(
         return Mixed([], None, grid)
 
     return f"every split of {first.token} and {second.token}", work
-
-
-def _with_rows(first: Concept, second: Concept, token: str, layers: tuple[int, ...]) -> Concept:
-    """The mix with the first concept's rows in some layers; in none of them it is the second concept."""
-    chosen = ",".join(map(str, layers))
-    return mix(first, second, token, chosen) if layers else mix(second, first, token, f"0-{len(first.layers) - 1}")
 
 
 def _chosen(place: Workplace, shape: str | None, style: str | None) -> tuple[ConceptFile, ConceptFile]:

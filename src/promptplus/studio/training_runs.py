@@ -22,8 +22,8 @@ from promptplus.studio.jobs import Job
 from promptplus.text_files import parse_json, read_bytes, read_json
 from promptplus.training.checkpoint import LOCK, locked
 from promptplus.training.run_folder import LOG, LOG_BYTES, read_previews
+from promptplus.training.token_rows import CONCEPT
 
-CONCEPT = "concept.safetensors"
 POLL = 1.0  # seconds between looks at a process
 STOP_SECONDS = 120.0  # a training finishes its step, and saves, before it ends
 RECENT = 40  # logged steps that the remaining time is estimated from

@@ -1,6 +1,7 @@
 """The first page: one prompt, other texts for some layers, and the pictures of both side by side."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -8,7 +9,7 @@ import gradio as gr
 from promptplus.models import POCKET
 from promptplus.profiles import default_sampling
 from promptplus.prompts import PPlusPrompt
-from promptplus.studio.components import RecipeView, captioned, gallery
+from promptplus.studio.components import RecipeView, captioned, gallery, offer_concepts
 from promptplus.studio.concept_files import ConceptFile
 from promptplus.studio.job_view import JobView, Work
 from promptplus.studio.jobs import Job
@@ -81,12 +82,9 @@ def try_page(place: Workplace) -> TryPage:
 
     view.shows([plain, layered, *again.components], show)
 
-    def begin(text: str, texts: Any, chosen: list[str], *values: Any) -> tuple[str, Work]:
-        return begin_try(place, text, texts, chosen, *values)
-
     inputs = [prompt, picker, concepts, seed, count, step_count, scale, negative]
-    view.begins([button.click, prompt.submit, picker.submit], begin, inputs)
-    concepts.focus(lambda: gr.Dropdown([one.label for one in place.concept_files.all()]), None, concepts, queue=False)
+    view.begins([button.click, prompt.submit, picker.submit], partial(begin_try, place), inputs)
+    offer_concepts(place, concepts)
     concepts.input(lambda text, labels: with_tokens(place, text, labels), [prompt, concepts], prompt, queue=False)
     return TryPage(prompt, drop, view)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,9 @@ class Workplace:
         """The folder of what trainings print."""
         return self.runs / OWN / "outputs"
 
-    @property
+    @cached_property
     def concept_files(self) -> ConceptFiles:
-        """The concept files that fit the pipeline."""
+        """The concept files that fit the pipeline; what was read once is kept."""
         return ConceptFiles(self.pplus, (self.runs, self.mixes), bundled=self.model.name == POCKET)
 
     def make_folders(self) -> None:

@@ -69,7 +69,8 @@ def study_of(design: StudyDesign, key: StudyKey, votes: Sequence[Vote]) -> Study
     resolved, participants = resolve(design, key, votes)
     results = question_results(design, key, resolved)
     people = _participants(participants, design)
-    sections = [Section("Preferences", PREFERENCE_TEXT, _figures(results), _preference_table(results))]
+    preferences = _preference_table(results)
+    sections = [Section("Preferences", PREFERENCE_TEXT, _figures(results), preferences)]
     if any(result.strengths for result in results):
         sections.append(Section("Strengths", STRENGTH_TEXT, table=_strength_table(results)))
     sections.append(Section("Agreement", AGREEMENT_TEXT, table=_agreement_table(results)))
@@ -87,7 +88,7 @@ def study_of(design: StudyDesign, key: StudyKey, votes: Sequence[Vote]) -> Study
         "questions": {result.name: _plain(result) for result in results},
     }
     early = "" if finished >= design.rules.participants else " Not finished yet: these numbers may change."
-    tables = {"votes": _vote_table(resolved), "preferences": _preference_table(results)}
+    tables = {"votes": _vote_table(resolved), "preferences": preferences}
     return Study(NAME, "What people prefer", f"{LEAD} {people}{early}", sections, values, tables, design.id)
 
 
