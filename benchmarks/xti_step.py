@@ -33,9 +33,11 @@ import promptplus as pp
 from benchmarks.architectures import stable_diffusion
 from promptplus.concept import Concept
 from promptplus.datasets import load_pictures
+from promptplus.denoiser_calls import DenoiserCall
 from promptplus.pictures import to_pixels
 from promptplus.pocket import CONCEPTS
 from promptplus.templates import captions
+from promptplus.text_states import TextStates
 from promptplus.training.batches import Batch, BatchRule, LatentCache
 from promptplus.training.compilation import Speed
 from promptplus.training.loss import denoising_loss
@@ -157,12 +159,13 @@ class Published:
         self.word = pipe.tokenizer(WORD, add_special_tokens=False).input_ids[0]
         self.count = 0
 
-    def states(self, template: tuple[int, ...]) -> Tensor:
-        """Text states ``[B, n, S, D]``: one call of the text encoder per layer."""
+    def states(self, template: tuple[int, ...]) -> TextStates:
+        """Text states: one call of the text encoder per layer."""
         texts = captions("object", WORD, template)
         ids = self.bench.pipe.tokenizer(texts, padding="max_length", return_tensors="pt").input_ids
         ids = ids.to(self.table.device)
-        return torch.stack([self.encoder(torch.where(ids == self.word, row, ids))[0] for row in self.new], 1)
+        layers = [self.encoder(torch.where(ids == self.word, row, ids))[0] for row in self.new]
+        return TextStates(torch.stack(layers, 1))
 
     def encode(self, batch: Batch) -> Tensor:
         """Latents of the drawn pictures, from the VAE itself."""
@@ -173,8 +176,8 @@ class Published:
             return vae.encode(pixels).latent_dist.sample().float() * vae.config.scaling_factor
 
     def loss(self, batch: Batch) -> Tensor:
-        unet = self.bench.pipe.unet
-        return denoising_loss(unet, self.scheduler, self.encode(batch), batch, self.states(batch.template))
+        denoiser = DenoiserCall.of(self.bench.pipe)
+        return denoising_loss(denoiser, self.scheduler, self.encode(batch), batch, self.states(batch.template))
 
     def step(self) -> Tensor:
         case, batch = self.bench.case, self.bench.batch(self.count)

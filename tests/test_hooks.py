@@ -83,7 +83,7 @@ def test_an_exchanged_denoiser_is_noticed(pipe: Any) -> None:
     own = copy.copy(pipe)
     with pp.PPlus(own) as pplus:
         own.register_modules(unet=copy.deepcopy(pipe.unet))
-        with pytest.raises(ModelError, match="another U-Net since P\\+ was installed"):
+        with pytest.raises(ModelError, match="another denoiser since P\\+ was installed"):
             pplus.encode("a")
 
 

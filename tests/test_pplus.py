@@ -347,9 +347,3 @@ def test_pipelines_that_do_not_fit_are_refused(pipe: Any) -> None:
 
     with pytest.raises(ModelError, match="has no text_encoder"):
         pp.PPlus(Other())
-
-    class Two(Other):
-        text_encoder = text_encoder_2 = pipe.text_encoder
-
-    with pytest.raises(ModelError, match="two text encoders"):
-        pp.PPlus(Two())

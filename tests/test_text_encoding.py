@@ -20,7 +20,7 @@ def test_an_encoder_that_wants_a_mask_gets_the_stock_one(pplus: PPlus, monkeypat
     handle = pipe.text_encoder.register_forward_pre_hook(
         lambda _m, _a, kwargs: masks.append(kwargs["attention_mask"]), with_kwargs=True
     )
-    pplus.states([["a red house"] * 16])
+    pplus.text_states([["a red house"] * 16])
     handle.remove()
     assert torch.equal(masks[0], stock)
 
@@ -40,7 +40,7 @@ def test_unique_rows_are_encoded_in_one_call(pplus: PPlus, tied: bool, rows: int
     concept = make_concept(pplus, "<x>", 0)
     groups = (0,) * 16 if tied else tuple(range(16))
     calls = Calls(pplus.pipe.text_encoder)
-    pplus.states([["a <x>"] * 16, ["a <x>"] * 16, ["plain"] * 16], {"<x>": Placeholder(concept.rows, groups)})
+    pplus.text_states([["a <x>"] * 16, ["a <x>"] * 16, ["plain"] * 16], {"<x>": Placeholder(concept.rows, groups)})
     calls.handle.remove()
     assert calls.rows == [rows + 1]
 
@@ -48,7 +48,7 @@ def test_unique_rows_are_encoded_in_one_call(pplus: PPlus, tied: bool, rows: int
 def test_each_layer_gets_the_states_of_its_own_row(pplus: PPlus) -> None:
     """Against the plain way: write each row into the table, encode, write it back."""
     concept = make_concept(pplus, "<x>", 0, vectors=2)
-    states = pplus.states([["a <x> house"] * 16], {"<x>": concept.placeholder})
+    states = pplus.text_states([["a <x> house"] * 16], {"<x>": concept.placeholder}).states
     table = pplus.pipe.text_encoder.get_input_embeddings().weight
     ids = pplus.pipe.tokenizer("a red blue house", padding="max_length", return_tensors="pt").input_ids
     before = table.detach().clone()
@@ -65,7 +65,7 @@ def test_gradients_reach_every_row_and_not_the_table(pplus: PPlus) -> None:
     rows = make_concept(pplus, "<x>", 0, vectors=2).rows.requires_grad_()
     encoder = pplus.pipe.text_encoder
     encoder.requires_grad_(False)
-    pplus.states([["a <x>"] * 16], {"<x>": Placeholder(rows, tuple(range(16)))}).square().sum().backward()
+    pplus.text_states([["a <x>"] * 16], {"<x>": Placeholder(rows, tuple(range(16)))}).states.square().sum().backward()
     encoder.requires_grad_(True)
     assert rows.grad is not None
     assert (rows.grad.norm(dim=-1) > 0).all()
@@ -75,10 +75,11 @@ def test_gradients_reach_every_row_and_not_the_table(pplus: PPlus) -> None:
 def test_rows_are_gone_after_encoding_even_after_an_error(pplus: PPlus) -> None:
     concept = make_concept(pplus, "<x>", 0)
     embedding = pplus.pipe.text_encoder.get_input_embeddings()
-    text = pplus._tokenize("a <x>", {"<x>": 1})
+    (encoder,) = pplus.encoders
+    text = encoder.tokenize("a <x>", {"<x>": 1})
     plan = EncodingPlan.of([[text] * 16], {"<x>": concept.placeholder.groups})
     with pytest.raises(PromptError, match="clip_skip is 0 to"):
-        encode_texts(pplus.pipe.text_encoder, plan, {"<x>": concept.placeholder}, clip_skip=99)
+        encode_texts(encoder, plan, {"<x>": concept.placeholder}, clip_skip=99)
     ids = pplus.pipe.tokenizer("a red house", return_tensors="pt").input_ids
     assert torch.equal(embedding(ids)[0], embedding.weight[ids[0]])
     pplus.remove()

@@ -4,7 +4,7 @@ from typing import Literal
 
 Kind = Literal["object", "style"]
 """What a concept is. It decides the caption templates."""
-Tying = Literal["layer", "block", "resolution", "all"]
+Tying = Literal["layer", "transformer", "block", "resolution", "all"]
 """Which layers share one row."""
 InversionMethod = Literal["xti", "ti"]
 """Methods that train token rows."""

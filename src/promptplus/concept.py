@@ -1,8 +1,8 @@
 """A learned concept: its embedding rows for each layer, where they come from, and the concept file.
 
 The file is in safetensors format. It holds one tensor for each layer, under kohya's name where the model has exactly
-their sixteen layers, else under ours. Everything else is one JSON record in the metadata, beside ``modelspec.*`` for
-model browsers.
+their sixteen layers, else under ours; with two text encoders one for each of them, with ``clip_l.`` or ``clip_g.`` in
+front. Everything else is one JSON record in the metadata, beside ``modelspec.*`` for model browsers.
 """
 
 import os
@@ -39,15 +39,18 @@ class Concept:
 
     Attributes:
         token: the placeholder token, such as ``<cat>``.
-        rows: ``[layers, vectors, width]``, float32, on the CPU.
+        rows: ``[layers, vectors, width]``, float32, on the CPU. With two text encoders a row holds both embeddings, one
+            after the other.
         layers: the layers of the model it was learned on, in forward order.
-        tying: which layers share their rows: ``layer`` (none do: XTI), ``block``, ``resolution`` or ``all`` (TI).
+        tying: which layers share their rows: ``layer`` (none do: XTI), ``transformer``, ``block``, ``resolution`` or
+            ``all`` (TI).
         initializer: the text whose token embedding training started from.
         class_word: the plain word for the concept's class. Evaluation uses it in place of the token.
         kind: ``object`` or ``style``. It selects the caption templates.
         base_model: name of the model it was learned on.
         token_table: hash of that model's token embeddings; "" where it is unknown.
         provenance: how it was made: training settings, or the concepts it was mixed from.
+        encoders: name and width of each text encoder where there are two; empty where there is one.
 
     The texts, ``kind`` and ``provenance`` are checked by ``save``.
 
@@ -65,6 +68,7 @@ class Concept:
     base_model: str = ""
     token_table: str = field(default="", repr=False)
     provenance: dict[str, Any] = field(default_factory=dict[str, Any], repr=False)
+    encoders: tuple[tuple[str, int], ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         check_form(self.token)
@@ -78,6 +82,8 @@ class Concept:
         if self.rows.ndim != 3 or self.rows.shape[0] != len(self.layers) or 0 in self.rows.shape:
             want = f"[{len(self.layers)} layers, vectors, width]"
             raise ConceptError(f"{self.token}: rows are {want}, not {list(self.rows.shape)}")
+        if self.encoders and sum(width for _, width in self.encoders) != self.width:
+            raise ConceptError(f"{self.token}: rows of width {self.width} are not those of {dict(self.encoders)}")
         if not torch.isfinite(self.rows).all():
             raise ConceptError(f"{self.token} holds numbers that are not finite")
         groups = tie(self.tying, self.layers)
@@ -86,8 +92,18 @@ class Concept:
 
     @property
     def width(self) -> int:
-        """The width of a token embedding (D)."""
+        """The width of a token embedding (D); with two text encoders, of both together."""
         return self.rows.shape[2]
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """The width of each text encoder's token embedding, by name; of the only one under ""."""
+        return dict(self.encoders) or {"": self.width}
+
+    def by_encoder(self, rows: Float[Tensor, "*any width"]) -> dict[str, Float[Tensor, "*any part"]]:
+        """The parts of rows by text encoder."""
+        parts = torch.split(rows, list(self.widths.values()), dim=-1)
+        return dict(zip(self.widths, parts, strict=True))
 
     @property
     def sha256(self) -> str:
@@ -108,6 +124,7 @@ class Concept:
             "layers": len(self.layers),
             "vectors": self.rows.shape[1],
             "width": self.width,
+            **({"encoders": dict(self.encoders)} if self.encoders else {}),
             "tying": self.tying,
             "initializer": self.initializer,
             "class_word": self.class_word,
@@ -122,10 +139,14 @@ class Concept:
         Returns the path. Raises OutputError or WriteError where the file cannot be written, and ConceptError where it
         could not be read again.
         """
-        keys = [layer.kohya or layer.name for layer in self.layers]
-        tensors = {key: rows.contiguous() for key, rows in zip(keys, self.rows, strict=True)}
+        tensors = {
+            key: rows.clone(memory_format=torch.contiguous_format)  # layers may share memory
+            for name, part in self.by_encoder(self.rows).items()
+            for key, rows in zip(_keys(self.layers, name), part, strict=True)
+        }
         fields: dict[str, Any] = {name: getattr(self, name) for name in _PLAIN_FIELDS}
         fields |= {"layers": [(layer.name, layer.resolution) for layer in self.layers], "sha256": self.sha256}
+        fields |= {"encoders": list(self.encoders)} if self.encoders else {}
         metadata = {
             "format": "pt",
             _RECORD: record_text(self.token, fields, list(self.rows.shape)),
@@ -139,9 +160,13 @@ class Concept:
     def save_approximation(self, path: str | os.PathLike[str]) -> Path:
         """Write the mean over all layers as a plain textual inversion file, for tools that have no per-layer prompts.
 
+        With two text encoders its keys are ``clip_l`` and ``clip_g``, as in kohya's files.
         Returns the path. Raises OutputError where the file cannot be written.
         """
-        return write_atomically(path, save({self.token: self.rows.mean(dim=0)}, {"format": "pt"}))
+        means = self.by_encoder(self.rows.mean(dim=0))
+        return write_atomically(
+            path, save({name or self.token: rows.contiguous() for name, rows in means.items()}, {"format": "pt"})
+        )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -149,18 +174,27 @@ class Concept:
         path = as_path(path, ConceptError)
         record, values, tensors = _read(path)
         layers = LayerMap.from_names(record.layers)
-        keys = [layer.kohya or layer.name for layer in layers]
-        if set(keys) != set(tensors) or len({t.shape for t in tensors.values()}) != 1:
-            raise ConceptError(f"{path} is damaged: its rows are not those of the {len(keys)} layers it names")
-        rows = torch.stack([tensors[key] for key in keys])
+        keys = [_keys(layers, name) for name, _ in record.encoders or [("", 0)]]
+        parts = [[tensors.get(key, torch.empty(0)) for key in each] for each in keys]
+        shapes = [{part.shape for part in each} for each in parts]
+        vectors = {shape[0] for each in shapes for shape in each}
+        if {key for each in keys for key in each} != set(tensors) or {len(s) for s in (*shapes, vectors)} != {1}:
+            raise ConceptError(f"{path} is damaged: its rows are not those of the {len(layers)} layers it names")
+        rows = torch.cat([torch.stack(each) for each in parts], dim=-1)
         check_record(path, record, values, list(rows.shape))
-        concept = cls(rows=rows, layers=layers, **{name: getattr(record, name) for name in _PLAIN_FIELDS})
+        fields = {name: getattr(record, name) for name in _PLAIN_FIELDS}
+        concept = cls(rows=rows, layers=layers, encoders=tuple(record.encoders), **fields)
         if concept.sha256 != record.sha256:
             raise ConceptError(f"{path} is damaged: its rows do not match their checksum; save or download it again")
         return concept
 
 
 _PLAIN_FIELDS = ("token", "tying", "initializer", "class_word", "kind", "base_model", "token_table", "provenance")
+
+
+def _keys(layers: LayerMap, encoder: str) -> list[str]:
+    """The names of one text encoder's tensors in the file."""
+    return [".".join(filter(None, [encoder, layer.kohya or layer.name])) for layer in layers]
 
 
 def tie(tying: Tying, layers: LayerMap) -> tuple[int, ...]:
@@ -170,6 +204,7 @@ def tie(tying: Tying, layers: LayerMap) -> tuple[int, ...]:
     """
     keys = {
         "layer": [layer.name for layer in layers],
+        "transformer": [layer.transformer for layer in layers],
         "block": [layer.block for layer in layers],
         "resolution": [layer.resolution for layer in layers],
         "all": [0] * len(layers),

@@ -7,7 +7,7 @@ other fields. Files of version 0.1 have the first one alone.
 import json
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -17,7 +17,7 @@ from promptplus.text_files import parse_json
 
 FORMAT_VERSION = 1
 _CHECKSUM = "record_sha256"
-_NAME = r"^(mid|(down|up)\.[0-9]{1,3})\.[0-9]{1,3}(\.[0-9]{1,3})?$"
+_NAME = r"^(block\.[0-9]{1,3}|(mid|(down|up)\.[0-9]{1,3})\.[0-9]{1,3}(\.[0-9]{1,3})?)$"
 MAX_RESOLUTION = 4096  # of a layer's grid; pictures of 32768 pixels have it
 LayerName = Annotated[str, Field(pattern=_NAME)]
 Resolution = Annotated[int, Field(ge=1, le=MAX_RESOLUTION)]
@@ -40,6 +40,7 @@ class ConceptRecord(BaseModel):
     provenance: dict[str, Any]
     sha256: str
     record_sha256: str | None = None
+    encoders: list[tuple[Literal["clip_l", "clip_g"], Annotated[int, Field(ge=1)]]] = []
 
     @field_validator("layers")
     @classmethod
@@ -61,7 +62,9 @@ def record_text(token: str, fields: dict[str, Any], shape: list[int]) -> str:
     Raises ConceptError where a field has a value that could not be read again.
     """
     try:
-        text = ConceptRecord(format_version=FORMAT_VERSION, **fields).model_dump_json(exclude={_CHECKSUM})
+        record = ConceptRecord(format_version=FORMAT_VERSION, **fields)
+        # of two text encoders only: a file of one stays as earlier versions wrote it
+        text = record.model_dump_json(exclude={_CHECKSUM, *(() if record.encoders else ("encoders",))})
     except ValueError as error:  # pydantic's errors of checking and of writing
         raise ConceptError(f"{token} cannot be saved: {first_line(error)}") from error
     values = parse_json(text, dict[str, Any], ConceptError, f"{token} cannot be saved")

@@ -7,6 +7,7 @@ underflows.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -15,10 +16,11 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from promptplus.errors import SettingsError
+from promptplus.text_encoders import TextEncoder
 
 GOLDEN = (math.sqrt(5) - 1) / 2
 MOST_WORDS = 4096  # the matrix of their distances fits into memory
-END = "</w>"  # the end of a whole word in CLIP's vocabularies
+END, BEGIN = "</w>", "▁"  # of whole words: CLIP marks the end, T5 and Gemma the beginning
 SEARCH_STEPS = 40  # of the golden-section search: eight digits of the bandwidth's logarithm
 
 
@@ -56,10 +58,13 @@ class TokenDensity:
         return cls(points, math.exp((low + high) / 2))
 
     @classmethod
-    def over_words(cls, pipe: Any) -> Self:
-        """Estimate the density of the most frequent words of a pipeline, on its text encoder's device."""
-        table = pipe.text_encoder.get_input_embeddings().weight.detach()
-        return cls.fit(table[common_words(pipe.tokenizer)]).to(table.device)
+    def over_words(cls, encoders: Sequence[TextEncoder]) -> Self:
+        """Estimate the density of the most frequent words, on the text encoders' device.
+
+        With two text encoders a word's embeddings lie side by side, as in a concept's rows.
+        """
+        _, embeddings = common_word_embeddings(encoders)
+        return cls.fit(embeddings).to(embeddings.device)
 
     def to(self, device: torch.device) -> Self:
         """The same density on another device."""
@@ -76,13 +81,31 @@ class TokenDensity:
 
 
 def common_words(tokenizer: Any, most: int = MOST_WORDS) -> list[int]:
-    """Token ids of the most frequent words of a CLIP vocabulary, which is ordered by frequency.
+    """Token ids of the most frequent words of a vocabulary, which is ordered by frequency.
 
     Only whole words of two letters and more count: the embeddings of word pieces and single characters lie elsewhere,
     and some were never trained.
     """
-    words = {number: token.removesuffix(END) for token, number in tokenizer.get_vocab().items() if token.endswith(END)}
+    words = {number: word for token, number in tokenizer.get_vocab().items() if (word := whole_word(token))}
     return [number for number, word in sorted(words.items()) if len(word) > 1 and word.isalpha()][:most]
+
+
+def whole_word(token: str) -> str:
+    """The word of a token that is a whole word; "" for pieces. CLIP marks a word's end, T5 and Gemma its beginning."""
+    if token.endswith(END):
+        return token.removesuffix(END)
+    return token.removeprefix(BEGIN) if token.startswith(BEGIN) else ""
+
+
+def common_word_embeddings(encoders: Sequence[TextEncoder]) -> tuple[list[str], Float[Tensor, "words width"]]:
+    """The most frequent words that all text encoders have, with embeddings side by side as in a concept's rows."""
+    first = encoders[0]
+    tokens = first.tokenizer.convert_ids_to_tokens(common_words(first.tokenizer))
+    vocabularies = [encoder.tokenizer.get_vocab() for encoder in encoders]
+    shared = [token for token in tokens if all(token in vocabulary for vocabulary in vocabularies)]
+    ids = [[vocabulary[token] for token in shared] for vocabulary in vocabularies]
+    parts = [encoder.table.detach()[own] for encoder, own in zip(encoders, ids, strict=True)]
+    return [whole_word(token) for token in shared], torch.cat([part.to(parts[0].device) for part in parts], dim=-1)
 
 
 def _squares(a: Float64[Tensor, "a width"], b: Float64[Tensor, "b width"]) -> Float64[Tensor, "a b"]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 SAMPLED = 16  # numbers per tensor in a hash of weights: enough to tell training runs apart, and fast to read
@@ -32,13 +32,14 @@ def weights_hash(module: nn.Module) -> str:
     return sha256.hexdigest()
 
 
-def token_table_hash(text_encoder: Any, tokenizer: Any) -> str:
+def token_table_hash(table: Float[Tensor, "vocabulary width"], tokenizer: Any) -> str:
     """Hash of a text encoder's token embeddings: 16 hex digits, the same in float32 and float16.
 
     Tokens that were added to the vocabulary do not count. Returns "", which matches every table, where the weights are
     bfloat16 (which rounds differently) or offloaded.
     """
-    table = text_encoder.get_input_embeddings().weight[: tokenizer.eos_token_id + 1]
+    words = set(tokenizer.get_vocab().values()) - set(tokenizer.get_added_vocab().values())
+    table = table[: max(max(words, default=0), tokenizer.eos_token_id) + 1]
     if table.dtype is torch.bfloat16 or table.is_meta:
         return ""
     return tensor_hash(table.detach().cpu().half())[:16]

@@ -11,16 +11,19 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from promptplus.denoisers import denoiser_of
 from promptplus.errors import ModelError, PromptError, SettingsError
-from promptplus.hooks import has_ip_adapter, pack
+from promptplus.hooks import has_ip_adapter
 from promptplus.kept_pictures import kept_or_drawn
 from promptplus.pictures import pixels_of
 from promptplus.pipelines import own_pipeline, scheduler_class
-from promptplus.pplus import PPlus, Prompt, PromptEmbeds
+from promptplus.pplus import PPlus, Prompt
 from promptplus.profiles import default_sampling
 from promptplus.start_image import KeepOutside, StartImage
+from promptplus.text_states import PromptEmbeds
 
 BATCH = 16  # pictures at once; with the pocket model a picture then took .28 s, alone .92 s (our measurement, 2 cores)
+PLAIN = ("prompt_embeds", "negative_prompt_embeds")  # what every pipeline takes
 MAX_SIDE = 8192  # pixels; far above what any model was trained with (our choice)
 
 
@@ -64,7 +67,7 @@ def generate(
         pplus: the pipeline, with the concepts that the prompts use.
         prompts: one prompt for each picture, in any form that ``PPlus.encode`` takes.
         seeds: one seed for each prompt, from 0 to 2⁶³ - 1.
-        negative: negative prompt of all pictures.
+        negative: negative prompt of all pictures; "": none is given.
         batch: pictures generated at once.
         clip_skip: as in ``PPlus.encode``.
         progress: show a progress bar; a text is its title.
@@ -102,7 +105,7 @@ def generate_batches(
     check_options(pplus.pipe, options)
 
     def part(start: int) -> list[Image.Image]:
-        embeds = pplus.encode(list(prompts[start : start + batch]), negative, clip_skip=clip_skip)
+        embeds = pplus.encode(list(prompts[start : start + batch]), negative or None, clip_skip=clip_skip)
         return denoise(pplus.pipe, embeds, seeds[start : start + batch], **options)
 
     return map(part, range(0, len(prompts), batch))
@@ -116,7 +119,7 @@ def check_steps(steps: int, timesteps: int) -> None:
 
 def check_options(pipe: Any, options: DrawingOptions) -> None:
     """Raise SettingsError where an option is outside its range for this model, ModelError for an IP-Adapter."""
-    if has_ip_adapter(pipe.unet):
+    if has_ip_adapter(denoiser_of(pipe)):
         raise ModelError(
             "an IP-Adapter is loaded, and there is no picture for it here: call the pipeline itself, "
             "pipe(**pplus.encode(prompt), ip_adapter_image=picture), or pipe.unload_ip_adapter() first"
@@ -163,6 +166,8 @@ def denoise(
     check_options(pipe, options)
     steps, guidance = default_sampling(pipe, options.get("steps"), options.get("guidance"))
     start, schedule = options.get("start"), prompt_schedule or {}
+    if schedule and "prompt_attention_mask" in embeds:
+        raise ModelError(f"{type(pipe).__name__} keeps one mask, so its texts cannot change during the denoising")
     width, height = options.get("width"), options.get("height")
     own = own_pipeline(
         pipe,
@@ -174,6 +179,7 @@ def denoise(
     values: dict[str, Any] = {**call, "seeds": list(seeds), "size": [width, height]}
     tensors: dict[str, Tensor] = {f"from step {step}": states for step, states in schedule.items()}
     tensors |= {"prompt": embeds["prompt_embeds"], "negative": embeds["negative_prompt_embeds"]}
+    tensors |= {name: value for name, value in embeds.items() if isinstance(value, Tensor) and name not in PLAIN}
     if start:
         start = start.resized(pipe, width, height)
         call |= start.arguments(own)
@@ -214,10 +220,3 @@ def _after_step(
         guided = pipeline.do_classifier_free_guidance
         tensors = {**tensors, "prompt_embeds": torch.cat([negative, scheduled]) if guided else scheduled}
     return tensors
-
-
-def to_prompt_embeds(
-    states: Float[Tensor, "batch layers tokens width"], negative: Float[Tensor, "1 layers tokens width"]
-) -> PromptEmbeds:
-    """Pipeline arguments from the text states of prompts and those of one negative prompt for all."""
-    return {"prompt_embeds": pack(states), "negative_prompt_embeds": pack(negative.expand_as(states))}

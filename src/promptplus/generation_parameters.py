@@ -8,6 +8,7 @@ from typing import Annotated, Any, Self, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
+from promptplus.denoisers import denoiser_of
 from promptplus.generation import DrawingOptions
 from promptplus.lora import Lora
 from promptplus.pplus import PPlus
@@ -95,7 +96,7 @@ class GenerationParameters(BaseModel):
             **made_by,
             loras=lora_records(loras),
             concepts={token: concept.sha256 for token, concept in pplus.concepts.items()},
-            dtype=str(pplus.pipe.unet.dtype).removeprefix("torch."),
+            dtype=str(denoiser_of(pplus.pipe).dtype).removeprefix("torch."),
             version=importlib.metadata.version("promptplus"),
         )
 

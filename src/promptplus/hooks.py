@@ -1,9 +1,12 @@
-"""Forward hooks that give each cross-attention layer of a denoiser its own slice of packed text states.
+"""Forward hooks that give each cross-attention layer of a denoiser its own part of packed text states.
 
-The text states of n layers travel as one tensor ``[batch, tokens, layers * width]``; the hook of layer i passes on
-``[batch, tokens, width]``. Tensors of the plain width pass unchanged.
+The text states of n layers travel as one tensor ``[batch, tokens, layers * width]``. In a U-Net the hook of layer i
+passes on ``[batch, tokens, width]``; tensors of the plain width pass unchanged. A diffusion transformer projects the
+text states before its blocks: there the layers' texts are put one after the other, ``[batch, layers * tokens, width]``,
+and so is a plain text, once for each layer. The hook of layer i takes its part of these tokens.
 """
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -52,12 +55,16 @@ class PerLayerHooks(HookSet):
         self.layers = layers
 
     def install(self, model: nn.Module) -> None:
-        """Add the hooks to a U-Net, or to a ControlNet of that U-Net: layers of the same name take the same part."""
+        """Add the hooks to a denoiser, or to a ControlNet of a U-Net: layers of the same name take the same part."""
         own = LayerMap.of(model)
         if foreign := [name for name in own.names if name not in self.layers.names]:
-            raise LayerError(f"{type(model).__name__} has a layer {foreign[0]}, which the U-Net does not have")
+            raise LayerError(f"{type(model).__name__} has a layer {foreign[0]}, which the denoiser does not have")
+        kind = LayerSlice
+        if own.by_depth:
+            self.attach(model, TextUnfold(len(self.layers), _text_width(model)))
+            kind = TokenSlice
         for name, path in zip(own.names, own.module_paths(), strict=True):
-            self.attach(model.get_submodule(path), LayerSlice(self.layers.names.index(name), len(self.layers)))
+            self.attach(model.get_submodule(path), kind(self.layers.names.index(name), len(self.layers)))
 
 
 def per_layer(unet: nn.Module, layers: LayerMap | None = None) -> PerLayerHooks:
@@ -119,7 +126,10 @@ def _is_compiled(module: nn.Module) -> bool:
 
 @dataclass(frozen=True)
 class LayerSlice(SharedHook):
-    """The hook of layer ``index`` of ``layers``. It has no state, so gradient checkpointing may run it twice."""
+    """The hook of layer ``index`` of a U-Net's ``layers``.
+
+    It has no state, so gradient checkpointing may run it twice.
+    """
 
     index: int
     layers: int
@@ -131,17 +141,95 @@ class LayerSlice(SharedHook):
         self, attention: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of an attention layer's call, with its own part of the text states."""
-        width = attention.cross_attention_dim
         if len(args) > 1:  # forward(hidden_states, encoder_hidden_states, …) called by position
-            args = (args[0], self._slice(args[1], width), *args[2:])
+            args = (args[0], self._part(args[1], attention), *args[2:])
         elif "encoder_hidden_states" in kwargs:
-            kwargs = {**kwargs, "encoder_hidden_states": self._slice(kwargs["encoder_hidden_states"], width)}
+            kwargs = {**kwargs, "encoder_hidden_states": self._part(kwargs["encoder_hidden_states"], attention)}
         return args, kwargs
 
-    def _slice(self, states: Any, width: Any) -> Any:
-        """This layer's part of packed states; anything else unchanged."""
+    def _part(self, states: Any, attention: nn.Module) -> Any:
+        """This layer's part of packed states; plain ones unchanged."""
         if isinstance(states, tuple):  # IP-Adapter passes (text states, picture states)
-            return (self._slice(states[0], width), *states[1:])
-        if states is None or states.shape[-1] != self.layers * width:
+            return (self._part(states[0], attention), *states[1:])
+        width: Any = attention.cross_attention_dim
+        if states is None or states.shape[-1] == width:
             return states
+        check_width(states, width, self.layers)
         return states[..., self.index * width : (self.index + 1) * width]
+
+
+@dataclass(frozen=True)
+class TextUnfold(SharedHook):
+    """The hook of a diffusion transformer: it puts the texts of all layers one after the other.
+
+    Its layers then always take texts that are packed by tokens, also those of a plain call. So they need not know
+    which of both a call is.
+    """
+
+    layers: int
+    width: int
+
+    def register(self, module: nn.Module) -> Any:
+        return module.register_forward_pre_hook(self, with_kwargs=True)
+
+    def __call__(
+        self, transformer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of the transformer's call, with unfolded text states and mask."""
+        bound = inspect.signature(transformer.forward).bind(*args, **kwargs)
+        states, mask = (bound.arguments.get(name) for name in ("encoder_hidden_states", "encoder_attention_mask"))
+        if states is None:
+            return args, kwargs
+        check_width(states, self.width, self.layers)
+        bound.arguments["encoder_hidden_states"] = self._by_tokens(states)
+        if mask is not None and mask.shape[-1] == states.shape[1]:  # one for all layers
+            bound.arguments["encoder_attention_mask"] = mask.repeat(*[1] * (mask.ndim - 1), self.layers)
+        return bound.args, bound.kwargs
+
+    def _by_tokens(
+        self, states: Float[Tensor, "batch tokens packed_or_plain"]
+    ) -> Float[Tensor, "batch packed_tokens width"]:
+        if states.shape[-1] == self.width:
+            return states.repeat(1, self.layers, 1)
+        batch, tokens, _ = states.shape
+        parts = states.view(batch, tokens, self.layers, self.width)
+        return parts.permute(0, 2, 1, 3).reshape(batch, self.layers * tokens, self.width)
+
+
+@dataclass(frozen=True)
+class TokenSlice(SharedHook):
+    """The hook of layer ``index`` of a diffusion transformer's ``layers``. It has no state, as ``LayerSlice``."""
+
+    index: int
+    layers: int
+
+    def register(self, module: nn.Module) -> Any:
+        return module.register_forward_pre_hook(self, with_kwargs=True)
+
+    def __call__(
+        self, _attention: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of an attention layer's call, with its own text and the mask of it."""
+        states = kwargs["encoder_hidden_states"]
+        length = states.shape[1] // self.layers
+        own = slice(self.index * length, (self.index + 1) * length)
+        kwargs = {**kwargs, "encoder_hidden_states": states[:, own]}
+        if kwargs.get("attention_mask") is not None:
+            kwargs["attention_mask"] = kwargs["attention_mask"][..., own]
+        return args, kwargs
+
+
+def check_width(states: Float[Tensor, "batch tokens any"], width: int, layers: int) -> None:
+    """Raise ModelError for text states that are neither plain nor packed for this denoiser: they came by mistake."""
+    given = states.shape[-1]
+    if given in (width, layers * width):
+        return
+    raise ModelError(
+        f"the denoiser got text states of width {given}; it takes {width}, or {layers * width} as PPlus.encode packs "
+        f"them for its {layers} layers: encode both prompts with the PPlus of this very pipeline"
+    )
+
+
+def _text_width(transformer: Any) -> int:
+    """The width of the text states that a diffusion transformer takes, before it projects them."""
+    return transformer.config.caption_channels or transformer.config.cross_attention_dim

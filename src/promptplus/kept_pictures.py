@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from promptplus.denoisers import denoiser_of
 from promptplus.errors import PictureError
 from promptplus.files import UNFINISHED, make_folder, whole_file, write_atomically
 from promptplus.fingerprints import settings_hash, tensor_hash, weights_hash
@@ -76,7 +77,7 @@ def kept_tensor(key: str, compute: Callable[[], Tensor]) -> Tensor:
 
 def _key(pipe: Any, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> str:
     """A hash of all that a batch depends on."""
-    record: dict[str, Any] = {"weights": [weights_hash(pipe.unet), weights_hash(pipe.vae)], **values}
+    record: dict[str, Any] = {"weights": [weights_hash(denoiser_of(pipe)), weights_hash(pipe.vae)], **values}
     record["scheduler"] = [type(pipe.scheduler).__name__, {k: str(v) for k, v in pipe.scheduler.config.items()}]
     record["tensors"] = {name: tensor_hash(value.detach().float().cpu()) for name, value in tensors.items()}
     return settings_hash(record)

@@ -6,19 +6,20 @@ A layer is identified by its name, which is read once from the module's path. No
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Self, cast
+from typing import Self
 
 from torch import nn
 
+from promptplus.backbones import dit, unet
 from promptplus.errors import LayerError, check_type
 
-_PATH = re.compile(
-    r"(?P<direction>down|mid|up)_blocks?(?:\.(?P<block>\d+))?"
-    r"\.attentions\.(?P<attention>\d+)\.transformer_blocks\.(?P<transformer>\d+)\.attn2"
-)
-_DIRECTIONS = ("down", "mid", "up")
 _RANGE = re.compile(r"(\d+)\s*-\s*(\d+)")
-GROUPS = ("coarse", "medium", "fine", "down", "mid", "up")
+BANDS = ("coarse", "medium", "fine")
+"""Groups of a U-Net's layers by resolution."""
+THIRDS = ("early", "middle", "late")
+"""Groups of a diffusion transformer's layers by depth. What each of them decides is not measured."""
+GROUPS = (*BANDS, *unet.DIRECTIONS, *THIRDS)
+DEPTH_STEPS = 7  # nested subsets of a diffusion transformer, after the empty one: as many as Stable Diffusion has
 
 # The sixteen block names of kohya's scripts, in forward order. They are defined for one layout only (SD 1.x and 2.x).
 _KOHYA = {
@@ -33,8 +34,9 @@ class Layer:
     """One cross-attention layer.
 
     Attributes:
-        name: ``direction.block.attention``, such as ``down.0.1`` or ``mid.0``. In models with several transformer
-            blocks per attention module, the transformer block's number follows: ``up.0.1.7``.
+        name: in a U-Net ``direction.block.attention``, such as ``down.0.1`` or ``mid.0``. Where its transformers have
+            several layers each, as in Stable Diffusion XL, the layer's number follows: ``up.0.1.7``. In a diffusion
+            transformer ``block.7``.
         resolution: height and width of its grid, in latent pixels at the model's native picture size.
         kohya: the name in kohya's scripts, such as ``IN02``; None where the model does not have exactly their
             sixteen layers.
@@ -46,13 +48,19 @@ class Layer:
 
     @property
     def direction(self) -> str:
-        """``down``, ``mid`` or ``up``."""
+        """``down``, ``mid`` or ``up``; ``block`` in a diffusion transformer."""
         return self.name.split(".")[0]
 
     @property
     def block(self) -> str:
-        """The U-Net block that contains it: ``down.0``, ``mid`` or ``up.3``."""
+        """The block that contains it: ``down.0``, ``mid`` or ``up.3``; ``block.7`` in a diffusion transformer."""
         return self.direction if self.direction == "mid" else ".".join(self.name.split(".")[:2])
+
+    @property
+    def transformer(self) -> str:
+        """The name of its transformer, whose layers follow one another: ``down.1.0`` of ``down.1.0.7``."""
+        parts = {"mid": 2}.get(self.direction, 3)
+        return ".".join(self.name.split(".")[:parts])
 
 
 @dataclass(frozen=True)
@@ -68,20 +76,16 @@ class LayerMap:
     layers: tuple[Layer, ...]
 
     @classmethod
-    def of(cls, unet: nn.Module) -> Self:
-        """The layers of a ``UNet2DConditionModel``, or of a ``ControlNetModel``, which has the first ones of its U-Net.
+    def of(cls, denoiser: nn.Module) -> Self:
+        """The layers of a U-Net, or of a diffusion transformer that P+ knows.
 
+        A U-Net is a ``UNet2DConditionModel``, or a ``ControlNetModel``, which has the first layers of its U-Net.
         Raises LayerError where it has no cross-attention layers, or some that P+ does not support.
         """
-        config = getattr(unet, "config", None)
-        blocks = len(getattr(unet, "down_blocks", ()))
-        paths = _paths(unet)
-        if not paths or config is None:
-            raise LayerError(f"{type(unet).__name__} has no cross-attention layers that P+ knows (…attn2)")
-        sample_size = getattr(config, "sample_size", None)  # a ControlNet has none
-        size = sample_size if isinstance(sample_size, int) else max(sample_size or (64,))
-        deep = any(int(m["transformer"]) for m in paths)
-        return cls.from_names([(_name(m, deep), -(-size // 2 ** _level(m, blocks))) for m in paths])
+        names = dit.named_layers(denoiser) if dit.is_dit(denoiser) else unet.named_layers(denoiser)
+        if not names or getattr(denoiser, "config", None) is None:
+            raise LayerError(f"{type(denoiser).__name__} has no cross-attention layers that P+ knows (…attn2)")
+        return cls.from_names(names)
 
     @classmethod
     def from_names(cls, names: list[tuple[str, int]]) -> Self:
@@ -100,8 +104,9 @@ class LayerMap:
 
     def __str__(self) -> str:
         lines = [f"{'i':>3}  {'layer':<10} {'kohya':<6} {'grid':>5}  group"]
+        bands = {name: self.group(name) for name in self.bands}
         for i, layer in enumerate(self.layers):
-            group = next(g for g in ("coarse", "medium", "fine") if i in self.group(g))
+            group = next(name for name, indices in bands.items() if i in indices)
             grid = f"{layer.resolution}²"
             lines.append(f"{i:>3}  {layer.name:<10} {layer.kohya or '–':<6} {grid:>5}  {group}")
         return "\n".join(lines)
@@ -113,16 +118,38 @@ class LayerMap:
 
     def module_paths(self) -> tuple[str, ...]:
         """The dotted path of each layer's ``attn2`` module inside the denoiser."""
-        return tuple(_module_path(layer.name) for layer in self.layers)
+        path = dit.module_path if self.by_depth else unet.module_path
+        return tuple(path(layer.name) for layer in self.layers)
+
+    @property
+    def by_depth(self) -> bool:
+        """Whether the layers differ in depth alone, as those of a diffusion transformer do."""
+        return self[0].direction == dit.BLOCK
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """The groups that share out all layers: by resolution in a U-Net, by depth in a diffusion transformer."""
+        return THIRDS if self.by_depth else BANDS
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The names of all groups that a model of this kind has."""
+        return THIRDS if self.by_depth else (*BANDS, *unet.DIRECTIONS)
 
     def group(self, name: str) -> tuple[int, ...]:
-        """Layer indices of a group: ``coarse``, ``medium``, ``fine``, ``down``, ``mid`` or ``up``.
+        """Layer indices of a group; none where this kind of model does not have it.
 
-        Coarse, medium and fine are defined by resolution (our choice, see docs/log.md): the layers of the highest
-        resolution are fine, those of the two lowest resolutions coarse (of the lowest one where the model has fewer
-        than four resolutions), and all others medium.
+        ``down``, ``mid`` and ``up`` are the parts of a U-Net. ``coarse``, ``medium`` and ``fine`` are defined by
+        resolution (our choice, see docs/log.md): the layers of the highest resolution are fine, those of the two lowest
+        resolutions coarse (of the lowest one where the model has fewer than four resolutions), and all others medium.
+        ``early``, ``middle`` and ``late`` are the thirds of a diffusion transformer's depth.
         """
-        if name in _DIRECTIONS:
+        if name not in self.groups:
+            return ()
+        if name in THIRDS:
+            part, count = THIRDS.index(name), len(self)
+            return tuple(i for i in range(count) if i * len(THIRDS) // count == part)
+        if name in unet.DIRECTIONS:
             return tuple(i for i, layer in enumerate(self.layers) if layer.direction == name)
         sizes = sorted({layer.resolution for layer in self.layers})
         coarse = min(2, max(1, len(sizes) - 2))
@@ -132,8 +159,18 @@ class LayerMap:
     @property
     def blocks(self) -> dict[str, tuple[int, ...]]:
         """Layer indices by the name of their block, in forward order."""
-        names = dict.fromkeys(layer.block for layer in self.layers)
-        return {name: tuple(i for i, layer in enumerate(self.layers) if layer.block == name) for name in names}
+        return self._by("block")
+
+    @property
+    def transformers(self) -> dict[str, tuple[int, ...]]:
+        """Layer indices by the name of their transformer, in forward order."""
+        return self._by("transformer")
+
+    def _by(self, part: str) -> dict[str, tuple[int, ...]]:
+        found: dict[str, list[int]] = {}
+        for i, layer in enumerate(self.layers):
+            found.setdefault(getattr(layer, part), []).append(i)
+        return {name: tuple(indices) for name, indices in found.items()}
 
     def select(self, spec: str) -> tuple[int, ...]:
         """Layer indices of a text that names layers, sorted and without duplicates.
@@ -155,7 +192,7 @@ class LayerMap:
         if item in GROUPS:
             indices = self.group(item)
             if not indices:
-                raise LayerError(f"this model has no {item} layers; it has {', '.join(self.names)}")
+                raise LayerError(f"this model has no {item} layers; its groups: {', '.join(self._filled_groups)}")
             return indices
         if span := _RANGE.fullmatch(item):
             first, last = int(span[1]), int(span[2])
@@ -172,9 +209,13 @@ class LayerMap:
         if self[0].kohya:
             names += f", {self[0].kohya} … {self[-1].kohya}"
         raise LayerError(
-            f"no layer {item!r}: use a group ({', '.join(GROUPS)}), a name ({names}), an "
+            f"no layer {item!r}: use a group ({', '.join(self._filled_groups)}), a name ({names}), an "
             f"index 0–{len(self) - 1} or a range such as 0-{len(self) - 1}"
         )
+
+    @property
+    def _filled_groups(self) -> list[str]:
+        return [name for name in self.groups if self.group(name)]
 
     def subsets(self) -> tuple[tuple[int, ...], ...]:
         """Nested subsets of layer indices, from none to all, in the order coarse to fine.
@@ -182,7 +223,12 @@ class LayerMap:
         They begin with the empty subset and the mid block. Then, from the lowest resolution to the highest, each
         resolution's down layers join, and after them its up layers. On Stable Diffusion 1.x the sizes are 0, 1, 3, 6,
         8, 11, 13 and 16 (our reading of the paper's figure, see docs/log.md).
+
+        A diffusion transformer has no resolutions: its subsets are the first layers, in seven steps of depth.
         """
+        if self.by_depth:
+            ends = dict.fromkeys(len(self) * step // DEPTH_STEPS for step in range(DEPTH_STEPS + 1))
+            return tuple(tuple(range(end)) for end in ends)
         subsets: list[tuple[int, ...]] = [()]
         steps = [self.group("mid")]
         for size in sorted({layer.resolution for layer in self.layers}):
@@ -198,58 +244,11 @@ class LayerMap:
         """A phrase for a set of layers: the group's name if they form one, else the layers' names."""
         if len(indices) == len(self):
             return "all layers"
-        for group in GROUPS:
+        for group in self.groups:
             if tuple(indices) == self.group(group):
                 return f"the {group} layers"
         names = ", ".join(self.names[i] for i in indices)
         return f"layer {names}" if len(indices) == 1 else f"layers {names}"
-
-
-def _paths(unet: nn.Module) -> list[re.Match[str]]:
-    """The parsed module paths of the layers, in forward order; ``named_modules`` lists the mid block last."""
-    matches: list[re.Match[str]] = []
-    for path, module in cast(Iterator[tuple[str, nn.Module]], unet.named_modules()):
-        if path.endswith("attn2"):
-            match = _PATH.fullmatch(path)
-            if match is None or not getattr(module, "is_cross_attention", True):
-                raise LayerError(_unknown(path, type(unet).__name__))
-            matches.append(match)
-        elif path.endswith("attn1") and getattr(module, "is_cross_attention", False):
-            raise LayerError(f"{path} of {type(unet).__name__} takes text too; P+ cannot split it")
-
-    def forward_order(m: re.Match[str]) -> tuple[int, ...]:
-        return (_DIRECTIONS.index(m["direction"]), int(m["block"] or 0), int(m["attention"]), int(m["transformer"]))
-
-    return sorted(matches, key=forward_order)
-
-
-def _unknown(path: str, model: str) -> str:
-    """Why a layer cannot be conditioned."""
-    if "motion_modules" in path:
-        return (
-            f"{model} makes videos: its motion modules ({path}) attend across frames. P+ conditions text-to-image "
-            "denoisers; use the U-Net without the motion adapter"
-        )
-    return f"P+ does not know the cross-attention layer {path} of {model}; it knows those of UNet2DConditionModel"
-
-
-def _level(match: re.Match[str], blocks: int) -> int:
-    """How many times the latent grid is halved before this layer; 0 is the highest resolution."""
-    if match["direction"] == "down":
-        return int(match["block"])
-    return blocks - 1 - int(match["block"] or 0)
-
-
-def _name(match: re.Match[str], deep: bool) -> str:
-    parts = [match["direction"], match["block"], match["attention"], match["transformer"] if deep else None]
-    return ".".join(part for part in parts if part is not None)
-
-
-def _module_path(name: str) -> str:
-    direction, *numbers = name.split(".")
-    root = "mid_block" if direction == "mid" else f"{direction}_blocks.{numbers.pop(0)}"
-    attention, *transformer = numbers
-    return f"{root}.attentions.{attention}.transformer_blocks.{(transformer or ['0'])[0]}.attn2"
 
 
 def _matches(layer: Layer, item: str) -> bool:

@@ -126,7 +126,8 @@ def _add(pipe: Any, lora: Lora, name: str, expected: int) -> None:
         if "PEFT backend" in str(error):
             raise ModelError("LoRA needs peft: pip install 'promptplus[lora]'") from error
         raise ModelError(f"cannot load the LoRA {lora.path}: {' '.join(str(error).split())[:300]}") from error
-    models = [part for part in (pipe.unet, pipe.text_encoder) if part is not None]
+    names = ("unet", "transformer", "text_encoder", "text_encoder_2")
+    models = [model for name in names if (model := getattr(pipe, name, None)) is not None]
     loaded = sum(name in getattr(module, "lora_A", ()) for model in models for module in model.modules())
     if not loaded:
         raise ModelError(f"{lora.path} holds no LoRA for this model: none of its {expected} layers exists there")

@@ -46,6 +46,7 @@ def mix(shape: Concept, style: Concept, token: str, shape_layers: str = "coarse"
         kind=shape.kind,
         base_model=shape.base_model,
         token_table=shape.token_table,
+        encoders=shape.encoders,
         provenance={
             "mixed_from": {"shape": shape.token, "style": style.token, "shape_layers": shape_layers},
             "supplied_by": supplied,
@@ -94,7 +95,8 @@ def interpolate(
     start, end = first.rows[chosen], second.rows[chosen]
     ends = {0: start, 1: end}  # spherical interpolation would be off by rounding there
     between = _slerp if path == "spherical" else torch.lerp
-    rows[chosen] = ends[int(share)] if share in ends else between(start, end, share)
+    parts = zip(first.by_encoder(start).values(), first.by_encoder(end).values(), strict=True)
+    rows[chosen] = ends[int(share)] if share in ends else torch.cat([between(a, b, share) for a, b in parts], dim=-1)
     same = first.tying == second.tying and len(chosen) == len(first.layers)
     return replace(
         first,
@@ -125,7 +127,8 @@ def _norms(rows: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows 1"]:
 def _check_same_model(first: Concept, second: Concept) -> None:
     for name, concept in (("first", first), ("second", second)):
         check_type(concept, Concept, f"the {name} of the two", ConceptError)
-    if first.layers != second.layers or first.rows.shape != second.rows.shape:
+    same_rows = first.rows.shape == second.rows.shape and first.encoders == second.encoders
+    if first.layers != second.layers or not same_rows:
         raise ConceptError(
             f"{first.token} (rows {list(first.rows.shape)}, {first.base_model}) and {second.token} "
             f"(rows {list(second.rows.shape)}, {second.base_model}) have different layers, vectors or width; "

@@ -1,11 +1,14 @@
 """Loading pipelines: the pocket model, a hub id, a folder or a single file; choice of device and dtype."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 
+from promptplus.denoisers import REFINER, denoiser_of, refuse
 from promptplus.errors import ModelError, first_line, one_of, short
 from promptplus.files import as_path
 from promptplus.pocket import PIPELINE
@@ -45,15 +48,49 @@ def load(
 
 
 def _from_pretrained(model: str | os.PathLike[str], dtype: torch.dtype) -> Any:
-    from diffusers import DiffusionPipeline, StableDiffusionPipeline  # slow to import: only when a model is loaded
+    import diffusers  # slow to import: only when a model is loaded
 
     path = PIPELINE if str(model) == POCKET else Path(model)
     if path.is_file():
         if path.suffix != ".safetensors":
             raise ModelError(f"{path} is not a .safetensors file; other single files may run code when read")
-        return StableDiffusionPipeline.from_single_file(str(path), dtype=dtype)
+        return getattr(diffusers, single_file_class(path)).from_single_file(str(path), dtype=dtype)
     source = str(path) if path.is_dir() else str(model)
-    return DiffusionPipeline.from_pretrained(source, dtype=dtype, use_safetensors=True)
+    index: Any = diffusers.DiffusionPipeline.load_config(source)
+    _refuse_early(index)
+    return diffusers.DiffusionPipeline.from_pretrained(source, dtype=dtype, use_safetensors=True)
+
+
+def single_file_class(path: Path) -> str:
+    """The pipeline class for a single file of Stable Diffusion, by the names of its tensors; no weights are read.
+
+    Raises ModelError for a file of another kind of model, or of none.
+    """
+    with safe_open(path, "pt") as file:
+        names = [name for name in file.keys() if not name.startswith(("first_stage_model.", "model_ema."))]
+    has = {part for part in _PARTS if any(name.startswith(part) for name in names)}
+    if _SECOND_ENCODER in has:
+        return "StableDiffusionXLPipeline"
+    if _REFINERS_ENCODER in has:
+        raise ModelError(f"P+ does not support {path}: {REFINER}")
+    if not has:
+        raise ModelError(
+            f"{path} is no whole Stable Diffusion model: it holds no {', '.join(_PARTS[:1])}…; "
+            "for other models give a folder in diffusers' layout"
+        )
+    return "StableDiffusionPipeline"
+
+
+_SECOND_ENCODER, _REFINERS_ENCODER = "conditioner.embedders.1.model.", "conditioner.embedders.0.model."
+_PARTS = ("model.diffusion_model.", _SECOND_ENCODER, _REFINERS_ENCODER)
+
+
+def _refuse_early(index: Mapping[str, Any]) -> None:
+    """Raise ModelError for a model that P+ does not support, before its weights are read; ``index``: its parts."""
+    classes = {name: kind[1] for name, kind in index.items() if isinstance(kind, list | tuple) and len(kind) == 2}
+    denoiser = classes.get("unet") or classes.get("transformer")
+    refiner = bool(classes.get("text_encoder_2")) and not classes.get("text_encoder")
+    refuse(str(index.get("_class_name")), str(denoiser), refiner=refiner)
 
 
 def base_model(pipe: Any) -> str:
@@ -66,10 +103,10 @@ def base_model(pipe: Any) -> str:
 
 def picture_size(pipe: Any) -> int:
     """Height and width of a pipeline's native pictures, in pixels. Raises ModelError for other than text-to-image."""
-    unet, vae = pipe.unet.config, pipe.vae.config
-    if unet.in_channels != vae.latent_channels:
-        raise ModelError(f"inversion needs a text-to-image denoiser; this one takes {unet.in_channels} channels")
-    size = unet.sample_size if isinstance(unet.sample_size, int) else max(unet.sample_size)
+    denoiser, vae = denoiser_of(pipe).config, pipe.vae.config
+    if denoiser.in_channels != vae.latent_channels:
+        raise ModelError(f"inversion needs a text-to-image denoiser; this one takes {denoiser.in_channels} channels")
+    size = denoiser.sample_size if isinstance(denoiser.sample_size, int) else max(denoiser.sample_size)
     return size * pipe.vae_scale_factor
 
 

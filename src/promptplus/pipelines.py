@@ -7,6 +7,7 @@ import copy
 import inspect
 from typing import Any
 
+from promptplus.denoisers import denoiser_of
 from promptplus.errors import ModelError, SettingsError
 
 SCHEDULERS = {
@@ -66,7 +67,7 @@ def own_pipeline(
 
 def is_inpainting(pipe: Any) -> bool:
     """Whether the denoiser was trained to fill in masks: it takes mask and picture as further channels."""
-    return pipe.unet.config.in_channels == 2 * pipe.vae.config.latent_channels + 1
+    return denoiser_of(pipe).config.in_channels == 2 * pipe.vae.config.latent_channels + 1
 
 
 def _scheduler(pipe: Any, name: str | None) -> Any:
@@ -89,7 +90,7 @@ def _converted(pipe: Any, kind: str) -> Any:
     import diffusers  # slow to import
 
     options: dict[str, Any] = {"controlnet": None} if getattr(pipe, "controlnet", None) is not None else {}
-    if getattr(pipe, "safety_checker", None) is None:
+    if hasattr(pipe, "safety_checker") and pipe.safety_checker is None:
         options["requires_safety_checker"] = False
     try:
         return getattr(diffusers, kind).from_pipe(pipe, **options)

@@ -9,11 +9,12 @@ import re
 import threading
 import unicodedata
 import weakref
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -42,6 +43,18 @@ class Placeholder:
     def vectors(self) -> int:
         """Rows per layer: the number of positions that the token takes in a text."""
         return self.rows.shape[1]
+
+    def of_columns(self, columns: slice) -> "Placeholder":
+        """The same with a part of each row: the rows for one of several text encoders."""
+        return Placeholder(self.rows[..., columns], self.groups)
+
+    def with_mean_of(self, layers: Sequence[int]) -> "Placeholder":
+        """The same with one more layer, whose rows are the mean of the given layers' rows."""
+        chosen = {self.groups[layer] for layer in layers}
+        if len(chosen) == 1:  # they are equal: no new group, so that a text is not encoded twice
+            return Placeholder(torch.cat([self.rows, self.rows[layers[0]][None]]), (*self.groups, *chosen))
+        mean = self.rows[list(layers)].mean(dim=0, keepdim=True)
+        return Placeholder(torch.cat([self.rows, mean]), (*self.groups, max(self.groups) + 1))
 
 
 class Slot(NamedTuple):
@@ -154,26 +167,36 @@ class PlaceholderTokenizer:
         t = private_copy(self.tokenizer)
         body: list[int] = []
         slots: list[Slot] = []
-        for piece, token in split_at_placeholders(text, vectors, t.get_added_vocab()):
-            body += t(piece, add_special_tokens=False, verbose=False).input_ids if piece else []
+        begin, end = self._special()
+        pieces = list(split_at_placeholders(text, vectors, t.get_added_vocab()))
+        for piece, token in pieces:
+            words = piece.rstrip() if token else piece  # a space before a placeholder would be a token for T5 and Gemma
+            body += t(words, add_special_tokens=False, verbose=False).input_ids if words else []
             for vector in range(vectors[token] if token else 0):
-                slots.append(Slot(len(body) + 1, token, vector))  # + 1: the text begins after BOS
+                slots.append(Slot(len(begin) + len(body), token, vector))
                 body.append(self.carrier)
-        room = self.length - 2
-        ids = (t.bos_token_id, *body[:room], t.eos_token_id, *[t.pad_token_id] * (room - len(body)))
-        inside = tuple(slot for slot in slots if slot.position <= room)
-        used = min(len(body), room) + 2
-        return TokenizedText(ids, used, inside, self._spell(body, room, slots))
+        room = self.length - len(begin) - len(end)
+        ids = (*begin, *body[:room], *end, *[t.pad_token_id] * (room - len(body)))
+        inside = tuple(slot for slot in slots if slot.position < len(begin) + room)
+        used = len(begin) + min(len(body), room) + len(end)
+        at = {slot.position - len(begin): slot for slot in slots}
+        return TokenizedText(ids, used, inside, self._spell(body, room, at))
 
-    def _spell(self, body: list[int], start: int, slots: list[Slot]) -> str:
-        """The text of ``body[start:]``, with placeholders by name."""
-        at = {slot.position - 1: slot for slot in slots}
+    def _special(self) -> tuple[list[int], list[int]]:
+        """The ids that stand before and after each text: CLIP has both, T5 the latter, Gemma the former."""
+        t = private_copy(self.tokenizer)
+        ids: list[int] = t("").input_ids
+        begins = 1 if ids and ids[0] == t.bos_token_id else 0
+        return ids[:begins], ids[begins:]
+
+    def _spell(self, body: list[int], start: int, at: Mapping[int, Slot]) -> str:
+        """The text of ``body[start:]``, with placeholders by name; ``at``: their places in ``body``."""
         words: list[str] = []
         for slot, run in groupby(range(start, len(body)), at.get):
             if slot is None:
                 plain = private_copy(self.tokenizer).decode([body[i] for i in run])
                 words += plain.replace(_WORD_END, " ").split()
-            elif slot.vector == 0 or slot.position - 1 == start:
+            elif slot.vector == 0 or at.get(start) == slot:
                 words.append(slot.token)
         return " ".join(words)
 

@@ -10,40 +10,35 @@ import weakref
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
-from typing import Any, Self, TypedDict
+from typing import Any, Self
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from promptplus.concept import Concept
+from promptplus.denoisers import denoiser_of
 from promptplus.errors import ConceptError, ModelError, PromptError, PromptPlusError, check_type, one_of, short, warn
 from promptplus.fingerprints import token_table_hash
-from promptplus.hooks import PerLayerHooks, check_denoiser, controlnets, pack
+from promptplus.hooks import PerLayerHooks, check_denoiser, controlnets
 from promptplus.layers import LayerMap
-from promptplus.placeholders import Placeholder, PlaceholderTokenizer, TokenizedText, check_token, private_copy
+from promptplus.placeholders import Placeholder, TokenizedText, check_token, private_copy
+from promptplus.prompt_encoding import LayerTexts, encode_layer_texts, stock_form
 from promptplus.prompts import PPlusPrompt, foreign_syntax
 from promptplus.stock_calls import StockCallWatcher
-from promptplus.text_encoding import EncodingPlan, encode_texts, execution_device, watch
+from promptplus.text_encoders import TextEncoder, text_encoders_of
+from promptplus.text_encoding import watch
+from promptplus.text_states import PromptEmbeds, TextStates, to_prompt_embeds
 
 Prompt = str | Mapping[str, str] | PPlusPrompt
-
-
-class PromptEmbeds(TypedDict):
-    """Keyword arguments of a diffusers pipeline, as ``PPlus.encode`` returns them: ``pipe(**pplus.encode(…))``."""
-
-    prompt_embeds: Float[Tensor, "batch tokens packed"]
-    negative_prompt_embeds: Float[Tensor, "batch tokens packed"]
 
 
 class PPlus:
     """Per-layer text conditioning for a stock diffusers pipeline. It can be removed again.
 
     Args:
-        pipe: a pipeline with one CLIP text encoder and a ``UNet2DConditionModel`` (Stable Diffusion 1.x and 2.x, and
-            the pocket model), with ControlNets or without. Hooks are added to its U-Net, its ControlNets and its token
-            embedding; nothing else is changed. They leave with ``remove()``, or when neither the ``PPlus`` nor what it
-            encoded is in use. ControlNets of a pipeline made later, by ``from_pipe``, need a PPlus of their own.
+        pipe: a pipeline of Stable Diffusion 1, 2 or XL, PixArt or Sana, for any of their tasks, with ControlNets or
+            without; also the pocket model. Hooks are added to its denoiser, its ControlNets and its token embeddings;
+            nothing else is changed. They leave with ``remove()``, or when neither the ``PPlus`` nor what it encoded is
+            in use. ControlNets of a pipeline made later, by ``from_pipe``, need a PPlus of their own.
 
     Attributes:
         pipe: the pipeline.
@@ -60,24 +55,18 @@ class PPlus:
     """
 
     def __init__(self, pipe: Any) -> None:
-        for part in ("unet", "text_encoder", "tokenizer"):
-            if getattr(pipe, part, None) is None:
-                raise ModelError(f"{type(pipe).__name__} has no {part}; P+ needs a U-Net and its text encoder")
-        if getattr(pipe, "text_encoder_2", None) is not None:
-            raise ModelError(f"{type(pipe).__name__} has two text encoders; P+ works with one so far")
-        positions = getattr(pipe.text_encoder.config, "max_position_embeddings", None)
-        if positions is None:
-            raise ModelError(f"{type(pipe.text_encoder).__name__} is not a CLIP text encoder; P+ knows no other so far")
+        denoiser, encoders = denoiser_of(pipe), text_encoders_of(pipe)
         self.pipe = pipe
         self._concepts: dict[str, Concept] = {}  # replaced, never changed: other threads may read it
-        check_denoiser(pipe.unet)
-        self.layers = LayerMap.of(pipe.unet)
+        check_denoiser(denoiser)
+        self.layers = LayerMap.of(denoiser)
         self._stock_calls = StockCallWatcher(self.width * len(self.layers))
-        self._denoiser = weakref.ref(pipe.unet)
+        self._denoiser = weakref.ref(denoiser)
         self._hooks = PerLayerHooks(self.layers, leave=True)
-        for model in (pipe.unet, *controlnets(pipe)):
+        for model in (denoiser, *controlnets(pipe)):
             self._hooks.install(model)
-        watch(self._hooks, pipe.text_encoder, self._stock_calls)
+        for encoder in encoders:
+            watch(self._hooks, encoder, self._stock_calls)
 
     def __repr__(self) -> str:
         tokens = ", ".join(self._concepts) or "no concepts"
@@ -103,23 +92,29 @@ class PPlus:
         return MappingProxyType(self._concepts)
 
     @property
+    def encoders(self) -> tuple[TextEncoder, ...]:
+        """The text encoders, whose states lie side by side."""
+        return text_encoders_of(self.pipe)  # they may have been exchanged
+
+    @property
     def tokenizer(self) -> Any:
-        """A copy of the pipeline's tokenizer that calls in other threads do not disturb."""
+        """A copy of the first text encoder's tokenizer that calls in other threads do not disturb."""
         return private_copy(self.pipe.tokenizer)
 
     @property
+    def widths(self) -> dict[str, int]:
+        """The width of a token embedding of each text encoder, by name; of the only one under ""."""
+        return {encoder.name: encoder.width for encoder in self.encoders}
+
+    @property
     def width(self) -> int:
-        """The width of a token embedding (D)."""
-        return self.pipe.text_encoder.get_input_embeddings().weight.shape[1]
+        """The width of a token embedding (D); with two text encoders, of both together."""
+        return sum(self.widths.values())
 
     @property
     def positions(self) -> int:
-        """The text encoder's context length in tokens (S)."""
-        return min(self.pipe.tokenizer.model_max_length, self.pipe.text_encoder.config.max_position_embeddings)
-
-    @property
-    def _tokenize(self) -> PlaceholderTokenizer:
-        return PlaceholderTokenizer(self.pipe.tokenizer, self.positions)  # both may have been exchanged
+        """The length of a text in tokens (S)."""
+        return self.encoders[0].length
 
     def add(self, concept: Concept) -> None:
         """Make ``concept.token`` usable in prompts: it stands for the concept's rows.
@@ -131,21 +126,28 @@ class PPlus:
             ConceptError: the concept's layers or width are those of another model, or the token is in use.
         """
         check_type(concept, Concept, "what is added", ConceptError)
-        check_token(concept.token, self.pipe.tokenizer)
+        for encoder in self.encoders:
+            check_token(concept.token, encoder.tokenizer)
         if concept.token in self._concepts:
             raise ConceptError(f"a concept {concept.token} was added already; forget({concept.token!r}) first")
-        if concept.width != self.width or concept.layers.names != self.layers.names:
+        if concept.widths != self.widths or concept.layers.names != self.layers.names:
             raise ConceptError(
                 f"{concept.token} has {len(concept.layers)} layers of width {concept.width}, this model "
                 f"{len(self.layers)} of width {self.width}: use the model it was learned on ({concept.base_model})"
             )
-        here = token_table_hash(self.pipe.text_encoder, self.pipe.tokenizer)
+        here = self.token_table
         if concept.token_table and here and concept.token_table != here:  # "": not known
             warn(
                 f"{concept.token} was learned on another text encoder ({concept.base_model}); it may mean nothing here"
             )
         self._stock_calls.expect(concept.token, self.tokenizer(concept.token, add_special_tokens=False).input_ids)
         self._concepts = {**self._concepts, concept.token: concept}
+
+    @property
+    def token_table(self) -> str:
+        """Hash of the token embeddings; "" where it is not known."""
+        hashes = [token_table_hash(encoder.table, encoder.tokenizer) for encoder in self.encoders]
+        return "-".join(hashes) if all(hashes) else ""
 
     def forget(self, token: str) -> None:
         """Undo ``add``. Raises ConceptError where no concept with this token was added."""
@@ -170,29 +172,35 @@ class PPlus:
     def encode(
         self,
         prompt: Prompt | Sequence[Prompt],
-        negative: Prompt | Sequence[Prompt] | None = "",
+        negative: Prompt | Sequence[Prompt] | None = None,
         clip_skip: int | None = None,
         lora_scale: float | None = None,
+        pooled_layers: str | None = None,
     ) -> PromptEmbeds:
         """Encode prompts for the pipeline: ``pipe(**pplus.encode(…))``.
 
         Args:
             prompt: a text in the prompt grammar (see ``PPlusPrompt``), a dict, a PPlusPrompt, or a list of these.
-            negative: negative prompts in the same forms: one for all prompts, or one for each. None: an empty text.
+            negative: negative prompts in the same forms: one for all prompts, or one for each. Default: what the stock
+                pipeline takes without one, which is an empty text, or zeros for Stable Diffusion XL.
             clip_skip: as in diffusers, and as there for the prompts only: 1 takes the text encoder's last but one
                 layer. Default: the last layer.
             lora_scale: strength of the text encoder's LoRA layers, as ``cross_attention_kwargs={"scale": …}`` sets it
                 in the stock pipeline. Default: full strength.
+            pooled_layers: the layers whose text also gives the pooled embedding of Stable Diffusion XL; they must have
+                the same text. A concept's token then stands for the mean of its rows on these layers. Default: the
+                prompt's default text, and the mean over all layers.
 
         Returns:
             ``prompt_embeds`` and ``negative_prompt_embeds``, both ``[batch, tokens, layers * width]``, in the text
-            encoder's dtype and on its device. Warns where a text is longer than the text encoder's context; the
-            warning names the layers and the words that are left out. Warns of syntax of other tools, such as
-            ``(red:1.3)``, which is plain text here.
+            encoder's dtype and on its device; for Stable Diffusion XL also pooled embeddings, for PixArt and Sana also
+            attention masks, under the stock pipeline's names. Warns where a text is longer than the text encoder's
+            context; the warning names the layers and the words that are left out. Warns of syntax of other tools, such
+            as ``(red:1.3)``, which is plain text here.
 
         Raises:
-            PromptError: a prompt breaks the grammar, a token belongs to no concept, or the numbers of prompts and
-                negative prompts differ.
+            PromptError: a prompt breaks the grammar, a token belongs to no concept, the numbers of prompts and
+                negative prompts differ, or ``pooled_layers`` have different texts.
             LayerError: a prompt names a layer that the model does not have.
         """
         prompts, negatives = _as_list(prompt), _as_list("" if negative is None else negative)
@@ -204,70 +212,83 @@ class PPlus:
             if remark := foreign_syntax(text):
                 warn(remark)
         with torch.no_grad():
-            embeds: PromptEmbeds = {
-                "prompt_embeds": self._encode(prompts, clip_skip, lora_scale),
-                "negative_prompt_embeds": self._encode(negatives, None, lora_scale),
-            }
+            made = self._encode(prompts, clip_skip, lora_scale, pooled_layers)
+            if negative is None and self._zeros_without_negative:
+                without = made.zeros()
+            else:
+                without = self._encode(negatives, None, lora_scale, pooled_layers, negative=True)
+        embeds = to_prompt_embeds(made, without)
         # holds the hooks as long as the result is used
         weakref.finalize(embeds["prompt_embeds"], id, self._hooks).atexit = False
         return embeds
 
-    def _encode(
-        self, prompts: list[PPlusPrompt], clip_skip: int | None, lora_scale: float | None
-    ) -> Float[Tensor, "batch tokens packed"]:
-        texts = [prompt.texts(self.layers) for prompt in prompts]
-        states = self.states(texts, clip_skip=clip_skip, lora_scale=lora_scale)
-        return pack(states).to(self.pipe.text_encoder.dtype)
+    @property
+    def _zeros_without_negative(self) -> bool:
+        return bool(self.pipe.config.get("force_zeros_for_empty_prompt"))
 
-    def states(
+    def _encode(
+        self,
+        prompts: list[PPlusPrompt],
+        clip_skip: int | None,
+        lora_scale: float | None,
+        pooled_layers: str | None,
+        negative: bool = False,
+    ) -> TextStates:
+        texts = [prompt.texts(self.layers) for prompt in prompts]
+        chosen = self.layers.select(pooled_layers) if pooled_layers is not None else ()
+        whole = [_common_text(one, chosen, prompt.default) for one, prompt in zip(texts, prompts, strict=True)]
+        return self.text_states(
+            texts,
+            whole_texts=whole,
+            pooled_layers=chosen,
+            clip_skip=clip_skip,
+            lora_scale=lora_scale,
+            negative=negative,
+        ).to(self.pipe.text_encoder.dtype)
+
+    def text_states(
         self,
         texts: Sequence[Sequence[str]],
         placeholders: Mapping[str, Placeholder] | None = None,
+        *,
+        whole_texts: Sequence[str] | None = None,
+        pooled_layers: Sequence[int] = (),
         clip_skip: int | None = None,
         lora_scale: float | None = None,
-    ) -> Float[Tensor, "batch layers tokens width"]:
+        negative: bool = False,
+    ) -> TextStates:
         """Text states of ``texts[batch][layer]``, before packing. Gradients flow to the placeholders' rows.
 
         Args:
             texts: for each prompt, one text for each layer in forward order.
             placeholders: rows of further tokens beside the added concepts, such as those that are being trained.
+            whole_texts: for each prompt, the text of its pooled embedding. Default: the first layer's.
+            pooled_layers: the layers whose rows' mean stands for a token in it. Default: all.
             clip_skip, lora_scale: as in ``encode``.
-
-        Returns:
-            ``[batch, layers, tokens, width]``.
+            negative: whether the texts are negative prompts.
         """
         self._check_in_place()
         known = {token: c.placeholder for token, c in self._concepts.items()} | dict(placeholders or {})
-        vectors = {token: p.vectors for token, p in known.items()}
-        unique = dict.fromkeys(text for layer_texts in texts for text in layer_texts)
-        tokenize = self._tokenize
-        tokenized_by_text = {text: tokenize(self._stock_form(text), vectors) for text in unique}
-        tokenized = [[tokenized_by_text[text] for text in layer_texts] for layer_texts in texts]
-        for layer_texts in tokenized:
-            self._warn_of_cuts(layer_texts)
-        plan = EncodingPlan.of(tokenized, {token: p.groups for token, p in known.items()})
-        device = execution_device(self.pipe)
-        return encode_texts(
-            self.pipe.text_encoder, plan, known, clip_skip=clip_skip, lora_scale=lora_scale, device=device
+        whole = whole_texts or [layer_texts[0] for layer_texts in texts]
+        given = LayerTexts(texts, whole, pooled_layers or range(len(self.layers)), negative)
+        return encode_layer_texts(
+            self.pipe, given, known, self._warn_of_cuts, clip_skip=clip_skip, lora_scale=lora_scale
         )
 
     def _check_in_place(self) -> None:
         """See that the hooks are where the next call needs them."""
         if not self._hooks.installed:
             raise PromptPlusError("this PPlus was removed from its pipeline; make a new one")
-        if self.pipe.unet is not self._denoiser():
-            raise ModelError("the pipeline has another U-Net since P+ was installed; make a new PPlus(pipe)")
-        watch(self._hooks, self.pipe.text_encoder, self._stock_calls)
+        if denoiser_of(self.pipe) is not self._denoiser():
+            raise ModelError("the pipeline has another denoiser since P+ was installed; make a new PPlus(pipe)")
+        for encoder in self.encoders:
+            watch(self._hooks, encoder, self._stock_calls)
 
     def tokenize(self, text: str) -> TokenizedText:
-        """The tokens of one text, including the placeholders of added concepts."""
+        """The tokens of one text for the first text encoder, including the placeholders of added concepts."""
         vectors = {token: concept.placeholder.vectors for token, concept in self._concepts.items()}
-        return self._tokenize(self._stock_form(text), vectors)
-
-    def _stock_form(self, text: str) -> str:
-        """Spell out the multi-vector textual inversions that were loaded into the stock pipeline."""
-        convert = getattr(self.pipe, "maybe_convert_prompt", None)
-        return convert(text, self.tokenizer) if convert else text
+        encoder = self.encoders[0]
+        return encoder.tokenize(stock_form(self.pipe, text, encoder), vectors)
 
     def _warn_of_cuts(self, layer_texts: Sequence[TokenizedText]) -> None:
         """Warn about the words that did not fit into the context, with the layers whose text they belong to."""
@@ -288,6 +309,14 @@ def _restored(kind: type[PPlus], pipe: Any, concepts: Sequence[Concept], install
     if not installed:
         made.remove()
     return made
+
+
+def _common_text(texts: Sequence[str], chosen: Sequence[int], default: str) -> str:
+    """The text of the chosen layers, or the default where none are chosen."""
+    found = list(dict.fromkeys(texts[layer] for layer in chosen)) or [default]
+    if len(found) > 1:
+        raise PromptError(f"pooled_layers have different texts, {short(found[0])} and {short(found[1])}; choose others")
+    return found[0]
 
 
 def _as_list(value: Prompt | Sequence[Prompt]) -> list[PPlusPrompt]:

@@ -1,4 +1,4 @@
-"""Tokenized texts → text states, in one batched pass over the unique (text, layer) pairs.
+"""Tokenized texts → text states, in one batched pass of each text encoder over the unique (text, layer) pairs.
 
 The pipeline's token embeddings are never changed. A concept's rows belong to the call that encodes them: they travel in
 a context variable, which other threads do not see. A hook on the token embedding puts them at the positions of their
@@ -16,11 +16,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from promptplus.errors import PromptError
 from promptplus.lora import lora_scaled
 from promptplus.placeholders import Placeholder, TokenizedText
 from promptplus.shared_hooks import HookSet, SharedHook
 from promptplus.stock_calls import StockCallWatcher
+from promptplus.text_encoders import EncodedTexts, TextEncoder
 
 
 class PlannedSlot(NamedTuple):
@@ -121,7 +121,7 @@ class EmbeddingHook(SharedHook):
     def register(self, module: nn.Module) -> Any:
         return module.register_forward_hook(self)
 
-    def __call__(self, _module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
         """The embeddings of a call, with rows at the positions of placeholders."""
         if not _OUR_CALL.get():
             for watcher in list(self.watchers):
@@ -130,15 +130,18 @@ class EmbeddingHook(SharedHook):
         replacement = _ROWS.get()
         if replacement is None:
             return None
-        return output.index_put(replacement.positions.unbind(1), replacement.rows.to(output))
+        rows, scale = replacement.rows, getattr(module, "embed_scale", None)
+        if scale is not None:  # Gemma's embedding scales what it looks up
+            rows = rows * scale
+        return output.index_put(replacement.positions.unbind(1), rows.to(output))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return EmbeddingHook, ()  # a copy belongs to nobody
 
 
-def watch(hooks: HookSet, text_encoder: Any, watcher: StockCallWatcher) -> None:
+def watch(hooks: HookSet, encoder: TextEncoder, watcher: StockCallWatcher) -> None:
     """See to it that the hook is on a text encoder's token embedding, which may have been exchanged."""
-    hooks.attach(text_encoder.get_input_embeddings(), EmbeddingHook()).watchers.add(watcher)
+    hooks.attach(encoder.embedding, EmbeddingHook()).watchers.add(watcher)
 
 
 @contextmanager
@@ -153,21 +156,20 @@ def _our_call(replacement: PlaceholderRows | None) -> Generator[None]:
 
 
 def encode_texts(
-    text_encoder: Any,
+    encoder: TextEncoder,
     plan: EncodingPlan,
     placeholders: Mapping[str, Placeholder],
     *,
     clip_skip: int | None = None,
     lora_scale: float | None = None,
     device: torch.device | None = None,
-) -> Float[Tensor, "batch layers tokens width"]:
-    """Encode a plan in one call of the text encoder. Returns text states ``[batch, layers, tokens, width]``.
+) -> EncodedTexts:
+    """Encode the unique texts of a plan in one call of the text encoder.
 
-    The call is the one of the stock pipeline (an attention mask only where the encoder's configuration asks for it), so
-    equal shapes give equal bits.
+    The call is the one of the stock pipeline, so equal shapes give equal bits.
 
     Args:
-        text_encoder: a CLIP text encoder, with the hook of ``watch``.
+        encoder: a text encoder, with the hook of ``watch``.
         plan: what to encode.
         placeholders: rows of each placeholder token in the plan.
         clip_skip: as in diffusers: 1 takes the last but one layer.
@@ -177,49 +179,13 @@ def encode_texts(
     Raises:
         PromptError: ``clip_skip`` is no whole number, or outside its range.
     """
-    target: torch.device = device or text_encoder.device
-    ids = send(plan.ids, target)
-    mask = send(plan.mask, target) if getattr(text_encoder.config, "use_attention_mask", False) else None
+    target: torch.device = device or encoder.model.device
     found = plan.rows(placeholders)
     replacement = found and PlaceholderRows(send(found.positions, target), found.rows.to(target))
-    with _our_call(replacement), lora_scaled(text_encoder, lora_scale):
-        states = _states(text_encoder, ids, mask, clip_skip)
-    return states[send(plan.index, target)]
-
-
-def execution_device(pipe: Any) -> torch.device | None:
-    """The device an offloaded text encoder runs on; None where it runs where its weights are.
-
-    accelerate's hooks know it. With diffusers' own the pipeline is asked, which takes 4 ms a call.
-    """
-    grouped = False
-    for module in pipe.text_encoder.modules():
-        device = getattr(getattr(module, "_hf_hook", None), "execution_device", None)
-        if device is not None:
-            return torch.device(device)
-        grouped |= hasattr(module, "_diffusers_hook")
-    return getattr(pipe, "_execution_device", None) if grouped else None
+    with _our_call(replacement), lora_scaled(encoder.model, lora_scale):
+        return encoder.encode(send(plan.ids, target), send(plan.mask, target), clip_skip)
 
 
 def send(values: Tensor | Sequence[int], device: torch.device) -> Tensor:
     """Copy numbers to a device without waiting for the work that is queued there, as each training step does it."""
     return torch.as_tensor(values).to(device, non_blocking=True)
-
-
-def _states(
-    text_encoder: Any,
-    ids: Int[Tensor, "unique tokens"],
-    mask: Int[Tensor, "unique tokens"] | None,
-    clip_skip: int | None,
-) -> Float[Tensor, "unique tokens width"]:
-    if clip_skip is None:
-        return text_encoder(ids, attention_mask=mask)[0]
-    hidden = text_encoder(ids, attention_mask=mask, output_hidden_states=True).hidden_states
-    whole = type(clip_skip) is int
-    if not whole or not 0 <= clip_skip < len(hidden):
-        raise PromptError(
-            f"clip_skip is 0 to {len(hidden) - 1} for this text encoder, a whole number, not {clip_skip!r}"
-        )
-    # transformers 5.6 removed the text_model level; diffusers' own clip_skip still uses it
-    norm = getattr(text_encoder, "text_model", text_encoder).final_layer_norm
-    return norm(hidden[-(clip_skip + 1)])

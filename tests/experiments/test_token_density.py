@@ -19,8 +19,8 @@ def word(pplus: pp.PPlus, text: str) -> torch.Tensor:
 def test_densities_of_words_controls_and_rows(pplus: pp.PPlus) -> None:
     house = replace(make_concept(pplus, "<house>", 1), rows=word(pplus, "house").expand(16, 1, -1), tying="all")
     far = replace(make_concept(pplus, "<far>", 2), rows=10 * make_concept(pplus, "<far>", 2).rows)
-    found = log_densities(pplus.pipe, {"TI": [house], "XTI": [far, make_concept(pplus, "<x>", 3)]})
-    density = TokenDensity.over_words(pplus.pipe)
+    found = log_densities(pplus, {"TI": [house], "XTI": [far, make_concept(pplus, "<x>", 3)]})
+    density = TokenDensity.over_words(pplus.encoders)
     assert list(found)[:3] == ["words", "midpoints of two words", "random directions"]
     assert len(found["words"]) == len(density.points)
     assert len(found["random directions"]) == len(found["midpoints of two words"]) == CONTROLS
@@ -36,7 +36,7 @@ def test_densities_of_words_controls_and_rows(pplus: pp.PPlus) -> None:
 
 def test_the_nearest_word_of_a_word_is_itself(pplus: pp.PPlus) -> None:
     rows = torch.stack([word(pplus, name) for name in ("house", "red")] * 8)[:, None]
-    found = nearest_words(pplus.pipe, replace(make_concept(pplus, "<x>", 1), rows=rows), count=2)
+    found = nearest_words(pplus, replace(make_concept(pplus, "<x>", 1), rows=rows), count=2)
     assert [layer.layer for layer in found] == list(pplus.layers.names)
     assert [layer.words[0][0] for layer in found[:3]] == ["house", "red", "house"]
     assert found[0].words[0][1] == pytest.approx(0, abs=1e-5)

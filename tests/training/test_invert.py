@@ -9,9 +9,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 import promptplus as pp
+from promptplus.denoiser_calls import DenoiserCall
 from promptplus.errors import ConceptError, PromptPlusError, SettingsError, TrainingError
 from promptplus.pictures import to_pixels
 from promptplus.templates import OBJECT_TEMPLATES, STYLE_TEMPLATES, captions
+from promptplus.text_states import TextStates
 from promptplus.training.batches import Batch, BatchRule, LatentCache
 from promptplus.training.invert import run_inversion
 from promptplus.training.loss import denoising_loss, denoising_losses
@@ -145,8 +147,8 @@ def test_xti_with_tied_gradients_is_ti(pplus: pp.PPlus, cache: LatentCache) -> N
         for groups in ((0,) * 16, tuple(range(16))):
             rows = TokenRows(nn.Parameter(start.repeat(max(groups) + 1, 1, 1)), groups)
             texts = [[caption] * 16 for caption in captions("object", "<x>", batch.template)]
-            states = pplus.states(texts, {"<x>": rows.placeholder})
-            denoising_loss(pplus.pipe.unet, scheduler, cache.sample(batch), batch, states).backward()
+            states = pplus.text_states(texts, {"<x>": rows.placeholder})
+            denoising_loss(DenoiserCall.of(pplus.pipe), scheduler, cache.sample(batch), batch, states).backward()
             assert rows.unique.grad is not None
             gradients.append(rows.unique.grad.sum(dim=0))
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-7)
@@ -167,10 +169,10 @@ def test_the_loss_is_the_error_against_what_the_model_predicts(pplus: pp.PPlus, 
         def __call__(self, *_args: Any, **_kwargs: Any) -> tuple[Tensor]:
             return (target,)
 
-    states = torch.zeros(8, 16, 4, 8)
-    assert denoising_loss(Perfect(), scheduler, latents, batch, states) < 1e-10
+    call, text = DenoiserCall.of(pplus.pipe, Perfect()), TextStates(torch.zeros(8, 16, 4, 8))
+    assert denoising_loss(call, scheduler, latents, batch, text) < 1e-10
     target = target + 1
-    assert denoising_loss(Perfect(), scheduler, latents, batch, states).item() == pytest.approx(1, abs=1e-5)
+    assert denoising_loss(call, scheduler, latents, batch, text).item() == pytest.approx(1, abs=1e-5)
 
 
 # ---- batch and latents

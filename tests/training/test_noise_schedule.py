@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 import promptplus as pp
+from promptplus.denoiser_calls import DenoiserCall
 from promptplus.errors import ModelError
 from promptplus.training.batches import Batch, BatchRule, LatentCache
 from promptplus.training.loss import denoising_losses
@@ -50,9 +51,9 @@ def test_min_snr_is_the_clipped_error_of_the_clean_latents(pplus: pp.PPlus, kind
     shape = (1, 1, pplus.pipe.vae.config.latent_channels, 16, 16)
     cache = LatentCache(torch.randn(2, *shape[1:]), torch.zeros(2, *shape[1:]), 1.0, 0.0)
     batch = Batch.of("0/<x>", 0, cache, BatchRule(3, 1000, 1))
-    latents, states = cache.sample(batch), pplus.states([["a house"] * 16] * 3)
+    latents, states = cache.sample(batch), pplus.text_states([["a house"] * 16] * 3)
     with torch.no_grad():
-        weighed = denoising_losses(pplus.pipe.unet, scheduler, latents, batch, states, 5.0)
+        weighed = denoising_losses(DenoiserCall.of(pplus.pipe), scheduler, latents, batch, states, 5.0)
         noisy = scheduler.add_noise(latents, batch.noise, batch.timestep)
         answer = pplus.pipe.unet(noisy, batch.timestep, encoder_hidden_states=pp.pack(states)).sample
     alpha = scheduler.alphas_cumprod[batch.timestep].view(-1, 1, 1, 1)

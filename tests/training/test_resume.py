@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 import promptplus as pp
+from promptplus.denoiser_calls import DenoiserCall
 from promptplus.errors import Interrupted, OutputError, SettingsError, TrainingError, WriteError
 from promptplus.pictures import to_pixels
 from promptplus.pocket import CONCEPTS
@@ -438,8 +439,8 @@ def test_the_gradient_through_gathered_states_is_the_plain_one(
         gathered, plain = (rows_step(exact, [(blank, cache)], settings) for _ in range(2))
         loss = gathered.gradients(gathered.trainables, [batch])[0]
         texts = [[caption] * 16 for caption in captions("object", "<x>", batch.template)]
-        states = exact.states(texts, {"<x>": plain.trainables[0].rows.placeholder})
-        whole = denoising_loss(exact.pipe.unet, plain.scheduler, cache.sample(batch), batch, states)
+        states = exact.text_states(texts, {"<x>": plain.trainables[0].rows.placeholder})
+        whole = denoising_loss(DenoiserCall.of(exact.pipe), plain.scheduler, cache.sample(batch), batch, states)
         whole.backward()
     torch.testing.assert_close(loss, whole.detach(), rtol=1e-10, atol=0)
     ours, theirs = (trainer.trainables[0].rows.unique.grad for trainer in (gathered, plain))

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 import promptplus as pp
 from benchmarks import gpu
 from promptplus.concept import Tying, tie
+from promptplus.denoiser_calls import DenoiserCall
 from promptplus.density import TokenDensity, common_words
 from promptplus.errors import ConceptError, SettingsError
 from promptplus.pictures import to_pixels
@@ -96,7 +97,7 @@ def test_directions_turn_along_the_sphere(pplus: pp.PPlus, pictures: Pictures) -
 
 
 def test_the_density_regulariser_keeps_rows_among_words(pplus: pp.PPlus, pictures: Pictures) -> None:
-    density = TokenDensity.over_words(pplus.pipe)
+    density = TokenDensity.over_words(pplus.encoders)
     free, held = (learn(pplus, pictures, steps=8, density=weight).concept.rows for weight in (0.0, 1.0))
     assert density.log_density(held).mean() > density.log_density(free).mean() + 1
 
@@ -203,10 +204,11 @@ def test_min_snr_weighs_early_timesteps_down(pplus: pp.PPlus, pictures: Pictures
     pipe = pplus.pipe
     cache = LatentCache.encode(pipe.vae, to_pixels(pictures, 64))
     batch = Batch.of("0/<x>", 0, cache, BatchRule(4, 1000, 27))
-    scheduler, states = training_scheduler(pipe), pplus.states([["a house"] * 16] * 4)
+    scheduler, states = training_scheduler(pipe), pplus.text_states([["a house"] * 16] * 4)
     with torch.no_grad():
         plain, weighed = (
-            denoising_losses(pipe.unet, scheduler, cache.sample(batch), batch, states, m) for m in (None, 5.0)
+            denoising_losses(DenoiserCall.of(pipe), scheduler, cache.sample(batch), batch, states, m)
+            for m in (None, 5.0)
         )
     clean = scheduler.alphas_cumprod[batch.timestep]
     snr = clean / (1 - clean)

@@ -9,6 +9,8 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from promptplus.denoiser_calls import DenoiserCall
+from promptplus.denoisers import denoiser_of
 from promptplus.editing.inversion import (
     Inversion,
     Latents,
@@ -22,11 +24,12 @@ from promptplus.errors import ModelError, PromptError, SettingsError
 from promptplus.generation import check_options
 from promptplus.pictures import to_picture
 from promptplus.pipelines import is_inpainting
-from promptplus.pplus import PPlus, Prompt, PromptEmbeds
+from promptplus.pplus import PPlus, Prompt
 from promptplus.profiles import default_sampling
 from promptplus.prompts import PPlusPrompt
 from promptplus.start_image import StartImage, latent_mask, to_latents
-from promptplus.text_encoding import execution_device
+from promptplus.text_encoders import device_of, text_encoders_of
+from promptplus.text_states import PackedText, PromptEmbeds
 
 METHODS = ("noise-maps", "ddim")
 STEPS = 50  # LEDITS++'s default (Brack et al., 2024)
@@ -224,28 +227,33 @@ def to_pictures(pipe: Any, latents: Latents) -> list[Image.Image]:
     decoded = pipe.vae.decode(scaled.to(pipe.vae.dtype)).sample
     if getattr(pipe, "safety_checker", None) is None:
         return pipe.image_processor.postprocess(decoded)
-    checked, unsafe = pipe.run_safety_checker(decoded, execution_device(pipe), pipe.unet.dtype)
+    checked, unsafe = pipe.run_safety_checker(decoded, _device(pipe), denoiser_of(pipe).dtype)
     return pipe.image_processor.postprocess(checked, do_denormalize=[not flag for flag in unsafe])  # as diffusers does
 
 
 def predictor(pplus: PPlus, texts: PromptEmbeds, guidance: float | None) -> Predict:
     """The denoiser with texts, one for each element of the batch, and classifier-free guidance above a scale of 1."""
     pipe = pplus.pipe
-    device, dtype = execution_device(pipe), pipe.unet.dtype
+    denoiser, device = DenoiserCall.of(pipe), _device(pipe)
     _, scale = default_sampling(pipe, None, guidance)
-    prompts = texts["prompt_embeds"]
+    prompts = PackedText.of_prompts(texts)
     if scale > 1:
-        prompts = torch.cat([texts["negative_prompt_embeds"], prompts])
-    prompts = prompts.to(device, dtype)
+        prompts = PackedText.of_negatives(texts).followed_by(prompts)
+    prompts = prompts.to(device, denoiser.dtype)
 
     @torch.no_grad()
     def predict(latents: Latents, timestep: int) -> Latents:
         repeated = torch.cat([latents] * 2) if scale > 1 else latents
         time = torch.tensor(timestep, device=device)
-        predicted = pipe.unet(repeated.to(device, dtype), time, encoder_hidden_states=prompts).sample.to(latents)
+        predicted = denoiser(repeated.to(device, denoiser.dtype), time, prompts).to(latents)
         if scale <= 1:
             return predicted
         without, conditioned = predicted.chunk(2)
         return without + scale * (conditioned - without)
 
     return predict
+
+
+def _device(pipe: Any) -> torch.device | None:
+    """The device the models run on where their weights are elsewhere (offloading)."""
+    return device_of(text_encoders_of(pipe)[0], pipe)

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from promptplus.denoisers import denoiser_of
 from promptplus.evaluation.judges import ClipJudge, DinoJudge
 from promptplus.evaluation.metrics import subject_similarity, text_similarity
 from promptplus.generation import generate
@@ -75,7 +76,7 @@ class Scorer:
     def for_model(cls, pipe: Any, prompts: Sequence[str] = (), per_prompt: int = PER_PROMPT) -> Self:
         """The judges of a pipeline's profile, with the given prompts, or else those of the profile."""
         profile = profile_of(pipe)
-        device = "cpu" if profile.judges_on_cpu else str(pipe.unet.device)
+        device = "cpu" if profile.judges_on_cpu else str(denoiser_of(pipe).device)
         clip, dino = ClipJudge.load(profile.clip, device), DinoJudge.load(profile.dino, device)
         return cls(clip, dino, prompts or profile.prompts, per_prompt, profile.reference_noun)
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save
 
 from promptplus.concept import Concept
 from promptplus.datasets import FolderNote, load_pictures, read_note
+from promptplus.denoisers import denoiser_of, models_of
 from promptplus.errors import ConceptError, SettingsError, first_line
 from promptplus.evaluation.store import ConceptStore
 from promptplus.files import make_folder, write_atomically
@@ -138,9 +139,8 @@ class TrainingCache:
         self.pplus, self.source = pplus, source
         self.concepts, self.runs = ConceptStore(folder / "learned"), make_folder(folder / "runs")
         pipe = pplus.pipe
-        parts = {"denoiser": pipe.unet, "text_encoder": pipe.text_encoder, "vae": pipe.vae}
-        self.model_key: dict[str, str] = {name: weights_hash(part) for name, part in parts.items()}
-        self.model_key |= {"model": base_model(pipe), "dtype": str(pipe.unet.dtype)}
+        self.model_key: dict[str, str] = {name: weights_hash(model) for name, model in models_of(pipe).items()}
+        self.model_key |= {"model": base_model(pipe), "dtype": str(denoiser_of(pipe).dtype)}
 
     def id(self, task: Task, steps: int | Sequence[int]) -> str:
         """The id of what a task has trained after so many steps; with all its step counts, the id of its training."""
@@ -212,7 +212,8 @@ class TrainingCache:
 
     @property
     def _load_options(self) -> dict[str, Any]:
-        return {"device": str(self.pplus.pipe.unet.device), "dtype": self.pplus.pipe.unet.dtype}
+        denoiser = denoiser_of(self.pplus.pipe)
+        return {"device": str(denoiser.device), "dtype": denoiser.dtype}
 
     def _dreambooth(self, task: Task, steps: int) -> DreamBoothResult:
         return dreambooth(self.pplus, self._pictures(task), task.class_word, **self._options(task, steps))

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor, nn
 
+from promptplus.denoisers import denoiser_of
 from promptplus.errors import PromptError
 from promptplus.evaluation.metrics import mean_interval
 from promptplus.experiments.study import Study
@@ -94,7 +95,7 @@ def study(
 def _coarse_less_fine(words: Float[Tensor, "prompt layer kind"], kind: str, layers: LayerMap) -> list[float]:
     """A kind's mean share in the coarse layers minus that in the fine layers: (value, low, high) over prompts."""
     shares = words[..., KINDS.index(kind)]
-    coarse, fine = (shares[:, list(layers.group(name))].mean(1) for name in ("coarse", "fine"))
+    coarse, fine = (shares[:, list(layers.group(name))].mean(1) for name in (layers.bands[0], layers.bands[-1]))
     interval = mean_interval((coarse - fine).tolist())
     return [interval.value, interval.low, interval.high]
 
@@ -151,10 +152,11 @@ class AttentionRecorder:
         return lambda _module, _inputs, output: self.outputs.__setitem__((layer, name), output)
 
     def add(self, layer: int) -> Callable[..., None]:
-        """The forward hook of the attention layer."""
+        """The forward hook of the attention layer, with keyword arguments."""
 
-        def hook(attention: nn.Module, *_: object) -> None:
-            weights = attention_weights(attention, self.outputs.pop((layer, "q")), self.outputs.pop((layer, "k")))
+        def hook(attention: nn.Module, _args: object, kwargs: dict[str, Any], _output: object) -> None:
+            query, key = (self.outputs.pop((layer, name)) for name in ("q", "k"))
+            weights = attention_weights(attention, query, key, kwargs.get("attention_mask"))
             mean = weights.mean(1)[len(weights) // 2 if self.guided else 0 :].cpu()
             self.sums[layer] = self.sums.get(layer, 0) + mean
             self.calls[layer] = self.calls.get(layer, 0) + 1
@@ -168,11 +170,18 @@ class AttentionRecorder:
 
 
 def attention_weights(
-    attention: Any, query: Float[Tensor, "batch pixels width"], key: Float[Tensor, "batch tokens width"]
+    attention: Any,
+    query: Float[Tensor, "batch pixels width"],
+    key: Float[Tensor, "batch tokens width"],
+    bias: Float[Tensor, "batch 1 tokens"] | None = None,
 ) -> Float[Tensor, "batch heads pixels tokens"]:
-    """The softmax of the scaled products of queries and keys, as the attention layer computes it."""
+    """The softmax of the scaled products of queries and keys, as the attention layer computes it.
+
+    ``bias``: the mask of padding, as diffusers passes it on: very small where a token does not count.
+    """
     query, key = (x.float().unflatten(-1, (attention.heads, -1)).transpose(1, 2) for x in (query, key))
-    return (query @ key.transpose(-1, -2) * attention.scale).softmax(-1)
+    scores = query @ key.transpose(-1, -2) * attention.scale
+    return (scores if bias is None else scores + bias.float()[:, None]).softmax(-1)
 
 
 @contextmanager
@@ -184,7 +193,7 @@ def record_attention(unet: nn.Module, layers: LayerMap, guided: bool) -> Iterato
         handles += [
             attention.to_q.register_forward_hook(recorder.keep(number, "q")),
             attention.to_k.register_forward_hook(recorder.keep(number, "k")),
-            attention.register_forward_hook(recorder.add(number)),
+            attention.register_forward_hook(recorder.add(number), with_kwargs=True),
         ]
     try:
         yield recorder
@@ -199,7 +208,7 @@ def attention_maps(
     """The attention of each layer, mean over steps and heads, and the pictures. All layers get the same text."""
     steps, guidance = default_sampling(pplus.pipe, steps, guidance)
     kwargs = pplus.encode([text] * len(seeds))
-    with record_attention(pplus.pipe.unet, pplus.layers, guided=guidance > 1) as recorder:
+    with record_attention(denoiser_of(pplus.pipe), pplus.layers, guided=guidance > 1) as recorder:
         pictures = denoise(pplus.pipe, kwargs, seeds, steps=steps, guidance=guidance, keep=False)
     return recorder.maps, pictures
 
@@ -214,7 +223,7 @@ def attention_shares(
 ) -> Float[Tensor, "prompt layer kind"]:
     """Shares of attention on ``KINDS``, which sum to 1; mean over pixels, heads, steps and seeds."""
     steps, guidance = default_sampling(pplus.pipe, steps, guidance)
-    made_by = [weights_hash(pplus.pipe.unet), list(seeds), steps, guidance]
+    made_by = [weights_hash(denoiser_of(pplus.pipe)), list(seeds), steps, guidance]
 
     def share(prompt: LabelledPrompt) -> Float[Tensor, "layer kind"]:
         kinds = kinds_of(pplus.tokenize(prompt.text), prompt, pplus)

@@ -38,6 +38,7 @@ SHOWN = 4  # pairs in the picture grid
 WINDOWS = 4  # parts of the denoising in the map of layers and steps
 ORDERS = [("object", "style"), ("style", "colour"), ("object", "colour")]
 PARTS = ("subsets", "split", "steps", "single", "windows")
+TIMED = ("steps", "windows")  # texts change during the denoising
 LEAD = (
     "Prompt 1 and prompt 2 differ in object, colour and style. Step by step, more cross-attention layers get prompt 2 "
     "instead of prompt 1. The curves show how much of prompt 2 is in the picture. 0: as much as with no layer. 1: as "
@@ -88,7 +89,10 @@ class StudyPart:
 def study(
     pplus: PPlus, settings: AttributeStudySettings, *, progress: bool = True, **sampling: Unpack[SamplingOptions]
 ) -> Study:
-    """Measure the parts that the settings name: subsets of layers, the split test, steps, single layers, windows."""
+    """Measure the parts that the settings name: subsets of layers, the split test, steps, single layers, windows.
+
+    A diffusion transformer's texts cannot change during the denoising, so for it ``TIMED`` parts are left out.
+    """
     pairs, layers = draw_pairs(settings.words, settings.pairs), pplus.layers
     score = combine_judges({name: judge.score for name, judge in settings.judges.items()})
 
@@ -106,7 +110,8 @@ def study(
         "single": lambda: _single(mapped, layers),
         "windows": lambda: _windows(mapped, layers),
     }
-    parts = [make[name]() for name in PARTS if name in settings.parts]
+    able = [name for name in PARTS if not (layers.by_depth and name in TIMED)]  # one mask for the whole denoising
+    parts = [make[name]() for name in able if name in settings.parts]
     by_judge = {
         name: {key: value for part in parts for key, value in part.values.get(name, {}).items()}
         for name in settings.judges
@@ -186,25 +191,28 @@ def _single(measured: MeasureFunction, layers: LayerMap) -> StudyPart:
         for judge, own in alone.items()
     }
     rows = {f"{name}, {judge}": row for judge, own in alone.items() for name, row in own.items()}
-    text = "In each column, one layer or one block has prompt 2; all other layers have prompt 1."
-    title = "Each layer and each block alone"
+    text = "In each column, one transformer or one block has prompt 2; all other layers have prompt 1."
+    title = "Each transformer and each block alone"
+    if len(layers.transformers) == len(layers):  # each has one layer
+        text, title = text.replace("transformer", "layer"), title.replace("transformer", "layer")
     return StudyPart([Section(title, text, drawn)], values, {"single": {"only": list(columns), **rows}})
 
 
 def _columns_of_single(layers: LayerMap) -> dict[str, int]:
-    """The column of ``single_takeovers`` of each layer, then of each block, by name.
+    """The column of ``single_takeovers`` of each transformer, then of each block, by name.
 
-    A block of one layer has that layer's column.
+    A block of one transformer has that transformer's column. In a diffusion transformer both are the same.
     """
     columns = {takeover.layers: column for column, takeover in enumerate(single_takeovers(layers))}
-    of_layers = {name: columns[(i,)] for i, name in enumerate(layers.names)}
-    return of_layers | {f"block {name}": columns[chosen] for name, chosen in layers.blocks.items()}
+    blocks = {} if layers.by_depth else layers.blocks
+    of_transformers = {name: columns[part] for name, part in layers.transformers.items()}
+    return of_transformers | {f"block {name}": columns[part] for name, part in blocks.items()}
 
 
 def _windows(measured: MeasureFunction, layers: LayerMap) -> StudyPart:
     scores = measured(window_takeovers(layers, WINDOWS))
     spans = [f"{i / WINDOWS:.0%}–{(i + 1) / WINDOWS:.0%}" for i in range(WINDOWS)]
-    groups, drawn = ("coarse", "medium", "fine"), []
+    groups, drawn = [name for name in layers.bands if layers.group(name)], []
     values: dict[str, dict[str, Any]] = {}
     for judge, own in scores.items():
         tables = {name: relative(table)[1:-1].reshape(-1, WINDOWS) for name, table in own.items()}

@@ -41,7 +41,7 @@ def measure_split(
     objects: Sequence[str],
     colours: Sequence[str],
     seeds: int,
-    layers: str = "coarse",
+    layers: str | None = None,
     *,
     steps: int | None = None,
     guidance: float | None = None,
@@ -55,6 +55,7 @@ def measure_split(
         seeds: the number of pictures of each object.
     """
     leaking, *others = colours
+    layers = layers or pplus.layers.bands[0]
     cases = [
         (thing, others[(i + seed) % len(others)], seed) for i, thing in enumerate(objects) for seed in range(seeds)
     ]

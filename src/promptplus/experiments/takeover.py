@@ -14,6 +14,7 @@ from jaxtyping import Float
 from PIL import Image
 from tqdm import tqdm
 
+from promptplus.denoisers import denoiser_of
 from promptplus.errors import SettingsError
 from promptplus.evaluation.judges import ClipJudge
 from promptplus.generation import BATCH, denoise
@@ -98,15 +99,24 @@ def step_takeovers(layers: LayerMap, count: int = 8) -> list[Takeover]:
 
 
 def single_takeovers(layers: LayerMap) -> list[Takeover]:
-    """No layer; each layer alone; each block of several layers alone; all layers."""
-    blocks = [chosen for chosen in layers.blocks.values() if len(chosen) > 1]
-    parts = [*((i,) for i in range(len(layers))), *blocks]
+    """No layer; each transformer alone; each block of several transformers alone; all layers.
+
+    In most models a transformer has one layer. Stable Diffusion XL has 70 layers in 11 transformers.
+    """
+    parts = single_parts(layers).values()
     return [Takeover(()), *map(Takeover, parts), Takeover(tuple(range(len(layers))))]
+
+
+def single_parts(layers: LayerMap) -> dict[str, tuple[int, ...]]:
+    """The parts that ``single_takeovers`` has, by name."""
+    transformers = layers.transformers
+    blocks = {f"block {name}": part for name, part in layers.blocks.items() if part not in transformers.values()}
+    return {**transformers, **blocks}
 
 
 def window_takeovers(layers: LayerMap, windows: int = 4) -> list[Takeover]:
     """No layer; the coarse, medium and fine layers, each in each window of the steps; all layers."""
-    groups = [layers.group(name) for name in ("coarse", "medium", "fine")]
+    groups = [group for name in layers.bands if (group := layers.group(name))]
     spans = [(i / windows, (i + 1) / windows) for i in range(windows)]
     parts = [Takeover(group, *span) for group in groups for span in spans]
     return [Takeover(()), *parts, Takeover(tuple(range(len(layers))))]
@@ -185,7 +195,7 @@ def judges_for(pipe: Any, judge: str | None, words: Words) -> dict[str, Takeover
                 raise SettingsError(f"the classifier does not know the {name} {unknown[0]!r}; use --judge clip")
         judges["classifier"] = TakeoverJudge(score_by_classifier(classifier), classifier.classify)
     if judge != "classifier":
-        clip = ClipJudge.load(profile.clip, "cpu" if profile.judges_on_cpu else str(pipe.unet.device))
+        clip = ClipJudge.load(profile.clip, "cpu" if profile.judges_on_cpu else str(denoiser_of(pipe).device))
         score, classify = score_by_clip(clip, profile.phrases), classify_by_clip(clip, profile.phrases, words)
         judges["clip"] = TakeoverJudge(score, classify)
     return judges

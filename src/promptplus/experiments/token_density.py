@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from promptplus.concept import Concept
-from promptplus.density import END, TokenDensity, common_words
+from promptplus.density import TokenDensity, common_word_embeddings
 from promptplus.experiments.study import Study
 from promptplus.pplus import PPlus
 from promptplus.report import figures
@@ -36,8 +35,8 @@ class NearestWords:
 
 def study(pplus: PPlus, groups: Mapping[str, Sequence[Concept]]) -> Study:
     """Densities of words, controls and groups of concepts; the nearest words of every concept's rows."""
-    densities = log_densities(pplus.pipe, groups)
-    near = {f"{c.token}, {name}": nearest_words(pplus.pipe, c) for name, group in groups.items() for c in group}
+    densities = log_densities(pplus, groups)
+    near = {f"{c.token}, {name}": nearest_words(pplus, c) for name, group in groups.items() for c in group}
     drawn = figures.histogram(
         {name: values.tolist() for name, values in densities.items()}, xlabel="log density (natural logarithm)"
     )
@@ -46,7 +45,7 @@ def study(pplus: PPlus, groups: Mapping[str, Sequence[Concept]]) -> Study:
         Section("Log density", "", [Figure(drawn, name="log-density")], table),
         *(Section(f"Nearest words of {name}", table=_words_table(rows)) for name, rows in near.items()),
     ]
-    density = TokenDensity.over_words(pplus.pipe)
+    density = TokenDensity.over_words(pplus.encoders)
     values = {
         "bandwidth": density.bandwidth,
         "log_density": {name: [round(v, 3) for v in numbers.tolist()] for name, numbers in densities.items()},
@@ -57,7 +56,7 @@ def study(pplus: PPlus, groups: Mapping[str, Sequence[Concept]]) -> Study:
 
 
 def log_densities(
-    pipe: Any, concepts: Mapping[str, Sequence[Concept]], seed: int = 0
+    pplus: PPlus, concepts: Mapping[str, Sequence[Concept]], seed: int = 0
 ) -> dict[str, Float[Tensor, " points"]]:
     """The log density of words, controls and rows, by name, in float64.
 
@@ -67,7 +66,7 @@ def log_densities(
     Args:
         concepts: groups by name, such as ``TI`` and ``XTI``. Rows that layers share count once.
     """
-    density = TokenDensity.over_words(pipe)
+    density = TokenDensity.over_words(pplus.encoders)
     words, g = density.points, generator(f"density controls {seed}")
     norm = words.norm(dim=-1).mean()
     pairs = torch.stack([torch.randperm(len(words), generator=g)[:2] for _ in range(CONTROLS)]).to(words.device)
@@ -89,11 +88,10 @@ def rows_of(concept: Concept) -> Float[Tensor, "rows width"]:
     return torch.unique(concept.rows.flatten(0, 1), dim=0).double()
 
 
-def nearest_words(pipe: Any, concept: Concept, count: int = 3) -> list[NearestWords]:
+def nearest_words(pplus: PPlus, concept: Concept, count: int = 3) -> list[NearestWords]:
     """The ``count`` words nearest to each row by Euclidean distance; layers in forward order."""
-    ids = common_words(pipe.tokenizer)
-    table = pipe.text_encoder.get_input_embeddings().weight.detach().float().cpu()[ids]
-    names = [piece.removesuffix(END) for piece in pipe.tokenizer.convert_ids_to_tokens(ids)]
+    names, embeddings = common_word_embeddings(pplus.encoders)
+    table = embeddings.float().cpu()
     nearest = []
     for layer, rows in zip(concept.layers, concept.rows, strict=True):
         for row in rows:

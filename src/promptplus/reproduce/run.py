@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from promptplus.datasets import load_pictures
+from promptplus.denoisers import denoiser_of
 from promptplus.errors import BusyError, SettingsError
 from promptplus.evaluation.grid import ExperimentGrid, GridResult
 from promptplus.evaluation.scoring import Scorer
@@ -212,7 +213,8 @@ class Reproduction:
         """The model, its sampling, the kind of device and the versions: other ones give other numbers."""
         pipe = self.pplus.pipe
         steps, guidance = default_sampling(pipe)
-        model = {"model": self.source, "dtype": str(pipe.unet.dtype), "device": pipe.unet.device.type}
+        denoiser = denoiser_of(pipe)
+        model = {"model": self.source, "dtype": str(denoiser.dtype), "device": denoiser.device.type}
         sampling = {"denoising steps": steps, "guidance": guidance}
         versions = {name: version(name) for name in PACKAGES}
         return {**model, **sampling, "python": platform.python_version(), **versions}

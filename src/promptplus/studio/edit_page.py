@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
+from promptplus.denoisers import denoiser_of
 from promptplus.editing.edit import SKIP, STEPS, EditSettings, check_edit
 from promptplus.editing.sweep import layer_sets, sweep
 from promptplus.errors import PromptError
@@ -147,7 +148,7 @@ def begin_strip(place: Workplace, asked: EditRequest) -> tuple[str, Work]:
         start = StartImage(read_picture(asked.picture))
         with (
             place.pplus.added([one.concept for one in asked.concepts]),
-            denoiser_calls(job, place.pplus.pipe.unet, calls),
+            denoiser_calls(job, denoiser_of(place.pplus.pipe), calls),
         ):
             options: dict[str, Any] = {"seed": asked.seeds[0], "settings": asked.settings}
             return Edited([], None, sweep(place.pplus, start, asked.source, asked.target, **options))

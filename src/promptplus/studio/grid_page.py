@@ -5,6 +5,7 @@ from pathlib import Path
 
 import gradio as gr
 
+from promptplus.denoisers import denoiser_of
 from promptplus.errors import ConceptError, PromptError, SettingsError
 from promptplus.files import make_folder, write_new
 from promptplus.generation import BATCH, generate
@@ -102,7 +103,7 @@ def begin_grid(place: Workplace, plan: GridPlan) -> tuple[str, Work]:
     def work(job: Job) -> Path:
         pplus, width = place.pplus, len(plan.columns)
         calls = place.parameters(prompts[0]).steps * -(-len(prompts) // BATCH)
-        with pplus.added([one.concept for one in plan.concepts]), denoiser_calls(job, pplus.pipe.unet, calls):
+        with pplus.added([one.concept for one in plan.concepts]), denoiser_calls(job, denoiser_of(pplus.pipe), calls):
             made = generate(pplus, prompts, seeds)
         rows = [made[begin : begin + width] for begin in range(0, len(made), width)]
         columns = [label for label, *_ in plan.columns]

@@ -7,6 +7,7 @@ import gradio as gr
 import pandas as pd
 from PIL import Image
 
+from promptplus.denoisers import denoiser_of
 from promptplus.errors import PromptError
 from promptplus.experiments import attributes
 from promptplus.experiments.attention import LabelledPrompt, attention_grid
@@ -67,7 +68,7 @@ def begin_attention(place: Workplace, text: str, noun: str, looks: str, seed: fl
     first = seeds_of(seed, 1)[0]
 
     def work(job: Job) -> Image.Image:
-        with place.pplus.added(concepts), denoiser_calls(job, place.pplus.pipe.unet, steps):
+        with place.pplus.added(concepts), denoiser_calls(job, denoiser_of(place.pplus.pipe), steps):
             return attention_grid(place.pplus, LabelledPrompt(text, noun.strip(), appearance), first)[0]
 
     return "attention maps", work
@@ -100,7 +101,7 @@ def begin_attributes(place: Workplace, pairs: float) -> tuple[str, Work]:
         judges = judges_for(pplus.pipe, None, words)
         settings = attributes.AttributeStudySettings(words, judges, count, parts=("subsets",))
         pictures = (count + min(count, attributes.SHOWN)) * len(pplus.layers.subsets())
-        with denoiser_calls(job, pplus.pipe.unet, steps * -(-pictures // BATCH)):
+        with denoiser_calls(job, denoiser_of(pplus.pipe), steps * -(-pictures // BATCH)):
             study = attributes.study(pplus, settings, progress=False)
         figures = [figure.picture for section in study.sections for figure in section.figures]
         return figures[0], figures[-1]
@@ -123,7 +124,7 @@ def show_rows(place: Workplace, label: str | None) -> list[Any]:
     """The norms of a concept's rows by layer, and the nearest words of each row."""
     if not label:
         return [gr.BarPlot(visible=False), gr.Dataframe(visible=False)]
-    near = nearest_words(place.pplus.pipe, place.concept_files.labelled(label).concept, NEAREST)
+    near = nearest_words(place.pplus, place.concept_files.labelled(label).concept, NEAREST)
     bars = pd.DataFrame({"layer": [one.layer for one in near], "norm": [one.norm for one in near]})
     words = [", ".join(f"{word} ({distance:.2f})" for word, distance in one.words) for one in near]
     rows = [[one.layer, f"{one.norm:.2f}", text] for one, text in zip(near, words, strict=True)]

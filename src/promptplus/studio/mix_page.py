@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
+from promptplus.denoisers import denoiser_of
 from promptplus.errors import ConceptError
 from promptplus.experiments.mix_judge import mix_at
 from promptplus.files import write_new
@@ -130,7 +131,7 @@ def begin_sweep(
     def work(job: Job) -> Mixed:
         rows: list[list[Image.Image]] = []
         steps = place.parameters(PPlusPrompt(PROMPT)).steps
-        with denoiser_calls(job, place.pplus.pipe.unet, steps * len(splits)):
+        with denoiser_calls(job, denoiser_of(place.pplus.pipe), steps * len(splits)):
             for layers in splits:
                 mixed = mix_at(first.concept, second.concept, name, layers)
                 with place.pplus.added([mixed]):

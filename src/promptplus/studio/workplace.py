@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from promptplus.denoisers import denoiser_of
 from promptplus.errors import SettingsError
 from promptplus.files import make_folder
 from promptplus.generation import BATCH
@@ -104,7 +105,7 @@ class Workplace:
             wanted = [self.parameters(prompt, **values) for prompt in prompts]
             batches = -(-len(seeds) // BATCH)
             calls = sum(one.steps for one in wanted) * batches * calls_per_picture
-            with denoiser_calls(job, self.pplus.pipe.unet, calls):
+            with denoiser_calls(job, denoiser_of(self.pplus.pipe), calls):
                 for one in wanted:
                     saved = make_pictures(self.pplus, one, seeds, self.pictures, start=start, progress=False)
                     made.append((one, saved))

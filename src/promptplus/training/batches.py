@@ -40,10 +40,15 @@ class LatentCache:
     def encode(cls, vae: Any, pixels: Float[Tensor, "pictures 3 rows columns"], variants: int = 1) -> "LatentCache":
         """Encode pixels in [-1, 1], one picture at a time: of all parts, a VAE takes the most memory."""
         both = (picture for side in (pixels, pixels.flip(-1)) for picture in side)
-        posteriors = [vae.encode(picture[None].to(vae.device, vae.dtype)).latent_dist for picture in both]
-        mean, std = (torch.cat([getattr(p, name) for p in posteriors]).float() for name in ("mean", "std"))
+        encoded = [vae.encode(picture[None].to(vae.device, vae.dtype)) for picture in both]
+        if hasattr(encoded[0], "latent_dist"):
+            posteriors = [one.latent_dist for one in encoded]
+            mean, std = (torch.cat([getattr(p, name) for p in posteriors]).float() for name in ("mean", "std"))
+        else:  # Sana's autoencoder gives latents, and no posterior
+            mean = torch.cat([one.latent for one in encoded]).float()
+            std = torch.zeros_like(mean)
         shape = (2, len(pixels), *mean.shape[1:])
-        scale, shift = vae.config.scaling_factor, vae.config.shift_factor or 0.0
+        scale, shift = vae.config.scaling_factor, getattr(vae.config, "shift_factor", None) or 0.0
         return cls(mean.view(shape), std.view(shape), scale, shift, variants)
 
     def sample(self, batch: "Batch") -> Float[Tensor, "batch channels height width"]:

@@ -39,6 +39,7 @@ HASHES = {
     "captions": "captions",
     "denoiser": "denoiser weights",
     "text_encoder": "text encoder weights",
+    "text_encoder_2": "text encoder weights",
     "token_table": "text encoder weights",
     "vae": "VAE weights",
 }

@@ -14,11 +14,14 @@ from PIL import Image
 from pydantic import BaseModel
 from torch import Tensor, nn
 
+from promptplus.denoiser_calls import DenoiserCall
+from promptplus.denoisers import denoiser_of
 from promptplus.errors import OutputError, warn
 from promptplus.files import write_atomically
 from promptplus.models import base_model
 from promptplus.pplus import PPlus
 from promptplus.text_files import read_json
+from promptplus.text_states import TextStates
 from promptplus.training.batches import Batch, LatentCache
 from promptplus.training.checkpoint import ROWS_BYTES
 from promptplus.training.denoiser_copies import duplicate, save_lora, save_pipeline, with_denoiser, with_lora
@@ -74,7 +77,7 @@ class DenoiserTrainable(Trainable[DreamBoothResult]):
         self.pplus, self.pipe, self.class_word, self.prompts = pplus, pplus.pipe, class_word, prompts
         self.encode_subject, self.encode_class, self.facts = encode_subject, encode_class, facts
         self.product = folder / (LORA_FILE if self.is_lora else PIPELINE)
-        weights = sum(weight.numel() for weight in pplus.pipe.unet.parameters())
+        weights = sum(weight.numel() for weight in denoiser_of(pplus.pipe).parameters())
         self.checkpoint_bytes = ROWS_BYTES + BYTES_PER_WEIGHT * weights
         if self.is_lora:
             self.checkpoint_every, self.keeps_previous = Trainable.checkpoint_every, True  # a small file again
@@ -83,14 +86,16 @@ class DenoiserTrainable(Trainable[DreamBoothResult]):
         pplus, settings, layers = self.pplus, self.settings, len(self.pplus.layers)
         self.subject, self.timesteps = self.encode_subject(), timesteps
         self.class_images = self.encode_class() if self.encode_class else None
-        self.states = pplus.states([[prompt] * layers for prompt in self.prompts])[:, 0].detach()
-        self.negative = pplus.states([[""] * layers])[:, :1]
+        denoiser = denoiser_of(self.pipe)
+        self.text = pplus.text_states([[prompt] * layers for prompt in self.prompts]).of_one_layer()
+        self.negative = pplus.text_states([[""] * layers], negative=True).of_one_layer()
         if isinstance(settings, LoraSettings):
-            self.denoiser = with_lora(self.pipe.unet, settings.rank, settings.seed)
+            self.trained = with_lora(denoiser, settings.rank, settings.seed)
         else:
-            self.denoiser = duplicate(self.pipe.unet, torch.float32)
-        self.precision = mixed_precision(self.pipe.unet, settings)
-        weights = {name: weight for name, weight in self.denoiser.named_parameters() if weight.requires_grad}
+            self.trained = duplicate(denoiser, torch.float32)
+        self.denoiser = DenoiserCall.of(self.pipe, self.trained)
+        self.precision = mixed_precision(denoiser, settings)
+        weights = {name: weight for name, weight in self.trained.named_parameters() if weight.requires_grad}
         self.start_optimiser(weights, WEIGHT_DECAY)
 
     @property
@@ -118,11 +123,9 @@ class DenoiserTrainable(Trainable[DreamBoothResult]):
         return torch.cat([subject, self.class_images.sample(batch.part(slice(size, None)))])
 
     @classmethod
-    def encode_captions(
-        cls, trainables: Sequence[Self], batches: Sequence[Batch]
-    ) -> tuple[Float[Tensor, "captions layers tokens width"], list[int]]:
+    def encode_captions(cls, trainables: Sequence[Self], batches: Sequence[Batch]) -> tuple[TextStates, list[int]]:
         (trainable,), (batch,) = trainables, batches
-        return trainable.states[:, None], list(batch.template)
+        return trainable.text, list(batch.template)
 
     @torch.no_grad()
     def move(self, loss: Tensor) -> None:
@@ -131,7 +134,7 @@ class DenoiserTrainable(Trainable[DreamBoothResult]):
 
     def preview(self) -> list[Image.Image]:
         tuned = with_denoiser(self.pipe, self.learned)
-        return sample(tuned, self.states[:1, None], self.negative)
+        return sample(tuned, self.text[:1], self.negative)
 
     def class_word_preview(self) -> list[Image.Image]:
         return preview(self.pplus, self.prompts[1])
@@ -152,7 +155,7 @@ class DenoiserTrainable(Trainable[DreamBoothResult]):
     def _save_weights(self, path: Path) -> None:
         """Write a LoRA's file, or a pipeline's folder."""
         if self.is_lora:
-            save_lora(self.pipe, self.denoiser, path)
+            save_lora(self.pipe, self.trained, path)
         else:
             save_pipeline(with_denoiser(self.pipe, self.learned), path)
 
@@ -195,8 +198,8 @@ class DenoiserTrainable(Trainable[DreamBoothResult]):
     @property
     def learned(self) -> Any:
         """The denoiser as it is now, in the pipeline's precision."""
-        dtype = self.pipe.unet.dtype
-        return self.denoiser if self.denoiser.dtype is dtype else copy.deepcopy(self.denoiser).to(dtype)
+        dtype = denoiser_of(self.pipe).dtype
+        return self.trained if self.trained.dtype is dtype else copy.deepcopy(self.trained).to(dtype)
 
     @torch.no_grad()
     def moved(self) -> float:
@@ -210,10 +213,10 @@ class DenoiserTrainable(Trainable[DreamBoothResult]):
     def _changes(self) -> Iterator[tuple[Tensor, Tensor]]:
         """(change, weight before) of what is trained, one after the other: all at once would take a model's memory."""
         if self.is_lora:
-            layers = (m for m in self.denoiser.modules() if hasattr(m, "get_delta_weight"))
+            layers = (m for m in self.trained.modules() if hasattr(m, "get_delta_weight"))
             yield from ((m.get_delta_weight("default"), m.base_layer.weight) for m in layers)
         else:
-            before = dict(self.pipe.unet.named_parameters())
+            before = dict(denoiser_of(self.pipe).named_parameters())
             yield from ((weight - before[name].to(weight), before[name]) for name, weight in self.weights.items())
 
 

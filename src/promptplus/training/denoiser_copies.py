@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from promptplus.denoisers import slot_of
 from promptplus.errors import ModelError
 from promptplus.files import TEMPORARY, reported, sync, whole_file
 from promptplus.profiles import SAMPLING, default_sampling
@@ -56,10 +57,10 @@ def with_lora(unet: Any, rank: int, seed: int) -> Any:
     return copied
 
 
-def with_denoiser(pipe: Any, unet: Any) -> Any:
+def with_denoiser(pipe: Any, denoiser: Any) -> Any:
     """A shallow copy of the pipeline with another denoiser. The given pipeline is not changed."""
     other = copy.copy(pipe)
-    other.register_modules(unet=unet)
+    other.register_modules(**{slot_of(pipe): denoiser})
     return other
 
 
@@ -83,11 +84,11 @@ def save_pipeline(pipe: Any, folder: Path) -> None:
             shutil.rmtree(temporary)
 
 
-def save_lora(pipe: Any, unet: Any, path: Path) -> None:
+def save_lora(pipe: Any, denoiser: Any, path: Path) -> None:
     """Write a denoiser's LoRA as diffusers' own trainers do, whole or not at all."""
     from diffusers.utils.state_dict_utils import convert_state_dict_to_diffusers
     from peft.utils import get_peft_model_state_dict
 
-    layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(unet))
+    layers = {f"{slot_of(pipe)}_lora_layers": convert_state_dict_to_diffusers(get_peft_model_state_dict(denoiser))}
     with whole_file(path) as temporary:
-        pipe.save_lora_weights(temporary.parent, unet_lora_layers=layers, weight_name=temporary.name)
+        pipe.save_lora_weights(temporary.parent, **layers, weight_name=temporary.name)

@@ -10,6 +10,7 @@ from typing import Any
 
 from promptplus.choices import Kind
 from promptplus.datasets import Pictures, Source, load_pictures, read_dataset
+from promptplus.denoisers import denoiser_of
 from promptplus.errors import ConceptError, ModelError, SettingsError
 from promptplus.fingerprints import tensor_hash
 from promptplus.models import base_model, picture_size
@@ -70,7 +71,9 @@ def dreambooth(
     check_arguments(pplus, preview_every=preview_every, progress=progress, log_with=log_with)
     _check(settings, options, class_pictures)
     check_trainable(pplus.pipe)
-    if isinstance(settings, LoraSettings) and settings.rank > (most := largest_rank(pplus.pipe.unet)):
+    if isinstance(settings, LoraSettings) and not hasattr(pplus.pipe, "save_lora_weights"):
+        raise ModelError(f"diffusers has no LoRA files for {type(pplus.pipe).__name__}; use the method dreambooth")
+    if isinstance(settings, LoraSettings) and settings.rank > (most := largest_rank(denoiser_of(pplus.pipe))):
         raise SettingsError(f"rank: the layers of this model have room for a rank of {most}, not of {settings.rank}")
     if Distributed().first:
         check_run_folder(out)

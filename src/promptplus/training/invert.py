@@ -13,7 +13,8 @@ from promptplus.datasets import Dataset, Pictures, read_dataset
 from promptplus.density import TokenDensity
 from promptplus.errors import ConceptError, PictureError, SettingsError
 from promptplus.files import as_path
-from promptplus.fingerprints import settings_hash, token_table_hash
+from promptplus.fingerprints import settings_hash
+from promptplus.layers import LayerMap
 from promptplus.models import base_model, picture_size
 from promptplus.pictures import to_pixels
 from promptplus.placeholders import check_token
@@ -33,7 +34,6 @@ from promptplus.training.settings import InversionSettings, inversion_settings
 from promptplus.training.settings_help import takes_settings
 from promptplus.training.token_rows import RowsTrainable, initial_rows
 
-TYING: dict[InversionMethod, Tying] = {"xti": "layer", "ti": "all"}
 RECORDED = ("token", "initializer", "class_word", "kind", "base_model", "token_table")
 
 
@@ -157,7 +157,7 @@ def _inversion(
 ) -> Iterator[TrainingLoop[InversionResult]]:
     """The training loop of concepts, given each one's pictures and run folder; the folders are locked while inside."""
     check_trainable(pplus.pipe)
-    word_density = cache(partial(TokenDensity.over_words, pplus.pipe))
+    word_density = cache(partial(TokenDensity.over_words, pplus.encoders))
     runs = []
     with gradients_on(), ExitStack() as locks:
         untrained = [_untrained(pplus, dataset, settings) for dataset, _ in datasets]
@@ -176,6 +176,13 @@ def _inversion(
         yield TrainingLoop(pplus.pipe, runs, settings)
 
 
+def usual_tying(method: InversionMethod, layers: LayerMap) -> Tying:
+    """The tying of a method: TI ties all layers, XTI those of one transformer, which are one layer in most models."""
+    if method == "ti":
+        return "all"
+    return "layer" if len(layers.transformers) == len(layers) else "transformer"
+
+
 def _untrained(pplus: PPlus, dataset: Dataset, settings: InversionSettings) -> tuple[Concept, tuple[str, ...] | None]:
     """The concept before its training, and its pictures' captions with ``{}``, if they are used.
 
@@ -187,7 +194,8 @@ def _untrained(pplus: PPlus, dataset: Dataset, settings: InversionSettings) -> t
         raise ConceptError(
             f"name the token{where} (as <cat>) and the initializer (as cat), or write them into concept.json"
         )
-    check_token(note.token, pplus.pipe.tokenizer)
+    for encoder in pplus.encoders:
+        check_token(note.token, encoder.tokenizer)
     if note.token in pplus.concepts:
         raise ConceptError(f"a concept {note.token} was added already; forget({note.token!r}) first")
     class_word, captions = note.class_word or note.initializer, None
@@ -200,13 +208,14 @@ def _untrained(pplus: PPlus, dataset: Dataset, settings: InversionSettings) -> t
         token=note.token,
         rows=start.expand(len(pplus.layers), -1, -1),
         layers=pplus.layers,
-        tying=settings.tying or TYING[settings.method],
+        tying=settings.tying or usual_tying(settings.method, pplus.layers),
         initializer=note.initializer,
         class_word=class_word,
         kind=note.kind or "object",
         base_model=base_model(pplus.pipe),
-        token_table=token_table_hash(pplus.pipe.text_encoder, pplus.pipe.tokenizer),
+        token_table=pplus.token_table,
         provenance=provenance,
+        encoders=tuple(pplus.widths.items()) if len(pplus.widths) > 1 else (),
     )
     _check_caption_length(pplus, captions or TEMPLATES[concept.kind], note.token, settings.vectors)
     return concept, captions

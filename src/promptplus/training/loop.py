@@ -7,6 +7,7 @@ from typing import Any, Generic, NoReturn
 from torch import Tensor
 from tqdm import tqdm
 
+from promptplus.denoisers import models_of
 from promptplus.errors import Interrupted, TrainingError, first_line
 from promptplus.memory import is_out_of_memory
 from promptplus.training.checkpoint import StopSignal, stop_signals
@@ -63,7 +64,7 @@ class TrainingLoop(Generic[R]):
         """While inside, the model is frozen, signals are noted instead of obeyed, and trackers are open."""
         trackers = open_trackers(log_with, runs[0].folder, runs[0].record)
         try:
-            with frozen(self.pipe.unet, self.pipe.text_encoder, self.pipe.vae), stop_signals() as stop:
+            with frozen(*models_of(self.pipe).values()), stop_signals() as stop:
                 yield trackers, stop
         except RuntimeError as error:
             if not is_out_of_memory(error):

@@ -1,5 +1,6 @@
 """Constraints on the norm of token rows: none, the norm of words, or the direction alone."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -15,7 +16,7 @@ PRIOR = 1e-4  # weight of the pull to a row's first direction (our choice; the m
 
 @dataclass(frozen=True)
 class NormConstraint:
-    """What a training step may do to token rows.
+    """What a training step may do to token rows. With two text encoders it holds for each one's part of a row.
 
     ``none``: anything (paper). ``norm``: after each step the rows are scaled to the vocabulary's mean norm.
     ``direction``: the rows turn on the sphere of that norm and do nothing else, with a weak pull to their first
@@ -23,31 +24,42 @@ class NormConstraint:
     tangent).
 
     Attributes:
-        norm: the vocabulary's mean norm.
+        norms: the mean norm of each vocabulary's token embeddings, by the widths of the rows' parts.
         start: the rows as they began.
     """
 
     constraint: Constraint
-    norm: float
+    norms: tuple[tuple[int, float], ...]
     start: Rows
 
     @classmethod
-    def of(cls, constraint: Constraint, table: Float[Tensor, "words width"], start: Rows) -> Self:
-        """``table``: the vocabulary's token embeddings; ``start``: the rows as they begin."""
-        norm = float(table.detach().float().norm(dim=-1).mean()) if constraint != "none" else 0.0
-        return cls(constraint, norm, start)
+    def of(cls, constraint: Constraint, tables: Sequence[Float[Tensor, "words part"]], start: Rows) -> Self:
+        """``tables``: the token embeddings of each text encoder; ``start``: the rows as they begin."""
+        free = constraint == "none"
+        norms = tuple((t.shape[1], 0.0 if free else float(t.detach().float().norm(dim=-1).mean())) for t in tables)
+        return cls(constraint, norms, start)
 
     def fit(self, rows: Rows) -> Rows:
         """The nearest allowed rows."""
         if self.constraint == "none":
             return rows
-        return rows * (self.norm / rows.norm(dim=-1, keepdim=True))
+        parts = zip(self._parts(rows), self.norms, strict=True)
+        return torch.cat([part * (norm / part.norm(dim=-1, keepdim=True)) for part, (_, norm) in parts], dim=-1)
 
     def steer(self, rows: Rows, gradient: Rows) -> Rows:
         """The part of a gradient that keeps to the constraint."""
         if self.constraint != "direction":
             return gradient
-        outward = torch.nn.functional.normalize(rows, dim=-1)
-        pull = PRIOR * torch.nn.functional.normalize(self.start, dim=-1) / self.norm
-        gradient = gradient - pull
-        return gradient - (gradient * outward).sum(-1, keepdim=True) * outward
+        parts = zip(self._parts(rows), self._parts(gradient), self._parts(self.start), self.norms, strict=True)
+        return torch.cat([_along_sphere(row, g, start, norm) for row, g, start, (_, norm) in parts], dim=-1)
+
+    def _parts(self, rows: Rows) -> tuple[Tensor, ...]:
+        """The rows' part for each text encoder."""
+        return rows.split([width for width, _ in self.norms], dim=-1)
+
+
+def _along_sphere(rows: Rows, gradient: Rows, start: Rows, norm: float) -> Rows:
+    """The gradient without what points outward, and with the pull to the first direction."""
+    outward = torch.nn.functional.normalize(rows, dim=-1)
+    gradient = gradient - PRIOR * torch.nn.functional.normalize(start, dim=-1) / norm
+    return gradient - (gradient * outward).sum(-1, keepdim=True) * outward

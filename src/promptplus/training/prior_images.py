@@ -11,6 +11,7 @@ from huggingface_hub import cached_assets_path, constants
 from PIL import Image
 from tqdm import tqdm
 
+from promptplus.denoisers import denoiser_of, models_of
 from promptplus.errors import OutputError, TrainingError, WriteError, first_line
 from promptplus.files import check_folder, whole_file
 from promptplus.fingerprints import weights_hash
@@ -83,6 +84,6 @@ def _cache_advice() -> Iterator[None]:
 
 def _key(pipe: Any, prompt: str, count: int, seed: int) -> str:
     """A hash of all that the pictures depend on."""
-    weights = [weights_hash(part) for part in (pipe.unet, pipe.text_encoder, pipe.vae)]
-    made_by = [base_model(pipe), *weights, str(pipe.unet.dtype), type(pipe.scheduler).__name__, *default_sampling(pipe)]
+    weights, dtype = [weights_hash(model) for model in models_of(pipe).values()], str(denoiser_of(pipe).dtype)
+    made_by = [base_model(pipe), *weights, dtype, type(pipe.scheduler).__name__, *default_sampling(pipe)]
     return sha256(json.dumps([*made_by, prompt, count, seed]).encode()).hexdigest()[:32]

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from promptplus.denoisers import models_of
 from promptplus.errors import warn
 from promptplus.files import reported, sweep
 from promptplus.fingerprints import tensor_hash, weights_hash
@@ -163,12 +164,13 @@ def record_of(pixels: Tensor, settings: TrainingSettings, pipe: Any, names: Sequ
 
     ``names``: what messages call the pictures, in their order.
     """
-    parts = {"denoiser": pipe.unet, "text_encoder": pipe.text_encoder, "vae": pipe.vae}
+    models = models_of(pipe)
+    denoiser: Any = models["denoiser"]
     return {
         **settings.model_dump(),
         "pictures": tensor_hash(pixels),
         PICTURE_FILES: picture_files_record(pixels, names),
-        **{name: weights_hash(part) for name, part in parts.items()},
-        "dtype": str(pipe.unet.dtype).removeprefix("torch."),
-        **surroundings(pipe.unet.device),
+        **{name: weights_hash(model) for name, model in models.items()},
+        "dtype": str(denoiser.dtype).removeprefix("torch."),
+        **surroundings(denoiser.device),
     }

@@ -63,26 +63,25 @@ class TrainingStep(Generic[T]):
         """
         for trainable in active:
             trainable.clear_gradients()
-        states, caption_of_sample = type(active[0]).encode_captions(active, batches)
+        text, caption_of_sample = type(active[0]).encode_captions(active, batches)
         # gathered in float32 at least: half precision would round every micro-batch's share
-        leaf = states.detach().to(torch.promote_types(states.dtype, torch.float32))
-        leaf.requires_grad_(states.requires_grad)
+        leaf = text.with_gradients_apart(torch.promote_types(text.states.dtype, torch.float32))
         latents = torch.cat([trainable.latents(batch) for trainable, batch in zip(active, batches, strict=True)])
         owner, weight = self._owners_and_weights(active, batches, latents.device)
         whole = Batch.concatenate(batches)
-        losses = torch.zeros(len(active), device=latents.device, dtype=leaf.dtype)
+        losses = torch.zeros(len(active), device=latents.device, dtype=leaf.states.dtype)
         share = self.distributed.share(len(caption_of_sample))
         for start in range(share.start, share.stop, self.micro_batch):
             samples = slice(start, min(start + self.micro_batch, share.stop))
-            context, part = torch.stack([leaf[i] for i in caption_of_sample[samples]]), whole.part(samples)
+            captions, part = leaf[caption_of_sample[samples]], whole.part(samples)
             with active[0].precision:
-                each = denoising_losses(self.denoiser, self.scheduler, latents[samples], part, context, self.min_snr)
+                each = denoising_losses(self.denoiser, self.scheduler, latents[samples], part, captions, self.min_snr)
             each = each * weight[samples]
             (each.sum() * self.scale).backward()
             losses = losses.index_add(0, owner[samples], each.detach().to(losses))
-        if states.requires_grad:
-            gathered = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
-            states.backward(gathered.to(states.dtype))
+        if wanted := text.differentiable:
+            gathered = [torch.zeros_like(one) if one.grad is None else one.grad for one in leaf.differentiable]
+            torch.autograd.backward(wanted, [one.to(two.dtype) for one, two in zip(gathered, wanted, strict=True)])
         self.distributed.add(losses)
         for trainable in active:
             self._finish_gradients(trainable)

@@ -12,12 +12,15 @@ from PIL import Image
 from torch import Tensor, nn
 
 from promptplus.concept import Concept, tie
+from promptplus.denoiser_calls import DenoiserCall
+from promptplus.denoisers import denoiser_of
 from promptplus.density import TokenDensity
 from promptplus.errors import ConceptError, warn
-from promptplus.placeholders import Placeholder
+from promptplus.placeholders import Placeholder, private_copy
 from promptplus.pplus import PPlus
 from promptplus.templates import TEMPLATES, filled
 from promptplus.text_encoding import send
+from promptplus.text_states import TextStates
 from promptplus.training.batches import Batch, LatentCache
 from promptplus.training.compilation import faster
 from promptplus.training.noise_schedule import training_scheduler
@@ -87,11 +90,12 @@ class RowsTrainable(Trainable[InversionResult]):
 
     def prepare(self, timesteps: int) -> None:
         pipe, settings = self.pplus.pipe, self.settings
-        self.denoiser = faster(pipe.unet, settings.speed)
+        denoiser = denoiser_of(pipe)
+        self.denoiser = DenoiserCall.of(pipe, faster(denoiser, settings.speed))
         self.cache, self.timesteps = self.encode_pictures(), timesteps
-        self.rows = TokenRows.of(self.concept, pipe.unet.device, pipe.text_encoder.dtype)
-        table = pipe.text_encoder.get_input_embeddings().weight
-        self.norm_constraint = NormConstraint.of(settings.constraint, table, self.rows.unique.detach().clone())
+        self.rows = TokenRows.of(self.concept, denoiser.device, pipe.text_encoder.dtype)
+        tables = [encoder.table for encoder in self.pplus.encoders]
+        self.norm_constraint = NormConstraint.of(settings.constraint, tables, self.rows.unique.detach().clone())
         self.density = self.word_density() if settings.density else None
         self.start_optimiser({"rows": self.rows.unique}, weight_decay=0.0)
         if settings.average:
@@ -115,9 +119,7 @@ class RowsTrainable(Trainable[InversionResult]):
         return self.cache.sample(batch)
 
     @classmethod
-    def encode_captions(
-        cls, trainables: Sequence[Self], batches: Sequence[Batch]
-    ) -> tuple[Float[Tensor, "captions layers tokens width"], list[int]]:
+    def encode_captions(cls, trainables: Sequence[Self], batches: Sequence[Batch]) -> tuple[TextStates, list[int]]:
         texts: list[str] = []
         caption_of_sample: list[int] = []
         for trainable, batch in zip(trainables, batches, strict=True):
@@ -126,7 +128,7 @@ class RowsTrainable(Trainable[InversionResult]):
             texts += filled([trainable.templates[number] for number in unique], trainable.name)
         pplus = trainables[0].pplus
         placeholders = {trainable.name: trainable.rows.placeholder for trainable in trainables}
-        return pplus.states([[text] * len(pplus.layers) for text in texts], placeholders), caption_of_sample
+        return pplus.text_states([[text] * len(pplus.layers) for text in texts], placeholders), caption_of_sample
 
     def add_penalty_gradients(self) -> None:
         if self.density:
@@ -206,23 +208,28 @@ def initial_rows(pplus: PPlus, initializer: str, settings: InversionSettings) ->
     Where the settings' constraint forbids these rows, the nearest rows that it allows.
     Raises ConceptError where the tokenizer has no token for the initializer.
     """
-    tokenizer = pplus.tokenizer
-    ids = tokenizer(initializer, add_special_tokens=False).input_ids
-    if not ids:
-        raise ConceptError(f"the initializer {initializer!r} is no word of the tokenizer; give a plain word, as cat")
-    if len(ids) > 1:
-        pieces = ", ".join(tokenizer.convert_ids_to_tokens(ids))
-        warn(f"the initializer {initializer!r} has the pieces {pieces}; starting at their mean")
-    table = pplus.pipe.text_encoder.get_input_embeddings().weight.detach()
-    start = table[ids].float().mean(dim=0).repeat(1, settings.vectors, 1)
-    return NormConstraint.of(settings.constraint, table, start).fit(start).cpu()
+    means: list[Float[Tensor, " part"]] = []
+    for number, encoder in enumerate(pplus.encoders):
+        tokenizer = private_copy(encoder.tokenizer)
+        ids = tokenizer(f" {initializer}", add_special_tokens=False).input_ids  # as after another word: Gemma's differ
+        if not ids:
+            raise ConceptError(
+                f"the initializer {initializer!r} is no word of the tokenizer; give a plain word, as cat"
+            )
+        if len(ids) > 1 and not number:
+            pieces = ", ".join(tokenizer.convert_ids_to_tokens(ids))
+            warn(f"the initializer {initializer!r} has the pieces {pieces}; starting at their mean")
+        means.append(encoder.table.detach()[ids].float().mean(dim=0))
+    start = torch.cat(means).repeat(1, settings.vectors, 1)
+    tables = [encoder.table.detach() for encoder in pplus.encoders]
+    return NormConstraint.of(settings.constraint, tables, start).fit(start).cpu()
 
 
 def rows_step(
     pplus: PPlus, concepts: Sequence[tuple[Concept, LatentCache]], settings: InversionSettings
 ) -> TrainingStep[RowsTrainable]:
     """A training step for concepts whose pictures are encoded already, without a run: for tests and benchmarks."""
-    scheduler, density = training_scheduler(pplus.pipe), cache(partial(TokenDensity.over_words, pplus.pipe))
+    scheduler, density = training_scheduler(pplus.pipe), cache(partial(TokenDensity.over_words, pplus.encoders))
     trainables = [
         RowsTrainable(pplus, concept, lambda latents=latents: latents, settings, density)
         for concept, latents in concepts

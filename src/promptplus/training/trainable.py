@@ -13,7 +13,9 @@ from jaxtyping import Float, Float64
 from PIL import Image
 from torch import Tensor, nn
 
+from promptplus.denoiser_calls import DenoiserCall
 from promptplus.errors import OutputError
+from promptplus.text_states import TextStates
 from promptplus.training.batches import Batch, BatchRule
 from promptplus.training.checkpoint import MOMENTS, ROWS_BYTES
 from promptplus.training.result import TrainingResult
@@ -35,7 +37,7 @@ class Trainable(ABC, Generic[R]):
         averages: tensors that change with every step beside the weights, by name.
         step: optimiser steps taken.
         finite: False from the first loss or gradient that is not finite. After that no step is taken.
-        denoiser: what is called with noisy latents; may be compiled.
+        denoiser: the calls of the denoiser, which may be compiled.
     """
 
     checkpoint_every = 50  # steps; a kill loses at most these (our choice)
@@ -45,7 +47,7 @@ class Trainable(ABC, Generic[R]):
     precision: AbstractContextManager[Any] = nullcontext()
     """The denoiser runs inside."""
 
-    denoiser: Any
+    denoiser: DenoiserCall
     weights: dict[str, nn.Parameter]
     averages: dict[str, Tensor]
     optimiser: Any
@@ -77,9 +79,7 @@ class Trainable(ABC, Generic[R]):
 
     @classmethod
     @abstractmethod
-    def encode_captions(
-        cls, trainables: Sequence[Any], batches: Sequence[Batch]
-    ) -> tuple[Float[Tensor, "captions layers tokens width"], list[int]]:
+    def encode_captions(cls, trainables: Sequence[Any], batches: Sequence[Batch]) -> tuple[TextStates, list[int]]:
         """Text states of the unique captions of one step, and the caption's number for every sample.
 
         ``trainables``: those that take the step, all of this class.

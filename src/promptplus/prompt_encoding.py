@@ -1,0 +1,87 @@
+"""The texts of all layers → text states, with every text encoder of a pipeline."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from promptplus.placeholders import Placeholder, TokenizedText, private_copy
+from promptplus.text_encoders import NAMES_OF_TWO, TextEncoder, device_of, text_encoders_of
+from promptplus.text_encoding import EncodingPlan, encode_texts
+from promptplus.text_states import TextStates
+
+
+@dataclass(frozen=True)
+class LayerTexts:
+    """What is encoded.
+
+    Attributes:
+        texts: for each prompt, one text for each layer in forward order.
+        whole: for each prompt, the text of its pooled embedding.
+        pooled_layers: the layers whose rows' mean stands for a token in it.
+        negative: whether the texts are negative prompts.
+    """
+
+    texts: Sequence[Sequence[str]]
+    whole: Sequence[str]
+    pooled_layers: Sequence[int]
+    negative: bool = False
+
+    @property
+    def layers(self) -> int:
+        """The number of layers."""
+        return len(self.texts[0])
+
+
+def encode_layer_texts(
+    pipe: Any,
+    layer_texts: LayerTexts,
+    known: Mapping[str, Placeholder],
+    warn_of_cuts: Callable[[Sequence[TokenizedText]], None],
+    *,
+    clip_skip: int | None = None,
+    lora_scale: float | None = None,
+) -> TextStates:
+    """Encode with each text encoder, and put the states side by side.
+
+    Args:
+        known: the rows of all tokens that the texts may hold; with two text encoders a row holds both embeddings.
+        warn_of_cuts: is called with the tokenized texts of each prompt's layers.
+        clip_skip, lora_scale: as in ``PPlus.encode``.
+    """
+    encoded: list[TextStates] = []
+    start = 0
+    for encoder in text_encoders_of(pipe):
+        columns = slice(start, start := start + encoder.width)
+        own = {token: placeholder.of_columns(columns) for token, placeholder in known.items()}
+        texts = layer_texts.texts
+        if encoder.pools:  # one more text, as of one more layer
+            own = {token: placeholder.with_mean_of(layer_texts.pooled_layers) for token, placeholder in own.items()}
+            texts = [[*each, whole] for each, whole in zip(texts, layer_texts.whole, strict=True)]
+        tokenized = _tokenized(pipe, encoder, texts, own, layer_texts.negative)
+        if encoder.name in ("", NAMES_OF_TWO[0]):  # the other one cuts at the same word
+            for each in tokenized:
+                warn_of_cuts(each[: layer_texts.layers])
+        plan = EncodingPlan.of(tokenized, {token: placeholder.groups for token, placeholder in own.items()})
+        device = device_of(encoder, pipe)
+        made = encode_texts(encoder, plan, own, clip_skip=clip_skip, lora_scale=lora_scale, device=device)
+        encoded.append(TextStates.of(made, plan.index.to(made.states.device), layer_texts.layers))
+    return TextStates.side_by_side(encoded)
+
+
+def stock_form(pipe: Any, text: str, encoder: TextEncoder) -> str:
+    """A text in which the multi-vector textual inversions that were loaded into the stock pipeline are spelled out."""
+    convert = getattr(pipe, "maybe_convert_prompt", None)
+    return convert(text, private_copy(encoder.tokenizer)) if convert else text
+
+
+def _tokenized(
+    pipe: Any,
+    encoder: TextEncoder,
+    texts: Sequence[Sequence[str]],
+    known: Mapping[str, Placeholder],
+    negative: bool,
+) -> list[list[TokenizedText]]:
+    vectors = {token: placeholder.vectors for token, placeholder in known.items()}
+    unique = dict.fromkeys(text for each in texts for text in each)
+    by_text = {text: encoder.tokenize(stock_form(pipe, text, encoder), vectors, negative=negative) for text in unique}
+    return [[by_text[text] for text in each] for each in texts]
