@@ -74,7 +74,9 @@ def inputs(pplus: pp.PPlus, prompt: Any) -> list[Tensor]:
 
 def word_concept(pplus: pp.PPlus, word: str) -> pp.Concept:
     """A concept whose rows are a word's token embeddings."""
-    row = torch.cat([e.table[e.tokenizer(f" {word}", add_special_tokens=False).input_ids] for e in pplus.encoders], dim=-1)
+    row = torch.cat(
+        [e.table[e.tokenizer(f" {word}", add_special_tokens=False).input_ids] for e in pplus.encoders], dim=-1
+    )
     assert row.shape == (1, pplus.width)
     encoders = tuple(pplus.widths.items()) if len(pplus.widths) > 1 else ()
     rows = row.detach().expand(len(pplus.layers), 1, -1)
@@ -146,7 +148,9 @@ def test_remove_leaves_no_trace(name: str) -> None:
     pplus.encode("a house")
     pplus.remove()
     for model in models_of(pipe).values():
-        hooks = [hook for m in model.modules() for own in (m._forward_pre_hooks, m._forward_hooks) for hook in own.values()]
+        hooks = [
+            hook for m in model.modules() for own in (m._forward_pre_hooks, m._forward_hooks) for hook in own.values()
+        ]
         assert not [hook for hook in hooks if isinstance(hook, SharedHook)]  # transformers leaves some of its own
 
 
@@ -248,8 +252,17 @@ def test_the_layers_of_sdxl(real_sdxl: Any) -> None:
     sizes = {name: len(part) for name, part in layers.transformers.items()}
     assert len(layers) == 70
     assert sizes == {
-        **{"down.1.0": 2, "down.1.1": 2, "down.2.0": 10, "down.2.1": 10, "mid.0": 10},
-        **{"up.0.0": 10, "up.0.1": 10, "up.0.2": 10, "up.1.0": 2, "up.1.1": 2, "up.1.2": 2},
+        "down.1.0": 2,
+        "down.1.1": 2,
+        "down.2.0": 10,
+        "down.2.1": 10,
+        "mid.0": 10,
+        "up.0.0": 10,
+        "up.0.1": 10,
+        "up.0.2": 10,
+        "up.1.0": 2,
+        "up.1.1": 2,
+        "up.1.2": 2,
     }
     assert layers.select("down.1.0") == (0, 1)
     assert layers.names[0] == "down.1.0.0" and layers.names[-1] == "up.1.2.1"

@@ -8,8 +8,10 @@ import pytest
 from diffusers import UNet2DConditionModel
 
 import promptplus as pp
-from promptplus.model_folder import ModelFolder, _layers
+from promptplus.denoisers import denoiser_of
+from promptplus.model_folder import ModelFolder, _of_unet
 from promptplus.pocket import PIPELINE
+from tests import tiny_models
 
 
 def test_the_pockets_folder_says_what_the_model_is(pplus: pp.PPlus) -> None:
@@ -27,7 +29,9 @@ def test_the_pockets_folder_says_what_the_model_is(pplus: pp.PPlus) -> None:
         ({}, True),
         ({"layers_per_block": 3, "sample_size": 20}, True),
         ({"mid_block_type": "UNetMidBlock2D"}, False),
-        ({"transformer_layers_per_block": 2}, False),
+        ({"transformer_layers_per_block": 2}, True),
+        ({"transformer_layers_per_block": [1, 3]}, True),
+        ({"transformer_layers_per_block": [3, 1]}, True),
     ],
 )
 def test_layers_are_known_from_the_configuration(options: dict[str, Any], usual: bool) -> None:
@@ -36,10 +40,20 @@ def test_layers_are_known_from_the_configuration(options: dict[str, Any], usual:
     small |= {"up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"), "cross_attention_dim": 8}
     unet = UNet2DConditionModel(**{**small, **options})
     if usual:
-        assert _layers(unet.config) == pp.LayerMap.of(unet)
+        assert _of_unet(unet.config) == pp.LayerMap.of(unet)
     else:
         with pytest.raises(ValueError, match="unusual"):
-            _layers(unet.config)
+            _of_unet(unet.config)
+
+
+@pytest.mark.parametrize("name", list(tiny_models.MODELS))
+def test_a_saved_folder_says_what_the_model_is(name: str, tmp_path: Path) -> None:
+    pipe = tiny_models.MODELS[name]()
+    pipe.save_pretrained(tmp_path)
+    folder = ModelFolder.read(tmp_path)
+    assert folder is not None
+    assert folder.layers == pp.LayerMap.of(denoiser_of(pipe))
+    assert folder.words == pipe.tokenizer.get_vocab().keys()
 
 
 def test_the_words_of_an_older_tokenizer_are_read(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Prompts and seeds → pictures, in batches, through the stock pipeline. One seed makes one picture."""
 
+import inspect
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -15,6 +16,7 @@ from promptplus.denoisers import denoiser_of
 from promptplus.errors import ModelError, PromptError, SettingsError
 from promptplus.hooks import has_ip_adapter
 from promptplus.kept_pictures import kept_or_drawn
+from promptplus.models import picture_size
 from promptplus.pictures import pixels_of
 from promptplus.pipelines import own_pipeline, scheduler_class
 from promptplus.pplus import PPlus, Prompt
@@ -189,6 +191,9 @@ def denoise(
             tensors["mask"] = pixels_of([start.mask.convert("RGB")])
     else:
         call |= {"width": width, "height": height}
+        if isinstance(inspect.signature(type(own).__call__).parameters["height"].default, int):
+            # Sana's call has one size for all models, and no None
+            call |= {"width": width or picture_size(own), "height": height or picture_size(own)}
 
     def draw() -> list[Image.Image]:
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
