@@ -12,6 +12,7 @@ from beartype import beartype
 
 MODULES = (
     "concept",
+    "denoiser_calls",
     "density",
     "evaluation.judges",
     "evaluation.metrics",
@@ -22,8 +23,9 @@ MODULES = (
     "mixing",
     "pictures",
     "placeholders",
-    "pplus",
+    "text_encoders",
     "text_encoding",
+    "text_states",
 )
 
 

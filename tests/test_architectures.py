@@ -221,7 +221,7 @@ def test_groups_of_a_transformer_are_thirds_of_its_depth() -> None:
     layers = LayerMap.of(made("PixArt-Sigma").transformer)
     assert layers.names == ("block.0", "block.1", "block.2", "block.3", "block.4")
     assert [layers.group(name) for name in ("early", "middle", "late")] == [(0, 1), (2, 3), (4,)]
-    assert layers.subsets()[0] == () and layers.subsets()[-1] == (0, 1, 2, 3, 4)
+    assert (layers.subsets()[0], layers.subsets()[-1]) == ((), (0, 1, 2, 3, 4))
     assert layers.select("early,block.4") == (0, 1, 4)
     with pytest.raises(LayerError, match="this model has no coarse layers; its groups: early, middle, late"):
         layers.select("coarse")
@@ -265,7 +265,7 @@ def test_the_layers_of_sdxl(real_sdxl: Any) -> None:
         "up.1.2": 2,
     }
     assert layers.select("down.1.0") == (0, 1)
-    assert layers.names[0] == "down.1.0.0" and layers.names[-1] == "up.1.2.1"
+    assert (layers.names[0], layers.names[-1]) == ("down.1.0.0", "up.1.2.1")
     assert (len(layers.group("coarse")), len(layers.group("fine"))) == (60, 10)
     assert [len(subset) for subset in layers.subsets()] == [0, 10, 30, 60, 64, 70]
 

@@ -6,7 +6,7 @@ import jaxtyping
 import pytest
 import torch
 
-from promptplus.generation import to_prompt_embeds
+from promptplus.text_states import TextStates
 from tests.shapes import MODULES
 
 
@@ -18,4 +18,4 @@ def test_the_listed_modules_have_shapes(name: str) -> None:
 
 def test_a_wrong_shape_is_refused() -> None:
     with pytest.raises(jaxtyping.TypeCheckError, match="states"):
-        to_prompt_embeds(torch.zeros(2, 3, 4), torch.zeros(1, 2, 3, 4))
+        TextStates(torch.zeros(2, 3, 4))

@@ -191,8 +191,8 @@ def denoise(
             tensors["mask"] = pixels_of([start.mask.convert("RGB")])
     else:
         call |= {"width": width, "height": height}
-        if isinstance(inspect.signature(type(own).__call__).parameters["height"].default, int):
-            # Sana's call has one size for all models, and no None
+        height_of_call = inspect.signature(type(own).__call__).parameters.get("height")
+        if height_of_call and isinstance(height_of_call.default, int):  # Sana's: one size for all models, and no None
             call |= {"width": width or picture_size(own), "height": height or picture_size(own)}
 
     def draw() -> list[Image.Image]:

@@ -21,14 +21,12 @@ from promptplus.fingerprints import token_table_hash
 from promptplus.hooks import PerLayerHooks, check_denoiser, controlnets
 from promptplus.layers import LayerMap
 from promptplus.placeholders import Placeholder, TokenizedText, check_token, private_copy
-from promptplus.prompt_encoding import LayerTexts, encode_layer_texts, stock_form
-from promptplus.prompts import PPlusPrompt, foreign_syntax
+from promptplus.prompt_encoding import LayerTexts, common_text, encode_layer_texts, stock_form
+from promptplus.prompts import PPlusPrompt, Prompt, as_prompts, foreign_syntax
 from promptplus.stock_calls import StockCallWatcher
 from promptplus.text_encoders import TextEncoder, text_encoders_of
 from promptplus.text_encoding import watch
 from promptplus.text_states import PromptEmbeds, TextStates, to_prompt_embeds
-
-Prompt = str | Mapping[str, str] | PPlusPrompt
 
 
 class PPlus:
@@ -203,7 +201,7 @@ class PPlus:
                 negative prompts differ, or ``pooled_layers`` have different texts.
             LayerError: a prompt names a layer that the model does not have.
         """
-        prompts, negatives = _as_list(prompt), _as_list("" if negative is None else negative)
+        prompts, negatives = as_prompts(prompt), as_prompts("" if negative is None else negative)
         if len(negatives) == 1:
             negatives *= len(prompts)
         if len(negatives) != len(prompts):
@@ -236,7 +234,7 @@ class PPlus:
     ) -> TextStates:
         texts = [prompt.texts(self.layers) for prompt in prompts]
         chosen = self.layers.select(pooled_layers) if pooled_layers is not None else ()
-        whole = [_common_text(one, chosen, prompt.default) for one, prompt in zip(texts, prompts, strict=True)]
+        whole = [common_text(one, chosen, prompt.default) for one, prompt in zip(texts, prompts, strict=True)]
         return self.text_states(
             texts,
             whole_texts=whole,
@@ -270,10 +268,8 @@ class PPlus:
         self._check_in_place()
         known = {token: c.placeholder for token, c in self._concepts.items()} | dict(placeholders or {})
         whole = whole_texts or [layer_texts[0] for layer_texts in texts]
-        given = LayerTexts(texts, whole, pooled_layers or range(len(self.layers)), negative)
-        return encode_layer_texts(
-            self.pipe, given, known, self._warn_of_cuts, clip_skip=clip_skip, lora_scale=lora_scale
-        )
+        given = LayerTexts(self.layers, texts, whole, pooled_layers or range(len(self.layers)), negative)
+        return encode_layer_texts(self.pipe, given, known, clip_skip=clip_skip, lora_scale=lora_scale)
 
     def _check_in_place(self) -> None:
         """See that the hooks are where the next call needs them."""
@@ -290,16 +286,6 @@ class PPlus:
         encoder = self.encoders[0]
         return encoder.tokenize(stock_form(self.pipe, text, encoder), vectors)
 
-    def _warn_of_cuts(self, layer_texts: Sequence[TokenizedText]) -> None:
-        """Warn about the words that did not fit into the context, with the layers whose text they belong to."""
-        cuts: dict[str, list[int]] = {}
-        for index, text in enumerate(layer_texts):
-            if text.cut:
-                cuts.setdefault(text.cut, []).append(index)
-        for cut, indices in cuts.items():
-            where = self.layers.describe(tuple(indices))
-            warn(f"the text of {where} was cut to {self.positions} tokens; left out: {cut!r}")
-
 
 def _restored(kind: type[PPlus], pipe: Any, concepts: Sequence[Concept], installed: bool) -> PPlus:
     """A copy of a PPlus, on its own or the same pipeline."""
@@ -309,19 +295,3 @@ def _restored(kind: type[PPlus], pipe: Any, concepts: Sequence[Concept], install
     if not installed:
         made.remove()
     return made
-
-
-def _common_text(texts: Sequence[str], chosen: Sequence[int], default: str) -> str:
-    """The text of the chosen layers, or the default where none are chosen."""
-    found = list(dict.fromkeys(texts[layer] for layer in chosen)) or [default]
-    if len(found) > 1:
-        raise PromptError(f"pooled_layers have different texts, {short(found[0])} and {short(found[1])}; choose others")
-    return found[0]
-
-
-def _as_list(value: Prompt | Sequence[Prompt]) -> list[PPlusPrompt]:
-    if isinstance(value, str | Mapping | PPlusPrompt):
-        return [PPlusPrompt.of(value)]
-    if not isinstance(value, Sequence) or not value:  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise PromptError(f"a prompt is a text, a dict, a PPlusPrompt or a list of these, not {value!r}")
-    return [PPlusPrompt.of(item) for item in value]

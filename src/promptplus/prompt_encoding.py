@@ -1,9 +1,11 @@
 """The texts of all layers → text states, with every text encoder of a pipeline."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from promptplus.errors import PromptError, short, warn
+from promptplus.layers import LayerMap
 from promptplus.placeholders import Placeholder, TokenizedText, private_copy
 from promptplus.text_encoders import NAMES_OF_TWO, TextEncoder, device_of, text_encoders_of
 from promptplus.text_encoding import EncodingPlan, encode_texts
@@ -15,37 +17,43 @@ class LayerTexts:
     """What is encoded.
 
     Attributes:
+        layers: the layers of the denoiser.
         texts: for each prompt, one text for each layer in forward order.
         whole: for each prompt, the text of its pooled embedding.
         pooled_layers: the layers whose rows' mean stands for a token in it.
         negative: whether the texts are negative prompts.
     """
 
+    layers: LayerMap
     texts: Sequence[Sequence[str]]
     whole: Sequence[str]
     pooled_layers: Sequence[int]
     negative: bool = False
 
-    @property
-    def layers(self) -> int:
-        """The number of layers."""
-        return len(self.texts[0])
+
+def common_text(texts: Sequence[str], chosen: Sequence[int], default: str) -> str:
+    """The text of the chosen layers, or the default where none are chosen.
+
+    Raises PromptError where the chosen layers have different texts.
+    """
+    found = list(dict.fromkeys(texts[layer] for layer in chosen)) or [default]
+    if len(found) > 1:
+        raise PromptError(f"pooled_layers have different texts, {short(found[0])} and {short(found[1])}; choose others")
+    return found[0]
 
 
 def encode_layer_texts(
     pipe: Any,
     layer_texts: LayerTexts,
     known: Mapping[str, Placeholder],
-    warn_of_cuts: Callable[[Sequence[TokenizedText]], None],
     *,
     clip_skip: int | None = None,
     lora_scale: float | None = None,
 ) -> TextStates:
-    """Encode with each text encoder, and put the states side by side.
+    """Encode with each text encoder, and put the states side by side. Warns of words that do not fit.
 
     Args:
         known: the rows of all tokens that the texts may hold; with two text encoders a row holds both embeddings.
-        warn_of_cuts: is called with the tokenized texts of each prompt's layers.
         clip_skip, lora_scale: as in ``PPlus.encode``.
     """
     encoded: list[TextStates] = []
@@ -60,11 +68,11 @@ def encode_layer_texts(
         tokenized = _tokenized(pipe, encoder, texts, own, layer_texts.negative)
         if encoder.name in ("", NAMES_OF_TWO[0]):  # the other one cuts at the same word
             for each in tokenized:
-                warn_of_cuts(each[: layer_texts.layers])
+                _warn_of_cuts(each[: len(layer_texts.layers)], layer_texts.layers, encoder.length)
         plan = EncodingPlan.of(tokenized, {token: placeholder.groups for token, placeholder in own.items()})
         device = device_of(encoder, pipe)
         made = encode_texts(encoder, plan, own, clip_skip=clip_skip, lora_scale=lora_scale, device=device)
-        encoded.append(TextStates.of(made, plan.index.to(made.states.device), layer_texts.layers))
+        encoded.append(TextStates.of(made, plan.index.to(made.states.device), len(layer_texts.layers)))
     return TextStates.side_by_side(encoded)
 
 
@@ -85,3 +93,13 @@ def _tokenized(
     unique = dict.fromkeys(text for each in texts for text in each)
     by_text = {text: encoder.tokenize(stock_form(pipe, text, encoder), vectors, negative=negative) for text in unique}
     return [[by_text[text] for text in each] for each in texts]
+
+
+def _warn_of_cuts(texts: Sequence[TokenizedText], layers: LayerMap, length: int) -> None:
+    """Warn about the words that did not fit into a text, with the layers whose text they belong to."""
+    cuts: dict[str, list[int]] = {}
+    for index, text in enumerate(texts):
+        if text.cut:
+            cuts.setdefault(text.cut, []).append(index)
+    for cut, indices in cuts.items():
+        warn(f"the text of {layers.describe(tuple(indices))} was cut to {length} tokens; left out: {cut!r}")

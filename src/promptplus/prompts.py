@@ -7,7 +7,7 @@ space around a text is dropped; a backslash between it and the border keeps it. 
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -198,3 +198,16 @@ def _without_border(text: str) -> str:
     if re.match(r"\\+(\s|\Z)", text):
         text = text[1:]
     return text[:-1] if re.search(r"\s\\+\Z", text) else text
+
+
+Prompt = str | Mapping[str, str] | PPlusPrompt
+"""What is taken as a prompt."""
+
+
+def as_prompts(value: Prompt | Sequence[Prompt]) -> list[PPlusPrompt]:
+    """One prompt or several, as a list. Raises PromptError where one cannot be read."""
+    if isinstance(value, str | Mapping | PPlusPrompt):
+        return [PPlusPrompt.of(value)]
+    if not isinstance(value, Sequence) or not value:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise PromptError(f"a prompt is a text, a dict, a PPlusPrompt or a list of these, not {value!r}")
+    return [PPlusPrompt.of(item) for item in value]

@@ -221,7 +221,7 @@ def bad_calls(tmp: Path) -> dict[str, tuple[tuple[str, ...], str]]:
         "unknown dtype": ((*generate, "--dtype", "float8", *out), "no dtype 'float8'"),
         "more steps than timesteps": ((*generate, "--steps", "1001", *out), "steps are 1 to 1000"),
         "a seed past the last": ((*generate, "--seed", str(2**63), *out), "seed"),
-        "a model that is a concept": ((*generate, "--model", str(tmp / "far.safetensors"), *out), "cannot load model"),
+        "a model that is a concept": ((*generate, "--model", str(tmp / "far.safetensors"), *out), "is no whole Stable"),
         "a name too long for a file": ((*generate, "--out", str(tmp / ("x" * 300))), "File name too long"),
         "more vectors than room": ((*invert, *named, "--vectors", "99"), "vectors: captions have room for"),
         "output under a file": ((*generate, "--out", str(tmp / "file" / "x")), "is a file"),

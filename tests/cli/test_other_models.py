@@ -69,7 +69,11 @@ def learn(model: Path, photos: Path, out: Path, *options: str) -> Path:
     return out / "concept.safetensors"
 
 
-@pytest.mark.parametrize("name", ALL)
+SOME_SLOW = [pytest.param(name, marks=[pytest.mark.slow] * (name != "SDXL")) for name in ALL]
+"""SDXL in the fast tests, all in the slow ones."""
+
+
+@pytest.mark.parametrize("name", SOME_SLOW)
 def test_learning_drawing_and_mixing(
     name: str, folders: dict[str, Path], photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -107,6 +111,7 @@ def test_editing_a_picture_with_sdxl(folders: dict[str, Path], photos: Path, tmp
     assert run(*call, "--model", str(folders["SDXL"]), "--out", str(tmp_path / "edits"))[0] == 0
 
 
+@pytest.mark.slow
 def test_attributes_of_sdxls_transformers(
     folders: dict[str, Path], small_judges: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -120,6 +125,7 @@ def test_attributes_of_sdxls_transformers(
     assert (tmp_path / "a" / "attributes-single.csv").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["PixArt-Sigma", "Sana"])
 def test_attributes_of_a_diffusion_transformer(
     name: str, folders: dict[str, Path], small_judges: None, tmp_path: Path
@@ -131,12 +137,14 @@ def test_attributes_of_a_diffusion_transformer(
     assert "windows" not in found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["SDXL", "PixArt-Sigma"])
 def test_attention(name: str, folders: dict[str, Path], tmp_path: Path) -> None:
     call = ("analyze", "attention", "--prompts", "2", "--seeds", "1", "--objects", "cube,lizard")
     assert run(*call, "--model", str(folders[name]), "--out", str(tmp_path / "a"))[0] == 0
 
 
+@pytest.mark.slow
 def test_density_and_evaluation_of_sdxl(
     folders: dict[str, Path], photos: Path, small_judges: None, tmp_path: Path
 ) -> None:

@@ -58,7 +58,7 @@ def test_each_sample_is_trained_with_its_own_pictures_caption(
         for number, caption in zip(batch.picture.tolist(), caption_of_sample, strict=True):
             text = written[number % len(pictures)]
             expected = pplus.text_states([[text] * len(pplus.layers)], {"<x>": one.rows.placeholder}).states[0]
-            assert torch.allclose(states[caption], expected, atol=1e-5)
+            assert torch.allclose(states.states[caption], expected, atol=1e-5)
             seen.add(number)
     assert len(seen) > len(pictures) * bool(jitter)
 

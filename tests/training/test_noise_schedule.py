@@ -55,7 +55,7 @@ def test_min_snr_is_the_clipped_error_of_the_clean_latents(pplus: pp.PPlus, kind
     with torch.no_grad():
         weighed = denoising_losses(DenoiserCall.of(pplus.pipe), scheduler, latents, batch, states, 5.0)
         noisy = scheduler.add_noise(latents, batch.noise, batch.timestep)
-        answer = pplus.pipe.unet(noisy, batch.timestep, encoder_hidden_states=pp.pack(states)).sample
+        answer = pplus.pipe.unet(noisy, batch.timestep, encoder_hidden_states=pp.pack(states.states)).sample
     alpha = scheduler.alphas_cumprod[batch.timestep].view(-1, 1, 1, 1)
     clean = {
         "epsilon": (noisy - (1 - alpha).sqrt() * answer) / alpha.sqrt(),

@@ -85,7 +85,7 @@ def test_values_are_read_from_text(name: str, text: str, value: Any) -> None:
     ("name", "text", "message"),
     [
         ("warmup", "soon", "warmup: input should be a valid integer.*, not 'soon'"),
-        ("tying", "rows", "tying: input should be 'layer', 'block', 'resolution' or 'all', not 'rows'"),
+        ("tying", "rows", "tying: input should be 'layer', 'transformer', 'block', 'resolution' or 'all', not 'rows'"),
         ("rank", "4", "no option 'rank'; there are antithetic"),
     ],
 )

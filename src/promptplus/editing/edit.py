@@ -187,7 +187,8 @@ def check_edit(pipe: Any, settings: EditSettings) -> None:
     check_options(pipe, {"steps": settings.steps, "guidance": settings.guidance})
     if is_inpainting(pipe):
         raise ModelError("the denoiser was trained for inpainting; edit with a text-to-image model")
-    if not hasattr(pipe.scheduler, "alphas_cumprod"):
+    flow = pipe.scheduler.config.get("prediction_type") == "flow_prediction"
+    if flow or not hasattr(pipe.scheduler, "alphas_cumprod"):
         raise ModelError(f"editing needs a model with DDPM's noise, not one of {type(pipe.scheduler).__name__}")
 
 

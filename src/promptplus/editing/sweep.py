@@ -44,7 +44,8 @@ def sweep(
     inverted = InvertedPicture.of(pplus, start.resized(pplus.pipe, None, None), source, [seed], negative, settings)
     pictures: list[Image.Image] = []
     for begin in range(0, len(wanted), batch):
-        part: Any = {name: states[begin : begin + batch] for name, states in texts.items()}
+        rows = slice(begin, begin + batch)
+        part: Any = {name: None if states is None else states[rows] for name, states in texts.items()}
         pictures += inverted.denoised(part)
     made = dict(zip(wanted, pictures, strict=True))
     labels = [

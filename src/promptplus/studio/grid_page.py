@@ -46,6 +46,7 @@ class GridPlan:
 
 def grid_page(place: Workplace) -> JobView:
     """Build the page, inside a tab. Returns what shows its job."""
+    bands = place.pplus.layers.bands
     with gr.Row(equal_height=False):
         with gr.Column(scale=4):
             prompts = gr.Textbox(
@@ -55,7 +56,9 @@ def grid_page(place: Workplace) -> JobView:
                 elem_id="grid-prompts",
             )
             concepts = gr.Dropdown([], multiselect=True, label="Concepts", elem_id="grid-concepts")
-            layers = gr.Textbox("coarse\nfine", lines=3, label="Sets of layers, one in a line", elem_id="grid-layers")
+            layers = gr.Textbox(
+                f"{bands[0]}\n{bands[-1]}", lines=3, label="Sets of layers, one in a line", elem_id="grid-layers"
+            )
             other = gr.Textbox("a blue mushroom", label="Text of these layers", elem_id="grid-other")
             with gr.Row():
                 seed = gr.Number(0, label="First seed", precision=0, minimum=0)

@@ -1,4 +1,4 @@
-"""The drawing of the U-Net: a click on a band or a layer opens a text for it. A gradio HTML component."""
+"""The drawing of the denoiser: a click on a band or a layer opens a text for it. A gradio HTML component."""
 
 import html
 from collections.abc import Mapping, Sequence
@@ -8,12 +8,14 @@ from typing import Any
 import gradio as gr
 
 from promptplus.errors import OutputError, PromptError
-from promptplus.layers import Layer, LayerMap
+from promptplus.layers import GROUPS, THIRDS, LayerMap
 from promptplus.prompts import PPlusPrompt
 from promptplus.text_files import read_text
 
 BANDS = {"fine": "colour", "medium": "parts", "coarse": "shape"}
 """From top to bottom, as in a U: what the paper says of each band's layers (section 3.1)."""
+NOT_MEASURED = "not measured"
+"""What is known of the bands of a diffusion transformer."""
 HERE = Path(__file__).parent
 EMPTY: dict[str, str] = {}
 
@@ -27,7 +29,7 @@ def layer_picker(layers: LayerMap, elem_id: str) -> gr.HTML:
         js_on_load=read_text(HERE / "layer_picker.js", OutputError),
         apply_default_css=False,
         elem_id=elem_id,
-        label="Layers of the U-Net",
+        label="Layers of the denoiser",
     )
 
 
@@ -40,47 +42,59 @@ def with_texts(default: str, texts: Mapping[str, Any] | None) -> PPlusPrompt:
         raise PromptError("the prompt is empty; write what the picture shows")
     prompt = PPlusPrompt.parse(default.strip())
     opened = {key: str(text).strip() for key, text in (texts or {}).items()}
-    for key in sorted(opened, key=lambda key: key not in BANDS):  # the sort keeps the order otherwise
+    for key in sorted(opened, key=lambda key: key not in GROUPS):  # the sort keeps the order otherwise
         if opened[key]:
             prompt = prompt.with_part(key, opened[key])
     return prompt
 
 
 def drawing(layers: LayerMap) -> str:
-    """The HTML of the U: three bands, each with its layers on the way down, in the middle and on the way up."""
-    bands = "".join(_band(name, says, layers) for name, says in BANDS.items() if layers.group(name))
+    """The HTML of the bands. A U-Net's have their layers on the way down, in the middle and on the way up.
+
+    Where a transformer has several layers, as in Stable Diffusion XL, there is one button for each transformer.
+    """
+    says = dict.fromkeys(THIRDS, NOT_MEASURED) if layers.by_depth else BANDS
+    bands = "".join(_band(name, text, layers) for name, text in says.items() if layers.group(name))
+    order = "from early at the top to late" if layers.by_depth else "from fine at the top to coarse"
     return (
-        '<div class="u" role="group" aria-label="Layers of the U-Net, from fine at the top to coarse">'
+        f'<div class="u" role="group" aria-label="Layers of the denoiser, {order}">'
         f'{bands}</div><div class="texts" aria-live="polite"></div>'
     )
 
 
 def _band(name: str, says: str, layers: LayerMap) -> str:
-    members = [layers[i] for i in layers.group(name)]
-    numbers = {layer.name: number for number, layer in enumerate(layers)}
-    sides = {side: [one for one in members if one.direction == side] for side in ("down", "mid", "up")}
-    grids = sorted({layer.resolution for layer in members})
+    members = set(layers.group(name))
+    parts = [part for part, indices in layers.transformers.items() if indices[0] in members]
+    sides = {side: [p for p in parts if p.startswith(side)] for side in ("down", "mid", "up")}
+    if layers.by_depth:
+        sides["down"] = parts
+    grids = sorted({layers[i].resolution for i in members})
     size = " and ".join(f"{side}²" for side in grids)
     button = (
         f'<button type="button" class="name" data-key="{name}" data-label="{name} layers" aria-pressed="false">'
         f"<strong>{name}</strong> <span>{says}</span>"
         f'<span class="count">{len(members)} layers, {size}</span></button>'
     )
-    middle = button + (_layers(sides["mid"], numbers) if sides["mid"] else "")
+    middle = button + (_buttons(sides["mid"], layers) if sides["mid"] else "")
     return (
-        f'<div class="band {name}"><div class="down">{_layers(sides["down"], numbers)}</div>'
-        f'<div class="middle">{middle}</div><div class="up">{_layers(sides["up"], numbers)}</div></div>'
+        f'<div class="band {name}"><div class="down">{_buttons(sides["down"], layers)}</div>'
+        f'<div class="middle">{middle}</div><div class="up">{_buttons(sides["up"], layers)}</div></div>'
     )
 
 
-def _layers(members: Sequence[Layer], numbers: Mapping[str, int]) -> str:
+def _buttons(parts: Sequence[str], layers: LayerMap) -> str:
+    """A button for each transformer; of several layers it has the transformer's number, else the layer's."""
+    order = list(layers.transformers)
     buttons = []
-    for layer in members:
-        also = f", {layer.kohya}" if layer.kohya else ""
-        title = html.escape(f"layer {layer.name}{also}, {layer.resolution} × {layer.resolution}")
-        name = html.escape(layer.name)
+    for part in parts:
+        first, *more = (layers[i] for i in layers.transformers[part])
+        also = f", {first.kohya}" if first.kohya else ""
+        what = f"transformer {part}, {1 + len(more)} layers" if more else f"layer {part}{also}"
+        title = html.escape(f"{what}, {first.resolution} × {first.resolution}")
+        name = html.escape(part)
+        label = "transformer" if more else "layer"
         buttons.append(
-            f'<button type="button" class="layer" data-key="{name}" data-label="layer {name}" title="{title}" '
-            f'aria-label="{title}" aria-pressed="false">{numbers[layer.name]}</button>'
+            f'<button type="button" class="layer" data-key="{name}" data-label="{label} {name}" title="{title}" '
+            f'aria-label="{title}" aria-pressed="false">{order.index(part)}</button>'
         )
     return "".join(buttons)

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from promptplus.backbones import dit
 from promptplus.denoisers import denoiser_of, models_of
 from promptplus.errors import ModelError
 from promptplus.hooks import has_ip_adapter
@@ -61,10 +62,11 @@ def training_scheduler(pipe: Any) -> Any:
     """
     config, name = pipe.scheduler.config, type(pipe.scheduler).__name__
     kind = config.get("prediction_type")
-    if kind == FlowSchedule.prediction_type:
-        return FlowSchedule(config["num_train_timesteps"], config.get("flow_shift") or 1.0)
-    if name == "FlowMatchEulerDiscreteScheduler" and not config.get("use_dynamic_shifting"):
-        return FlowSchedule(config["num_train_timesteps"], config["shift"])
+    if dit.is_dit(denoiser_of(pipe)):  # a U-Net was not trained with flow, whatever its scheduler says
+        if kind == FlowSchedule.prediction_type:
+            return FlowSchedule(config["num_train_timesteps"], config.get("flow_shift") or 1.0)
+        if name == "FlowMatchEulerDiscreteScheduler" and not config.get("use_dynamic_shifting"):
+            return FlowSchedule(config["num_train_timesteps"], config["shift"])
     used = inspect.signature(type(pipe.scheduler)).parameters.keys()  # a configuration may hold what its class ignores
     ddpm = {"prediction_type", "beta_schedule"} <= used and "snr_shift_scale" not in used
     if not ddpm or kind not in PREDICTIONS or config.get("use_flow_sigmas"):
