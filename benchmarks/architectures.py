@@ -1,4 +1,4 @@
-"""Stable Diffusion 1.4's real architecture with random weights: cost and exactness do not depend on their values."""
+"""Real architectures with random weights: cost and exactness do not depend on their values."""
 
 from typing import Any
 
@@ -17,6 +17,20 @@ VAE: dict[str, Any] = {
     "latent_channels": 4,
 }
 UNET: dict[str, Any] = {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8}
+SDXL_UNET: dict[str, Any] = {
+    "sample_size": 128,
+    "block_out_channels": (320, 640, 1280),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "transformer_layers_per_block": [1, 2, 10],
+    "attention_head_dim": [5, 10, 20],
+    "cross_attention_dim": 2048,
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+}
+"""The U-Net of Stable Diffusion XL's base model."""
 TEXT: dict[str, Any] = {
     "vocab_size": 49408,
     "hidden_size": 768,

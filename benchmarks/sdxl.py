@@ -12,27 +12,14 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from benchmarks.architectures import SDXL_UNET
 from promptplus.hooks import per_layer
 from promptplus.layers import LayerMap
 
 BATCH, SIDE, CONTEXT, HALF = 4, 128, 77, 2  # samples, latent pixels at 1024 px, tokens, bytes
-UNET: dict[str, Any] = {
-    "sample_size": SIDE,
-    "block_out_channels": (320, 640, 1280),
-    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-    "transformer_layers_per_block": [1, 2, 10],
-    "attention_head_dim": [5, 10, 20],
-    "cross_attention_dim": 2048,
-    "use_linear_projection": True,
-    "addition_embed_type": "text_time",
-    "addition_time_embed_dim": 256,
-    "projection_class_embeddings_input_dim": 2816,
-}
-"""The U-Net of Stable Diffusion XL's base model."""
 FIRST = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
 SECOND = {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 20}
-"""Its text encoders: CLIP ViT-L/14 and OpenCLIP ViT-bigG/14."""
+"""The text encoders of Stable Diffusion XL: CLIP ViT-L/14 and OpenCLIP ViT-bigG/14."""
 
 
 def text_encoders() -> tuple[Any, Any]:
@@ -78,7 +65,7 @@ def denoiser_cost(unet: Any, layers: int) -> float:
 def main() -> None:
     """Count and print."""
     with torch.device("meta"):
-        unet, encoders = UNet2DConditionModel(**UNET).requires_grad_(False), text_encoders()
+        unet, encoders = UNet2DConditionModel(**SDXL_UNET).requires_grad_(False), text_encoders()
         for encoder in encoders:
             encoder.requires_grad_(False)
         layers = LayerMap.of(unet)

@@ -14,6 +14,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from promptplus.backbones import unet
 from promptplus.errors import LayerError, ModelError, PromptError
 from promptplus.layers import LayerMap
 from promptplus.shared_hooks import HookSet, SharedHook
@@ -56,6 +57,8 @@ class PerLayerHooks(HookSet):
 
     def install(self, model: nn.Module) -> None:
         """Add the hooks to a denoiser, or to a ControlNet of a U-Net: layers of the same name take the same part."""
+        if hasattr(model, "controlnet_down_blocks") and not unet.named_layers(model):
+            return  # small ControlNets of SDXL take no text
         own = LayerMap.of(model)
         if foreign := [name for name in own.names if name not in self.layers.names]:
             raise LayerError(f"{type(model).__name__} has a layer {foreign[0]}, which the denoiser does not have")
@@ -67,43 +70,44 @@ class PerLayerHooks(HookSet):
             self.attach(model.get_submodule(path), kind(self.layers.names.index(name), len(self.layers)))
 
 
-def per_layer(unet: nn.Module, layers: LayerMap | None = None) -> PerLayerHooks:
-    """Install the per-layer hooks in a U-Net. ``PPlus`` does this for a whole pipeline.
+def per_layer(denoiser: nn.Module, layers: LayerMap | None = None) -> PerLayerHooks:
+    """Install the per-layer hooks in a denoiser. ``PPlus`` does this for a whole pipeline.
 
     Args:
-        unet: a ``UNet2DConditionModel``, or a ``ControlNetModel``. Afterwards it takes packed text states (see
-            ``pack``) as ``encoder_hidden_states``; plain ones still work.
-        layers: the layers of the packed text states. Default: the U-Net's own. A ControlNet needs those of its U-Net.
+        denoiser: a ``UNet2DConditionModel``, a ``ControlNetModel``, or the transformer of PixArt or Sana. Afterwards it
+            takes packed text states (see ``pack``) as ``encoder_hidden_states``; plain ones still work.
+        layers: the layers of the packed text states. Default: the denoiser's own. A ControlNet needs those of its
+            U-Net.
 
     Returns:
-        The hooks: ``hooks.remove()``, or ``with per_layer(unet):``, restores the U-Net.
+        The hooks: ``hooks.remove()``, or ``with per_layer(denoiser):``, restores the denoiser.
 
     Raises:
-        ModelError: the U-Net is compiled (``torch.compile`` silently ignores hooks that are added after its first
+        ModelError: the denoiser is compiled (``torch.compile`` silently ignores hooks that are added after its first
             call), conditions on text elsewhere too, or is a ControlNet and ``layers`` is not given.
-        LayerError: the U-Net has no cross-attention layers that P+ supports.
+        LayerError: the denoiser has no cross-attention layers that P+ supports.
     """
-    check_denoiser(unet)
-    if layers is None and hasattr(unet, "controlnet_down_blocks"):
+    check_denoiser(denoiser)
+    if layers is None and hasattr(denoiser, "controlnet_down_blocks"):
         raise ModelError(
             "a ControlNet takes the packed text states of its U-Net: per_layer(controlnet, layers=LayerMap.of(unet)), "
             "or PPlus(pipe) for the whole pipeline"
         )
-    hooks = PerLayerHooks(layers or LayerMap.of(unet))
-    hooks.install(unet)
+    hooks = PerLayerHooks(layers or LayerMap.of(denoiser))
+    hooks.install(denoiser)
     return hooks
 
 
-def check_denoiser(unet: nn.Module) -> None:
+def check_denoiser(denoiser: nn.Module) -> None:
     """Raise ModelError for a denoiser that P+ cannot condition: compiled, or with text elsewhere than in its layers."""
-    if _is_compiled(unet):
+    if _is_compiled(denoiser):
         raise ModelError("the denoiser is compiled already, and torch.compile ignores new hooks: install P+ first")
-    config = getattr(unet, "config", None)
+    config = getattr(denoiser, "config", None)
     for name, allowed in TEXT_ELSEWHERE.items():
         value = getattr(config, name, None)
         if value not in allowed:
             raise ModelError(
-                f"{type(unet).__name__} has {name} {value!r}: it takes the text states before its cross-attention "
+                f"{type(denoiser).__name__} has {name} {value!r}: it takes the text states before its cross-attention "
                 "layers too, so they cannot be packed; P+ does not support it yet"
             )
 
@@ -114,9 +118,9 @@ def controlnets(pipe: Any) -> list[Any]:
     return [] if model is None else list(getattr(model, "nets", [model]))
 
 
-def has_ip_adapter(unet: nn.Module) -> bool:
+def has_ip_adapter(denoiser: nn.Module) -> bool:
     """Whether an IP-Adapter is loaded: each call then needs a picture too."""
-    return getattr(unet, "encoder_hid_proj", None) is not None
+    return getattr(denoiser, "encoder_hid_proj", None) is not None
 
 
 def _is_compiled(module: nn.Module) -> bool:
