@@ -9,7 +9,7 @@ export GOMP_SPINCOUNT ?= 3000
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo studio check test test-slow docs bench pocket pocket-report hooks clean
+.PHONY: help demo studio check test test-slow docs compatibility bench pocket pocket-report hooks clean
 
 help: ## show this list
 	@sed -nE 's/^([a-z.-]+):[^#]*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -43,6 +43,9 @@ test-slow: $(STAMP) ## run the slow tests
 
 docs: $(STAMP) ## write docs/settings.md from the settings classes
 	$(BIN)/python -m promptplus.training.settings_help
+
+compatibility: $(STAMP) ## run the tests of what works together with P+, and write docs/compatibility.md
+	PROMPTPLUS_COMPATIBILITY=docs/compatibility.md OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 tests/compatibility
 
 bench: $(STAMP) ## print the quick benchmarks
 	$(BIN)/python -m benchmarks

@@ -5,15 +5,21 @@ import gc
 import pickle
 from typing import Any
 
-import accelerate
 import pytest
 import torch
-from diffusers import ControlNetModel, StableDiffusionControlNetPipeline, UNet2DConditionModel, UNetMotionModel
-from PIL import Image
+from diffusers import UNet2DConditionModel
 
 import promptplus as pp
-from promptplus.errors import LayerError, ModelError, PromptError, PromptPlusError
+from promptplus.errors import ModelError, PromptError, PromptPlusError
 from tests.conftest import latents, make_concept
+
+
+@pytest.fixture(scope="module")
+def pipe() -> Any:
+    """A pipeline of this file alone: transformers leaves hooks of its own where hidden states were asked for."""
+    pipe = pp.load("pocket", device="cpu")
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
 
 
 def count(model: torch.nn.Module) -> int:
@@ -107,75 +113,6 @@ def test_a_denoiser_that_takes_text_elsewhere_is_refused_at_once(options: dict[s
         pp.per_layer(small_unet(**options))
 
 
-def test_a_video_denoiser_is_refused_for_what_it_is() -> None:
-    options = {"block_out_channels": (32, 64), "norm_num_groups": 8, "cross_attention_dim": 8, "layers_per_block": 1}
-    options |= {"down_block_types": ("CrossAttnDownBlockMotion", "DownBlockMotion"), "motion_num_attention_heads": 2}
-    options |= {"up_block_types": ("UpBlockMotion", "CrossAttnUpBlockMotion"), "num_attention_heads": 2}
-    with pytest.raises(LayerError, match="makes videos"):
-        pp.per_layer(UNetMotionModel(**options))
-
-
-# ---- ControlNets
-
-
-@pytest.fixture(scope="module")
-def controlnet(pipe: Any) -> ControlNetModel:
-    torch.manual_seed(0)
-    model = ControlNetModel.from_unet(pipe.unet, conditioning_embedding_out_channels=(8, 16, 32)).eval()
-    with torch.no_grad():
-        for block in (*model.controlnet_down_blocks, model.controlnet_mid_block):
-            block.weight.normal_(0, 0.02)
-    return model
-
-
-def control_pipeline(pipe: Any, model: Any) -> Any:
-    own = StableDiffusionControlNetPipeline(**pipe.components, controlnet=model, requires_safety_checker=False)
-    own.set_progress_bar_config(disable=True)
-    return own
-
-
-@pytest.mark.parametrize("number", [1, 2])
-def test_a_controlnet_takes_the_parts_of_its_layers(pipe: Any, controlnet: ControlNetModel, number: int) -> None:
-    own = control_pipeline(pipe, controlnet if number == 1 else [controlnet] * number)
-    edges = Image.new("RGB", (64, 64), "white")
-    call = {"image": edges if number == 1 else [edges] * number, "height": 64, "width": 64}
-    bare = latents(own, prompt="a red house", negative_prompt="", **call)
-    with pp.PPlus(own) as pplus:
-        assert torch.equal(latents(own, **pplus.encode("a red house"), **call), bare)
-        split = latents(own, **pplus.encode("a red house || coarse: a car"), **call)
-    assert not torch.equal(split, bare)
-    assert count(controlnet) == 0
-
-
-def test_the_layers_of_a_controlnet_see_their_own_text(pipe: Any, controlnet: ControlNetModel) -> None:
-    seen: dict[str, torch.Tensor] = {}
-    with pp.PPlus(control_pipeline(pipe, controlnet)) as pplus:
-        own = pp.LayerMap.of(controlnet)
-        assert own.names == pplus.layers.names[:7]
-        states = torch.randn(1, 16, 5, 128)
-        handles = [
-            controlnet.get_submodule(path).to_k.register_forward_pre_hook(
-                lambda _m, args, name=name: seen.__setitem__(name, args[0].clone())
-            )
-            for name, path in zip(own.names, own.module_paths(), strict=True)
-        ]
-        noisy, condition = torch.randn(1, pipe.unet.config.in_channels, 16, 16), torch.zeros(1, 3, 64, 64)
-        with torch.no_grad():
-            controlnet(noisy, 500, encoder_hidden_states=pp.pack(states), controlnet_cond=condition)
-        for handle in handles:
-            handle.remove()
-    for name in own.names:
-        assert torch.equal(seen[name], states[:, pplus.layers.names.index(name)])
-
-
-def test_a_controlnet_alone_needs_the_layers_of_its_unet(pipe: Any, controlnet: ControlNetModel) -> None:
-    with pytest.raises(ModelError, match=r"per_layer\(controlnet, layers=LayerMap.of\(unet\)\)"):
-        pp.per_layer(controlnet)
-    with pp.per_layer(controlnet, layers=pp.LayerMap.of(pipe.unet)):
-        assert count(controlnet) == 7
-    assert count(controlnet) == 0
-
-
 # ---- arguments
 
 
@@ -212,13 +149,3 @@ def test_an_exchanged_tokenizer_is_used(pipe: Any) -> None:
         tokenizer.add_tokens(["zzz"])
         own.register_modules(tokenizer=tokenizer)
         assert pplus.tokenize("a zzz").ids[2] == len(tokenizer) - 1
-
-
-def test_a_text_encoder_that_is_offloaded_alone_encodes(pipe: Any) -> None:
-    own = copy.copy(pipe)
-    own.register_modules(text_encoder=copy.deepcopy(pipe.text_encoder))
-    with pp.PPlus(own) as pplus:
-        pplus.add(make_concept(pplus, "<x>", 1))
-        expected = pplus.encode("a <x>")["prompt_embeds"]
-        accelerate.cpu_offload(own.text_encoder, execution_device=torch.device("cpu"))
-        assert torch.equal(pplus.encode("a <x>")["prompt_embeds"], expected)

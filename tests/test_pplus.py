@@ -4,14 +4,11 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionInpaintPipeline
-from PIL import Image
-from safetensors.torch import save_file
 from torch import Tensor
 
 import promptplus as pp
-from promptplus.errors import ConceptError, LayerError, ModelError, PromptError, PromptPlusError
-from tests.conftest import latents, make_concept
+from promptplus.errors import ConceptError, ModelError, PromptError, PromptPlusError
+from tests.conftest import latents
 
 PROMPT, NEGATIVE = "a red house on a white background", "blurry"
 
@@ -96,60 +93,11 @@ def test_remove_leaves_no_trace(pipe: Any) -> None:
         pplus.encode("a")
 
 
-def test_a_compiled_denoiser_is_refused() -> None:
-    linear = torch.nn.Sequential(torch.nn.Linear(2, 2))
-    with pytest.raises(LayerError):
-        pp.per_layer(linear)
-    for compiled in (torch.compile(linear), linear):
-        if compiled is linear:
-            linear[0].compile()
-        with pytest.raises(ModelError, match="compiled already"):
-            pp.per_layer(compiled)
-
-
-def test_a_pipeline_with_a_compiled_denoiser_is_refused_by_that_reason(pipe: Any) -> None:
-    compiled = {**pipe.components, "unet": torch.compile(copy.deepcopy(pipe.unet))}
-    with pytest.raises(ModelError, match="compiled already"):
-        pp.PPlus(type(pipe)(**compiled, requires_safety_checker=False))
-
-
 def test_an_unpatched_denoiser_fails_instead_of_painting_garbage(pplus: pp.PPlus) -> None:
     packed = pplus.encode("a")["prompt_embeds"]
     pplus.remove()
     with pytest.raises(RuntimeError, match="shapes"):
         forward(pplus.pipe, packed)
-
-
-def test_gradient_checkpointing_changes_no_gradient(pipe: Any) -> None:
-    unet = copy.deepcopy(pipe.unet).requires_grad_(False)
-    gradients = []
-    with pp.per_layer(unet):
-        for checkpointing in (False, True):
-            states = torch.randn(1, 16, 5, 128, generator=torch.Generator().manual_seed(0)).requires_grad_()
-            if checkpointing:
-                unet.enable_gradient_checkpointing()
-                unet.train()
-            unet(sample(pipe), 500, encoder_hidden_states=pp.pack(states)).sample.square().mean().backward()
-            gradients.append(states.grad)
-    assert (gradients[0].abs().amax(dim=(0, 2, 3)) > 0).all()
-    assert torch.equal(*gradients)
-
-
-def test_a_lora_on_the_denoiser_works_together_with_the_hooks(pipe: Any) -> None:
-    from peft import LoraConfig
-
-    unet = copy.deepcopy(pipe.unet)
-    unet.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_k", "to_v"], init_lora_weights="gaussian"))
-    with torch.no_grad():
-        for name, weight in unet.named_parameters():
-            if "lora_B" in name:
-                weight.normal_()
-    states, noisy = torch.randn(1, 7, 128), sample(pipe)
-    with torch.no_grad():
-        bare = unet(noisy, 500, encoder_hidden_states=states).sample
-        assert not torch.equal(bare, pipe.unet(noisy, 500, encoder_hidden_states=states).sample)
-        with pp.per_layer(unet):
-            assert torch.equal(unet(noisy, 500, encoder_hidden_states=states.repeat(1, 1, 16)).sample, bare)
 
 
 # ---- encode against the stock pipeline
@@ -223,53 +171,6 @@ def test_clip_skip_takes_an_earlier_layer_of_the_prompt_only(pplus: pp.PPlus) ->
     assert torch.equal(skipped["prompt_embeds"], expected.repeat(1, 1, 16))
     assert torch.equal(skipped["negative_prompt_embeds"], plain["negative_prompt_embeds"])
     assert torch.equal(pplus.encode(PROMPT, clip_skip=0)["prompt_embeds"], plain["prompt_embeds"])
-
-
-def test_stock_textual_inversions_work_and_stay(pipe: Any, tmp_path: Any) -> None:
-    width = pipe.text_encoder.config.hidden_size
-    save_file({"<stock>": torch.randn(2, width)}, tmp_path / "learned_embeds.safetensors")
-    own = {
-        **pipe.components,
-        "text_encoder": copy.deepcopy(pipe.text_encoder),
-        "tokenizer": copy.deepcopy(pipe.tokenizer),
-    }
-    mine = type(pipe)(**own, requires_safety_checker=False)
-    mine.set_progress_bar_config(disable=True)
-    mine.load_textual_inversion(tmp_path / "learned_embeds.safetensors", token="<stock>")
-    bare = latents(mine, prompt="a red <stock>")
-    with pp.PPlus(mine) as pplus:
-        assert torch.equal(latents(mine, **pplus.encode("a red <stock>")), bare)
-        with pytest.raises(ConceptError, match="already has a word '<stock>'"):
-            pplus.add(make_concept(pplus, "<stock>", 0))
-
-
-def test_image_to_image_takes_the_same_arguments(pipe: Any) -> None:
-    picture = Image.new("RGB", (64, 64), (200, 30, 30))
-    same_arguments(pipe, StableDiffusionImg2ImgPipeline, image=picture, strength=0.8)
-
-
-def test_inpainting_takes_the_same_arguments(pipe: Any) -> None:
-    """diffusers inpaints in four latent channels only; the pocket's have eight."""
-    torch.manual_seed(0)
-    four = {
-        "unet": type(pipe.unet).from_config(pipe.unet.config, in_channels=4, out_channels=4).eval(),
-        "vae": type(pipe.vae).from_config(pipe.vae.config, latent_channels=4).eval(),
-    }
-    other = type(pipe)(**{**pipe.components, **four}, requires_safety_checker=False)
-    picture, mask = Image.new("RGB", (64, 64), (200, 30, 30)), Image.new("L", (64, 64), 255)
-    same_arguments(other, StableDiffusionInpaintPipeline, image=picture, mask_image=mask, height=64, width=64)
-
-
-def same_arguments(pipe: Any, kind: type, **inputs: Any) -> None:
-    """A pipeline of another kind takes encoded prompts: the same text is the stock one's, a split is not."""
-    other = kind(**pipe.components, requires_safety_checker=False)
-    other.set_progress_bar_config(disable=True)
-    bare = latents(other, prompt=PROMPT, negative_prompt="", num_inference_steps=4, **inputs)
-    with pp.PPlus(pipe) as pplus:
-        same = latents(other, num_inference_steps=4, **inputs, **pplus.encode(PROMPT))
-        split = latents(other, num_inference_steps=4, **inputs, **pplus.encode(f"{PROMPT} || coarse: a car"))
-    assert torch.equal(same, bare)
-    assert not torch.equal(split, bare)
 
 
 # ---- concepts, warnings, errors

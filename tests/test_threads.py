@@ -78,6 +78,7 @@ def test_eight_threads_with_a_thousand_calls_each(pipe: Any) -> None:
         owner.remove()
 
 
+@pytest.mark.slow
 def test_encoding_beside_a_training_changes_neither(pplus: pp.PPlus, pictures: list[Image.Image]) -> None:
     options: dict[str, Any] = {"token": "<new>", "initializer": "object", "steps": 6, "batch_size": 2}
     alone = pp.invert(pplus, pictures, progress=False, **options)

@@ -18,7 +18,7 @@ REFUSED: Mapping[str, str] = {
     "HunyuanVideoTransformer3DModel": JOINT,
     "HunyuanDiT2DModel": "its cross-attention takes the states of two text encoders as one text, which P+ cannot split",
     "Kandinsky3UNet": "its time embedding takes the text states too, so they cannot be split by layer",
-    "Kandinsky5Transformer3DModel": JOINT,
+    "Kandinsky5Transformer3DModel": "its layers are of a kind of their own, which P+ does not know",
 }
 """Why P+ cannot give the layers of a denoiser their own texts, by the denoiser's class."""
 REFINER = (
@@ -54,7 +54,7 @@ def refuse(pipeline: str, denoiser: str, *, refiner: bool = False) -> None:
         refiner: whether it is a pipeline of Stable Diffusion XL that has the second text encoder alone.
     """
     reason = REFUSED.get(denoiser)
-    if reason is None and pipeline.startswith("Kandinsky"):
+    if pipeline.startswith("Kandinsky") and denoiser == "UNet2DConditionModel":
         reason = "it draws from picture embeddings, so its layers take no text"
     if refiner:
         reason = REFINER

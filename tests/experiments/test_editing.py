@@ -85,6 +85,7 @@ def test_methods_are_compared_on_the_cases_that_both_edit() -> None:
     assert rows["success"][1].startswith("0.75")
 
 
+@pytest.mark.slow
 def test_every_method_edits_every_case(pplus: pp.PPlus, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(edit_methods, "STEPS", 4)
     monkeypatch.setattr(edit_methods, "SKIPS", (0.0, 0.5))

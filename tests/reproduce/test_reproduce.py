@@ -276,6 +276,7 @@ def test_a_study_is_read_as_it_was_written(pplus: pp.PPlus, tmp_path: Path) -> N
         Study.read(tmp_path, "mixing")
 
 
+@pytest.mark.slow
 def test_mixing_is_judged_against_renders(pplus: pp.PPlus, tmp_path: Path) -> None:
     concepts = {name: make_concept(pplus, f"<{name}>", i) for i, name in enumerate(("robot", "teapot"))}
     pair = mixing.ConceptPair("robot", "teapot")

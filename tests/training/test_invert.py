@@ -118,7 +118,7 @@ class PlainTextualInversion:
         return self.table[self.row].detach()
 
 
-@pytest.mark.parametrize("betas", [(0.9, 0.999), (0.8, 0.95)])
+@pytest.mark.parametrize("betas", [(0.9, 0.999), pytest.param((0.8, 0.95), marks=pytest.mark.slow)])
 def test_ti_equals_plain_stock_textual_inversion_in_float64(cache: LatentCache, betas: tuple[float, float]) -> None:
     stock = pp.load("pocket", device="cpu", dtype=torch.float64)
     ours = pp.load("pocket", device="cpu", dtype=torch.float64)
