@@ -17,8 +17,18 @@ from promptplus.hooks import per_layer
 from promptplus.layers import LayerMap
 
 BATCH, SIDE, CONTEXT, HALF = 4, 128, 77, 2  # samples, latent pixels at 1024 px, tokens, bytes
-FIRST = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
-SECOND = {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 20}
+FIRST: dict[str, Any] = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+}
+SECOND: dict[str, Any] = {
+    "hidden_size": 1280,
+    "intermediate_size": 5120,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 20,
+}
 """The text encoders of Stable Diffusion XL: CLIP ViT-L/14 and OpenCLIP ViT-bigG/14."""
 
 

@@ -33,6 +33,16 @@ def real_sdxl() -> Any:
         return diffusers.UNet2DConditionModel(**architectures.SDXL_UNET)
 
 
+def test_the_layers_of_stable_diffusion() -> None:
+    with torch.device("meta"):
+        layers = LayerMap.of(diffusers.UNet2DConditionModel(**architectures.UNET))
+    assert [layer.kohya for layer in layers] == [
+        *("IN01", "IN02", "IN04", "IN05", "IN07", "IN08", "MID"),
+        *(f"OUT{number:02d}" for number in range(3, 12)),
+    ]
+    assert layers.transformers == {name: (number,) for number, name in enumerate(layers.names)}
+
+
 def test_the_layers_of_sdxl(real_sdxl: Any) -> None:
     layers = LayerMap.of(real_sdxl)
     sizes = {name: len(part) for name, part in layers.transformers.items()}

@@ -80,9 +80,10 @@ def mix_page(place: Workplace, tried: TryPage, tabs: gr.Tabs) -> JobView:
 
 
 def usual_split(place: Workplace) -> int:
-    """The number of the nested set of layers that are the coarse ones."""
-    coarse = place.pplus.layers.group("coarse")
-    return next((n for n, layers in enumerate(place.pplus.layers.subsets()) if layers == coarse), 1)
+    """The number of the nested set of layers that are the coarse ones, or nearest to a transformer's early ones."""
+    layers = place.pplus.layers
+    sizes, wanted = [len(subset) for subset in layers.subsets()], len(layers.group(layers.bands[0]))
+    return min(range(1, len(sizes)), key=lambda number: abs(sizes[number] - wanted))
 
 
 def split_text(layers: LayerMap, split: int) -> str:
