@@ -15,10 +15,11 @@ from promptplus.denoisers import denoiser_of, models_of
 from promptplus.errors import ConceptError, ModelError, PromptError
 from promptplus.shared_hooks import SharedHook
 from promptplus.text_states import PackedText
+from promptplus.training.dreambooth import dreambooth
 from promptplus.training.invert import run_inversion
 from tests import tiny_models
 
-TINY = ("SDXL", "PixArt-Sigma", "Sana")
+TINY = ("Stable Diffusion 2", "SDXL", "PixArt-Sigma", "Sana")
 # random token embeddings have norms of five and more: a high rate
 QUICK: dict[str, Any] = {"steps": 2, "batch_size": 1, "learning_rate": 0.2, "progress": False, "preview_every": 0}
 MADE: dict[str, Any] = {}
@@ -178,6 +179,40 @@ def test_both_text_encoders_are_in_the_file(sdxl: pp.PPlus, tmp_path: Path) -> N
     assert names == {f"{encoder}.{layer}" for encoder in ("clip_l", "clip_g") for layer in sdxl.layers.names}
     plain = load_file(concept.save_approximation(tmp_path / "y.safetensors"))
     assert {name: tuple(value.shape) for name, value in plain.items()} == {"clip_l": (1, 32), "clip_g": (1, 48)}
+
+
+def test_dreambooth_trains_a_copy_that_draws(pplus: pp.PPlus, tmp_path: Path) -> None:
+    pictures = [Image.effect_noise((64, 64), 90).convert("RGB")]
+    options: dict[str, Any] = {"steps": 1, "batch_size": 1, "prior_weight": 0.0, "learning_rate": 0.1}
+    run = dreambooth(pplus, pictures, "house", out=tmp_path / "run", progress=False, preview_every=1, **options)
+    with pp.PPlus(pp.load(run.product, device="cpu")) as tuned:
+        assert torch.isfinite(draw(tuned, "a sks house")).all()
+        assert not torch.equal(draw(tuned, "a sks house"), draw(pplus, "a sks house"))
+
+
+def test_pooled_layers_are_refused_where_nothing_is_pooled() -> None:
+    with (
+        pp.PPlus(made("PixArt-Sigma")) as pplus,
+        pytest.raises(PromptError, match="takes no pooled embedding"),
+    ):
+        pplus.encode("a house", pooled_layers="early")
+
+
+def test_a_mask_of_another_length_is_one_sentence() -> None:
+    with pp.PPlus(made("Sana")) as pplus:
+        embeds = pplus.encode("a house")
+        embeds["prompt_attention_mask"] = embeds["prompt_attention_mask"][:, :7]  # type: ignore[typeddict-item]
+        embeds["negative_prompt_attention_mask"] = embeds["negative_prompt_attention_mask"][:, :7]  # type: ignore[typeddict-item]
+        with pytest.raises(ModelError, match="the mask has 7 tokens; it has 300"):
+            pplus.pipe(**embeds, **tiny_models.small(pplus.pipe))
+
+
+def test_previews_have_the_stock_pipelines_empty_negative_prompt(sdxl: pp.PPlus) -> None:
+    states = sdxl.text_states([["a house"] * len(sdxl.layers)])
+    assert not sdxl.without_negative(states).states.any()
+    with pp.PPlus(made("Stable Diffusion 2")) as other:
+        plain = other.text_states([["a house"] * 16])
+        assert torch.equal(other.without_negative(plain).states, other.text_states([[""] * 16]).states)
 
 
 def test_a_concept_of_one_text_encoder_is_refused(sdxl: pp.PPlus) -> None:

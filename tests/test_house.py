@@ -27,7 +27,7 @@ ORDER = (
     ("placeholders", "prompts", "text_encoders", "text_encoding", "models", "model_folder", "profiles"),
     ("density", "concept_record"),
     ("concept", "hooks"),
-    ("text_states",),
+    ("text_states", "latents"),
     ("prompt_encoding", "denoiser_calls"),
     ("pplus", "mixing"),
     ("pipelines", "start_image", "kept_pictures"),

@@ -53,12 +53,14 @@ class DenoiserCall:
             arguments["encoder_attention_mask"] = text.mask
         if (added := self._added(noisy, text)) is not None:
             arguments["added_cond_kwargs"] = added
-        timestep = timestep.expand(len(noisy)) * (getattr(self.config, "timestep_scale", None) or 1)
+        timestep = timestep.to(noisy.device, non_blocking=True).expand(len(noisy)) * (
+            getattr(self.config, "timestep_scale", None) or 1
+        )
         predicted: Tensor = self.run(noisy, timestep=timestep, **arguments, return_dict=False)[0]
         return predicted[:, : noisy.shape[1]] if self._learns_variance else predicted
 
     def _added(self, noisy: Latents, text: PackedText) -> dict[str, Any] | None:
-        """What the denoiser takes beside text and timestep, besides nothing."""
+        """What the denoiser takes beside text and timestep; None: nothing."""
         size = [self.pixels * side for side in noisy.shape[-2:]]
         if getattr(self.config, "addition_embed_type", None) == "text_time":
             sizes = [*size, 0, 0, *size]  # original, top left corner of the crop, target

@@ -163,7 +163,7 @@ def denoise(
         keep: whether the pictures may be read again where ``kept_pictures`` are; False where the calls are watched.
         options: see ``DrawingOptions``.
 
-    Raises SettingsError where an option is outside its range.
+    Raises SettingsError where an option is outside its range, ModelError where texts cannot change on the way.
     """
     check_options(pipe, options)
     steps, guidance = default_sampling(pipe, options.get("steps"), options.get("guidance"))
@@ -190,10 +190,7 @@ def denoise(
         if start.mask:
             tensors["mask"] = pixels_of([start.mask.convert("RGB")])
     else:
-        call |= {"width": width, "height": height}
-        height_of_call = inspect.signature(type(own).__call__).parameters.get("height")
-        if height_of_call and isinstance(height_of_call.default, int):  # Sana's: one size for all models, and no None
-            call |= {"width": width or picture_size(own), "height": height or picture_size(own)}
+        call |= _size(own, width, height)
 
     def draw() -> list[Image.Image]:
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -206,6 +203,14 @@ def denoise(
         return [start.composed(picture) for picture in made] if start else made
 
     return kept_or_drawn(own, tensors, values, len(seeds), draw) if keep else draw()
+
+
+def _size(pipe: Any, width: int | None, height: int | None) -> dict[str, int | None]:
+    """The arguments for a picture's size; None: the model's own."""
+    height_of_call = inspect.signature(type(pipe).__call__).parameters.get("height")
+    if height_of_call and isinstance(height_of_call.default, int):  # Sana's: one size for all models, and no None
+        return {"width": width or picture_size(pipe), "height": height or picture_size(pipe)}
+    return {"width": width, "height": height}
 
 
 def _after_step(

@@ -60,13 +60,15 @@ class PerLayerHooks(HookSet):
         if hasattr(model, "controlnet_down_blocks") and not unet.named_layers(model):
             return  # small ControlNets of SDXL take no text
         own = LayerMap.of(model)
-        if foreign := [name for name in own.names if name not in self.layers.names]:
+        # a ControlNet whose transformers all have one layer does not number them
+        names = [name if name in self.layers.names else f"{name}.0" for name in own.names]
+        if foreign := [name for name in names if name not in self.layers.names]:
             raise LayerError(f"{type(model).__name__} has a layer {foreign[0]}, which the denoiser does not have")
         kind = LayerSlice
         if own.by_depth:
             self.attach(model, TextUnfold(len(self.layers), _text_width(model)))
             kind = TokenSlice
-        for name, path in zip(own.names, own.module_paths(), strict=True):
+        for name, path in zip(names, own.module_paths(), strict=True):
             self.attach(model.get_submodule(path), kind(self.layers.names.index(name), len(self.layers)))
 
 
@@ -103,6 +105,11 @@ def check_denoiser(denoiser: nn.Module) -> None:
     if _is_compiled(denoiser):
         raise ModelError("the denoiser is compiled already, and torch.compile ignores new hooks: install P+ first")
     config = getattr(denoiser, "config", None)
+    if getattr(config, "guidance_embeds", False):
+        raise ModelError(
+            f"{type(denoiser).__name__} is guided by an embedding and takes no negative prompt, as SANA-Sprint; "
+            "P+ does not support it yet"
+        )
     for name, allowed in TEXT_ELSEWHERE.items():
         value = getattr(config, name, None)
         if value not in allowed:
@@ -188,6 +195,11 @@ class TextUnfold(SharedHook):
         bound.arguments["encoder_hidden_states"] = self._by_tokens(states)
         if mask is not None and mask.shape[-1] == states.shape[1]:  # one for all layers
             bound.arguments["encoder_attention_mask"] = mask.repeat(*[1] * (mask.ndim - 1), self.layers)
+        elif mask is not None and mask.shape[-1] != self.layers * states.shape[1]:
+            raise ModelError(
+                f"the mask has {mask.shape[-1]} tokens; it has {states.shape[1]}, as the text states, or that for each "
+                f"of {self.layers} layers: pass all that PPlus.encode returns"
+            )
         return bound.args, bound.kwargs
 
     def _by_tokens(

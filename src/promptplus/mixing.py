@@ -15,7 +15,7 @@ from promptplus.errors import ConceptError, SettingsError, check_type, one_of, s
 SMALL_SINE = 1e-4  # below it, spherical interpolation is linear, in float32
 
 
-def mix(shape: Concept, style: Concept, token: str, shape_layers: str = "coarse") -> Concept:
+def mix(shape: Concept, style: Concept, token: str, shape_layers: str | None = None) -> Concept:
     """Mix two concepts by layer: the shape of the first with the style of the second (paper section 5).
 
     Args:
@@ -23,7 +23,7 @@ def mix(shape: Concept, style: Concept, token: str, shape_layers: str = "coarse"
         style: the concept whose rows go to all other layers; it decides colours and textures.
         token: placeholder token of the mixed concept, such as ``<catmug>``.
         shape_layers: layers as ``LayerMap.select`` takes them. Default: the coarse layers (our choice, see
-            docs/log.md).
+            docs/log.md); the early ones of a diffusion transformer.
 
     Returns:
         A new concept. Its class word, kind and initializer are those of ``shape``.
@@ -33,6 +33,7 @@ def mix(shape: Concept, style: Concept, token: str, shape_layers: str = "coarse"
         LayerError: the model has no such layers.
     """
     _check_same_model(shape, style)
+    shape_layers = shape.layers.bands[0] if shape_layers is None else shape_layers
     chosen = shape.layers.select(shape_layers)
     from_shape = torch.zeros(len(shape.layers), 1, 1, dtype=torch.bool)
     from_shape[list(chosen)] = True

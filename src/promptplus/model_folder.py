@@ -80,7 +80,7 @@ def _of_unet(config: Mapping[str, Any]) -> LayerMap:
     per_block, size = config["layers_per_block"], config["sample_size"]
     down, up = config["down_block_types"], config["up_block_types"]
     usual = {"CrossAttnDownBlock2D", "DownBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"}
-    middle = (config.get("mid_block_type") or "UNetMidBlock2DCrossAttn") == "UNetMidBlock2DCrossAttn"
+    middle = config.get("mid_block_type", "UNetMidBlock2DCrossAttn") == "UNetMidBlock2DCrossAttn"
     alike = isinstance(per_block, int) and isinstance(size, int) and middle
     if not alike or not {*down, *up} <= usual or config.get("reverse_transformer_layers_per_block"):
         raise ValueError("an unusual U-Net")

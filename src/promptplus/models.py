@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from promptplus.denoisers import REFINER, denoiser_of, refuse
+from promptplus.denoisers import JOINT, REFINER, denoiser_of, refuse
 from promptplus.errors import ModelError, first_line, one_of, short
 from promptplus.files import as_path
 from promptplus.pocket import PIPELINE
@@ -26,8 +26,8 @@ def load(
         model: ``pocket`` (the bundled model), a folder in diffusers' layout, a single ``.safetensors`` file, or a
             Hugging Face hub id such as ``CompVis/stable-diffusion-v1-4``. Weights are read from safetensors files only.
         device: a torch device such as ``cuda:1``. Default: cuda if there is one, else mps, else cpu.
-        dtype: ``float32``, ``float16`` or ``bfloat16``. Default: float16 on cuda, except for the pocket model;
-            else float32.
+        dtype: ``float32``, ``float16`` or ``bfloat16``. Default: float16 on cuda, except for the pocket model; bfloat16
+            where the name says Sana, whose text encoder was trained in it; else float32.
 
     Returns:
         The pipeline.
@@ -37,7 +37,7 @@ def load(
     """
     as_path(model, ModelError)
     device = _device(device)
-    torch_dtype = _dtype(dtype, device, pocket=str(model) == POCKET)
+    torch_dtype = _dtype(dtype, device, model)
     try:
         pipe = _from_pretrained(model, torch_dtype)
     except ModelError:
@@ -71,6 +71,8 @@ def single_file_class(path: Path) -> str:
     has = {part for part in _PARTS if any(name.startswith(part) for name in names)}
     if _SECOND_ENCODER in has:
         return "StableDiffusionXLPipeline"
+    if any("joint_blocks." in name or "double_blocks." in name for name in names):
+        raise ModelError(f"P+ does not support {path}: {JOINT}")
     if _REFINERS_ENCODER in has:
         raise ModelError(f"P+ does not support {path}: {REFINER}")
     if not has:
@@ -125,11 +127,13 @@ def _device(device: str | None) -> str:
     return device
 
 
-def _dtype(dtype: str | torch.dtype | None, device: str, *, pocket: bool) -> torch.dtype:
+def _dtype(dtype: str | torch.dtype | None, device: str, model: str | os.PathLike[str]) -> torch.dtype:
     if isinstance(dtype, torch.dtype):
         return dtype
     if dtype is None:
-        return torch.float16 if device.startswith("cuda") and not pocket else torch.float32
+        if not device.startswith("cuda") or str(model) == POCKET:
+            return torch.float32
+        return torch.bfloat16 if "sana" in str(model).lower() else torch.float16
     if not one_of(dtype, _DTYPES):
         raise ModelError(f"no dtype {short(dtype)}; use {', '.join(_DTYPES)}")
     return _DTYPES[dtype]

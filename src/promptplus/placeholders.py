@@ -53,7 +53,8 @@ class Placeholder:
         chosen = {self.groups[layer] for layer in layers}
         if len(chosen) == 1:  # they are equal: no new group, so that a text is not encoded twice
             return Placeholder(torch.cat([self.rows, self.rows[layers[0]][None]]), (*self.groups, *chosen))
-        mean = self.rows[list(layers)].mean(dim=0, keepdim=True)
+        chosen_rows = self.rows if len(layers) == len(self.groups) else torch.stack([self.rows[i] for i in layers])
+        mean = chosen_rows.mean(dim=0, keepdim=True)
         return Placeholder(torch.cat([self.rows, mean]), (*self.groups, max(self.groups) + 1))
 
 
@@ -72,6 +73,7 @@ class TokenizedText:
     Attributes:
         ids: token ids, padded to the text encoder's context length.
         used: how many of them are not padding.
+        begin, end: how many of these are special tokens at the beginning and at the end.
         slots: the positions that placeholders take.
         cut: the end of the text that did not fit; "" where all did.
     """
@@ -80,6 +82,8 @@ class TokenizedText:
     used: int
     slots: tuple[Slot, ...] = ()
     cut: str = ""
+    begin: int = 1
+    end: int = 1
 
     @property
     def tokens(self) -> tuple[str, ...]:
@@ -180,7 +184,7 @@ class PlaceholderTokenizer:
         inside = tuple(slot for slot in slots if slot.position < len(begin) + room)
         used = len(begin) + min(len(body), room) + len(end)
         at = {slot.position - len(begin): slot for slot in slots}
-        return TokenizedText(ids, used, inside, self._spell(body, room, at))
+        return TokenizedText(ids, used, inside, self._spell(body, room, at), len(begin), len(end))
 
     def _special(self) -> tuple[list[int], list[int]]:
         """The ids that stand before and after each text: CLIP has both, T5 the latter, Gemma the former."""

@@ -17,14 +17,13 @@ import torch
 from promptplus.concept import Concept
 from promptplus.denoisers import denoiser_of
 from promptplus.errors import ConceptError, ModelError, PromptError, PromptPlusError, check_type, one_of, short, warn
-from promptplus.fingerprints import token_table_hash
 from promptplus.hooks import PerLayerHooks, check_denoiser, controlnets
 from promptplus.layers import LayerMap
 from promptplus.placeholders import Placeholder, TokenizedText, check_token, private_copy
 from promptplus.prompt_encoding import LayerTexts, common_text, encode_layer_texts, stock_form
 from promptplus.prompts import PPlusPrompt, Prompt, as_prompts, foreign_syntax
 from promptplus.stock_calls import StockCallWatcher
-from promptplus.text_encoders import TextEncoder, text_encoders_of
+from promptplus.text_encoders import TextEncoder, spelled, text_encoders_of, token_table_of
 from promptplus.text_encoding import watch
 from promptplus.text_states import PromptEmbeds, TextStates, to_prompt_embeds
 
@@ -36,7 +35,7 @@ class PPlus:
         pipe: a pipeline of Stable Diffusion 1, 2 or XL, PixArt or Sana, for any of their tasks, with ControlNets or
             without; also the pocket model. Hooks are added to its denoiser, its ControlNets and its token embeddings;
             nothing else is changed. They leave with ``remove()``, or when neither the ``PPlus`` nor what it encoded is
-            in use. ControlNets of a pipeline made later, by ``from_pipe``, need a PPlus of their own.
+            in use. ControlNets of a pipeline that ``from_pipe`` makes later need a PPlus of their own.
 
     Attributes:
         pipe: the pipeline.
@@ -124,16 +123,16 @@ class PPlus:
             ConceptError: the concept's layers or width are those of another model, or the token is in use.
         """
         check_type(concept, Concept, "what is added", ConceptError)
-        for encoder in self.encoders:
-            check_token(concept.token, encoder.tokenizer)
+        self.check_token(concept.token)
         if concept.token in self._concepts:
             raise ConceptError(f"a concept {concept.token} was added already; forget({concept.token!r}) first")
         if concept.widths != self.widths or concept.layers.names != self.layers.names:
             raise ConceptError(
-                f"{concept.token} has {len(concept.layers)} layers of width {concept.width}, this model "
-                f"{len(self.layers)} of width {self.width}: use the model it was learned on ({concept.base_model})"
+                f"{concept.token} has {len(concept.layers)} layers of width {spelled(concept.widths)}, this model "
+                f"{len(self.layers)} of width {spelled(self.widths)}: use the model it was learned on "
+                f"({concept.base_model})"
             )
-        here = self.token_table
+        here = token_table_of(self.encoders)
         if concept.token_table and here and concept.token_table != here:  # "": not known
             warn(
                 f"{concept.token} was learned on another text encoder ({concept.base_model}); it may mean nothing here"
@@ -141,11 +140,11 @@ class PPlus:
         self._stock_calls.expect(concept.token, self.tokenizer(concept.token, add_special_tokens=False).input_ids)
         self._concepts = {**self._concepts, concept.token: concept}
 
-    @property
-    def token_table(self) -> str:
-        """Hash of the token embeddings; "" where it is not known."""
-        hashes = [token_table_hash(encoder.table, encoder.tokenizer) for encoder in self.encoders]
-        return "-".join(hashes) if all(hashes) else ""
+    def check_token(self, token: str) -> str:
+        """Check a token as ``placeholders.check_token`` does, for every text encoder. Returns it."""
+        for encoder in self.encoders:
+            check_token(token, encoder.tokenizer)
+        return token
 
     def forget(self, token: str) -> None:
         """Undo ``add``. Raises ConceptError where no concept with this token was added."""
@@ -192,9 +191,8 @@ class PPlus:
         Returns:
             ``prompt_embeds`` and ``negative_prompt_embeds``, both ``[batch, tokens, layers * width]``, in the text
             encoder's dtype and on its device; for Stable Diffusion XL also pooled embeddings, for PixArt and Sana also
-            attention masks, under the stock pipeline's names. Warns where a text is longer than the text encoder's
-            context; the warning names the layers and the words that are left out. Warns of syntax of other tools, such
-            as ``(red:1.3)``, which is plain text here.
+            attention masks, under the stock pipeline's names. Warns of words that do not fit, with their layers, and of
+            syntax of other tools, such as ``(red:1.3)``, which is plain text here.
 
         Raises:
             PromptError: a prompt breaks the grammar, a token belongs to no concept, the numbers of prompts and
@@ -211,8 +209,8 @@ class PPlus:
                 warn(remark)
         with torch.no_grad():
             made = self._encode(prompts, clip_skip, lora_scale, pooled_layers)
-            if negative is None and self._zeros_without_negative:
-                without = made.zeros()
+            if negative is None:
+                without = self.without_negative(made)
             else:
                 without = self._encode(negatives, None, lora_scale, pooled_layers, negative=True)
         embeds = to_prompt_embeds(made, without)
@@ -220,9 +218,12 @@ class PPlus:
         weakref.finalize(embeds["prompt_embeds"], id, self._hooks).atexit = False
         return embeds
 
-    @property
-    def _zeros_without_negative(self) -> bool:
-        return bool(self.pipe.config.get("force_zeros_for_empty_prompt"))
+    def without_negative(self, prompts: TextStates) -> TextStates:
+        """What the stock pipeline takes beside prompts without a negative prompt: empty texts, or zeros."""
+        if self.pipe.config.get("force_zeros_for_empty_prompt"):
+            return prompts.zeros()
+        empty = self.text_states([[""] * len(self.layers)], negative=True)
+        return empty.expand(len(prompts)).to(prompts.states.dtype)
 
     def _encode(
         self,
@@ -233,6 +234,8 @@ class PPlus:
         negative: bool = False,
     ) -> TextStates:
         texts = [prompt.texts(self.layers) for prompt in prompts]
+        if pooled_layers is not None and not any(encoder.pools for encoder in self.encoders):
+            raise PromptError("pooled_layers are for Stable Diffusion XL; this model takes no pooled embedding")
         chosen = self.layers.select(pooled_layers) if pooled_layers is not None else ()
         whole = [common_text(one, chosen, prompt.default) for one, prompt in zip(texts, prompts, strict=True)]
         return self.text_states(
@@ -242,7 +245,7 @@ class PPlus:
             clip_skip=clip_skip,
             lora_scale=lora_scale,
             negative=negative,
-        ).to(self.pipe.text_encoder.dtype)
+        ).to(self.encoders[-1].model.dtype)
 
     def text_states(
         self,

@@ -8,7 +8,7 @@ from promptplus.errors import PromptError, short, warn
 from promptplus.layers import LayerMap
 from promptplus.placeholders import Placeholder, TokenizedText, private_copy
 from promptplus.text_encoders import NAMES_OF_TWO, TextEncoder, device_of, text_encoders_of
-from promptplus.text_encoding import EncodingPlan, encode_texts
+from promptplus.text_encoding import EncodingPlan, encode_texts, send
 from promptplus.text_states import TextStates
 
 
@@ -72,7 +72,7 @@ def encode_layer_texts(
         plan = EncodingPlan.of(tokenized, {token: placeholder.groups for token, placeholder in own.items()})
         device = device_of(encoder, pipe)
         made = encode_texts(encoder, plan, own, clip_skip=clip_skip, lora_scale=lora_scale, device=device)
-        encoded.append(TextStates.of(made, plan.index.to(made.states.device), len(layer_texts.layers)))
+        encoded.append(TextStates.of(made, send(plan.index, made.states.device), len(layer_texts.layers)))
     return TextStates.side_by_side(encoded)
 
 

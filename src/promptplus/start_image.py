@@ -9,6 +9,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from promptplus.errors import PictureError, SettingsError
+from promptplus.latents import posterior, safe_vae, scale_and_shift
 from promptplus.models import picture_size
 from promptplus.pictures import pixels_of, to_rgb
 from promptplus.pipelines import is_inpainting
@@ -72,9 +73,10 @@ class StartImage:
 @torch.no_grad()
 def to_latents(pipe: Any, picture: Image.Image) -> Float[Tensor, "1 channels height width"]:
     """The latents of a picture: the autoencoder's mean, scaled for the denoiser."""
-    vae = pipe.vae
-    mean = vae.encode(pixels_of([picture]).to(vae.device, vae.dtype)).latent_dist.mean
-    return (mean - (getattr(vae.config, "shift_factor", None) or 0.0)) * vae.config.scaling_factor
+    vae = safe_vae(pipe)
+    mean, _ = posterior(vae, pixels_of([picture]))
+    scale, shift = scale_and_shift(vae)
+    return ((mean - shift) * scale).to(pipe.vae.dtype)
 
 
 def latent_mask(mask: Image.Image, latents: Float[Tensor, "batch channels height width"]) -> Tensor:

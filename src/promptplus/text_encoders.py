@@ -5,8 +5,10 @@ one also gives a pooled embedding. PixArt has T5 and Sana has Gemma, both with a
 """
 
 import inspect
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from promptplus.errors import ModelError, PromptError
+from promptplus.fingerprints import token_table_hash
 from promptplus.placeholders import PlaceholderTokenizer, TokenizedText, private_copy
 
 NAMES_OF_TWO = ("clip_l", "clip_g")
@@ -35,8 +38,8 @@ class EncodedTexts(NamedTuple):
 
 
 @dataclass(frozen=True)
-class TextEncoder:
-    """One CLIP text encoder, as Stable Diffusion 1 and 2 use it.
+class TextEncoder(ABC):
+    """One text encoder of a pipeline.
 
     Attributes:
         name: ``clip_l`` or ``clip_g`` where a pipeline has two; else "".
@@ -78,6 +81,7 @@ class TextEncoder:
         """
         return PlaceholderTokenizer(self.tokenizer, self.length)(text, vectors)
 
+    @abstractmethod
     def encode(
         self, ids: Int[Tensor, "texts tokens"], mask: Int[Tensor, "texts tokens"], clip_skip: int | None
     ) -> EncodedTexts:
@@ -90,6 +94,14 @@ class TextEncoder:
 
         Raises PromptError where ``clip_skip`` is no whole number, or outside its range.
         """
+
+
+class ClipEncoder(TextEncoder):
+    """CLIP, as Stable Diffusion 1 and 2 use it."""
+
+    def encode(
+        self, ids: Int[Tensor, "texts tokens"], mask: Int[Tensor, "texts tokens"], clip_skip: int | None
+    ) -> EncodedTexts:
         given = mask if getattr(self.model.config, "use_attention_mask", False) else None
         if clip_skip is None:
             return EncodedTexts(self.model(ids, attention_mask=given)[0])
@@ -117,11 +129,25 @@ class PenultimateEncoder(TextEncoder):
         return EncodedTexts(states, pooled=output[0] if self.pools else None)
 
 
+@dataclass(frozen=True)
 class MaskedEncoder(TextEncoder):
-    """T5, as PixArt uses it: texts in lower case, and a mask that the denoiser takes too."""
+    """T5, as PixArt uses it: texts in lower case, and a mask that the denoiser takes too.
+
+    Attributes:
+        clean: the stock pipeline's cleaning of captions, where it cleans by default and its libraries (ftfy,
+            beautifulsoup4) are there. It would take placeholders for HTML, so texts that hold one are not cleaned.
+    """
+
+    clean: Callable[[str], str] | None = None
 
     def tokenize(self, text: str, vectors: Mapping[str, int], *, negative: bool = False) -> TokenizedText:
-        return super().tokenize(text.lower().strip(), vectors)
+        return PlaceholderTokenizer(self.tokenizer, self.length)(self.prepared(text, vectors), vectors)
+
+    def prepared(self, text: str, vectors: Mapping[str, int]) -> str:
+        """The text as the stock pipeline gives it to the tokenizer."""
+        if self.clean is None or any(token in text for token in vectors):
+            return text.lower().strip()
+        return self.clean(self.clean(text))  # twice, as the stock pipeline does
 
     def encode(
         self, ids: Int[Tensor, "texts tokens"], mask: Int[Tensor, "texts tokens"], clip_skip: int | None
@@ -142,7 +168,7 @@ class InstructedEncoder(MaskedEncoder):
     instruction: str = ""
 
     def tokenize(self, text: str, vectors: Mapping[str, int], *, negative: bool = False) -> TokenizedText:
-        text = text.lower().strip()
+        text = self.prepared(text, vectors)
         if negative or not self.instruction:
             return PlaceholderTokenizer(self.tokenizer, self.length)(text, vectors)
         before = len(private_copy(self.tokenizer)(self.instruction).input_ids)
@@ -181,11 +207,12 @@ def text_encoders_of(pipe: Any) -> tuple[TextEncoder, ...]:
         )
     if "max_sequence_length" in stock:
         length = stock["max_sequence_length"].default
+        cleans = stock["clean_caption"].default and find_spec("bs4") and find_spec("ftfy")
+        parts = "", pipe.text_encoder, pipe.tokenizer, length, pipe._clean_caption if cleans else None
         if "complex_human_instruction" in stock:
-            instruction = "\n".join(stock["complex_human_instruction"].default or ())
-            return (InstructedEncoder("", pipe.text_encoder, pipe.tokenizer, length, instruction),)
-        return (MaskedEncoder("", pipe.text_encoder, pipe.tokenizer, length),)
-    return (TextEncoder("", pipe.text_encoder, pipe.tokenizer, _context(pipe.text_encoder, pipe.tokenizer)),)
+            return (InstructedEncoder(*parts, "\n".join(stock["complex_human_instruction"].default or ())),)
+        return (MaskedEncoder(*parts),)
+    return (ClipEncoder("", pipe.text_encoder, pipe.tokenizer, _context(pipe.text_encoder, pipe.tokenizer)),)
 
 
 def _context(model: Any, tokenizer: Any) -> int:
@@ -208,3 +235,14 @@ def device_of(encoder: TextEncoder, pipe: Any) -> torch.device | None:
             return torch.device(device)
         grouped |= hasattr(module, "_diffusers_hook")
     return getattr(pipe, "_execution_device", None) if grouped else None
+
+
+def token_table_of(encoders: Sequence[TextEncoder]) -> str:
+    """Hash of the token embeddings of all text encoders; "" where it is not known."""
+    hashes = [token_table_hash(encoder.table, encoder.tokenizer) for encoder in encoders]
+    return "-".join(hashes) if all(hashes) else ""
+
+
+def spelled(widths: Mapping[str, int]) -> str:
+    """The widths of text encoders, as messages write them."""
+    return " + ".join(map(str, widths.values()))

@@ -52,7 +52,7 @@ class EncodingPlan:
     Attributes:
         ids: token ids of the unique pairs.
         used: how many tokens of each are not padding.
-        index: for each prompt and layer, the row of ``ids`` that holds its text.
+        index: for each prompt and layer, the row of ``ids`` that holds its text; after the layers, of the pooled text.
         slots: the positions that placeholders take.
     """
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from promptplus.hooks import pack
 from promptplus.text_encoders import EncodedTexts
+from promptplus.text_encoding import send
 
 
 class PromptEmbeds(TypedDict):
@@ -116,9 +117,10 @@ class TextStates:
         return len(self.states)
 
     def __getitem__(self, rows: list[int] | slice) -> "TextStates":
-        """Some rows of the batch."""
-        mask, pooled = (None if part is None else part[rows] for part in (self.mask, self.pooled))
-        return TextStates(self.states[rows], mask, pooled)
+        """Some rows of the batch. A list of them does not wait for the device."""
+        chosen = rows if isinstance(rows, slice) else send(rows, self.states.device)
+        mask, pooled = (None if part is None else part[chosen] for part in (self.mask, self.pooled))
+        return TextStates(self.states[chosen], mask, pooled)
 
     def of_one_layer(self) -> "TextStates":
         """The first layer's states alone, without gradients: plain states, for a denoiser without per-layer hooks."""

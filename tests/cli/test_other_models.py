@@ -142,6 +142,18 @@ def test_attributes_of_a_diffusion_transformer(
 def test_attention(name: str, folders: dict[str, Path], tmp_path: Path) -> None:
     call = ("analyze", "attention", "--prompts", "2", "--seeds", "1", "--objects", "cube,lizard")
     assert run(*call, "--model", str(folders[name]), "--out", str(tmp_path / "a"))[0] == 0
+    shares = json.loads((tmp_path / "a" / "attention.json").read_text())["values"]["of_all"]
+    assert all(share > 0 for share in shares["object"])
+    assert all(share > 0 for share in shares["start"]) == (name == "SDXL")  # T5 has no token at the start
+
+
+def test_attention_is_refused_where_an_instruction_stands_before(
+    folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = ("analyze", "attention", "--prompts", "2", "--seeds", "1", "--objects", "cube,lizard")
+    code, _, err = run(*call, "--model", str(folders["Sana"]), "--out", str(tmp_path / "a"), capsys=capsys)
+    assert code == 2
+    assert "attention maps are not made for Sana" in err
 
 
 @pytest.mark.slow

@@ -15,8 +15,9 @@ def mix(
     token: Annotated[str, typer.Option(help="The placeholder token of the mixed concept, as <catmug>.")],
     out: Annotated[Path, typer.Option(help="The new concept file.")],
     shape_layers: Annotated[
-        str, typer.Option(help="The layers that the shape's concept fills: names, groups or numbers.")
-    ] = "coarse",
+        str | None,
+        typer.Option(help="The layers that the shape's concept fills: names, groups or numbers. Default: coarse."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Mix one concept's shape with another's style into a new concept file."""

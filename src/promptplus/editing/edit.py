@@ -22,6 +22,7 @@ from promptplus.editing.inversion import (
 )
 from promptplus.errors import ModelError, PromptError, SettingsError
 from promptplus.generation import check_options
+from promptplus.latents import safe_vae, scale_and_shift
 from promptplus.pictures import to_picture
 from promptplus.pipelines import is_inpainting
 from promptplus.pplus import PPlus, Prompt
@@ -83,7 +84,7 @@ def edit(
         source: describes the picture.
         target: the texts to denoise with. A prompt replaces the source in all layers. A dict without "default" replaces
             it in the layers that it names: ``{"fine": "a green car"}``.
-        negative: negative prompt.
+        negative: negative prompt; "": none is given.
         seed: of the noise of the noise maps.
         mask: a path or a picture of the picture's size: white where it may change. What is black stays to the bit.
         settings: default: ``EditSettings()``.
@@ -135,7 +136,7 @@ def edit_batch(
     height: int | None = None,
 ) -> list[Image.Image]:
     """Edits of one picture, as ``edit`` makes them: one for each target and its seed."""
-    texts = pplus.encode([target_prompt(source, target) for target in targets], negative)
+    texts = pplus.encode([target_prompt(source, target) for target in targets], negative or None)
     start = start.resized(pplus.pipe, width, height)
     return InvertedPicture.of(pplus, start, source, seeds, negative, settings).denoised(texts)
 
@@ -170,7 +171,7 @@ class InvertedPicture:
         chosen = settings or EditSettings()
         check_edit(pplus.pipe, chosen)
         clean = to_latents(pplus.pipe, start.picture).expand(len(seeds), -1, -1, -1)
-        inversion = invert(pplus, clean, pplus.encode([source] * len(seeds), negative), seeds, chosen)
+        inversion = invert(pplus, clean, pplus.encode([source] * len(seeds), negative or None), seeds, chosen)
         return cls(pplus, start, inversion, chosen.guidance)
 
     def denoised(self, texts: PromptEmbeds) -> list[Image.Image]:
@@ -223,9 +224,9 @@ def denoise_inversion(
 @torch.no_grad()
 def to_pictures(pipe: Any, latents: Latents) -> list[Image.Image]:
     """The pictures of latents, after the pipeline's safety checker where it has one."""
-    config = pipe.vae.config
-    scaled = latents / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
-    decoded = pipe.vae.decode(scaled.to(pipe.vae.dtype)).sample
+    vae = safe_vae(pipe)
+    scale, shift = scale_and_shift(vae)
+    decoded = vae.decode((latents / scale + shift).to(vae.dtype)).sample
     if getattr(pipe, "safety_checker", None) is None:
         return pipe.image_processor.postprocess(decoded)
     checked, unsafe = pipe.run_safety_checker(decoded, _device(pipe), denoiser_of(pipe).dtype)

@@ -14,7 +14,7 @@ from promptplus.report.picture_grid import contact_sheet
 from promptplus.start_image import StartImage
 
 CELL = 144  # pixels of a picture on the strip
-KINDS = ("coarsest", "finest")
+KINDS, KINDS_BY_DEPTH = ("coarsest", "finest"), ("first", "last")
 
 
 def sweep(
@@ -40,7 +40,7 @@ def sweep(
     sets = layer_sets(pplus.layers)
     wanted = list(dict.fromkeys(layers for row in sets for layers in row))
     whole = target_prompt(source, target).texts(pplus.layers)
-    texts: Any = pplus.encode([_with_texts(source, whole, layers) for layers in wanted], negative)
+    texts: Any = pplus.encode([_with_texts(source, whole, layers) for layers in wanted], negative or None)
     inverted = InvertedPicture.of(pplus, start.resized(pplus.pipe, None, None), source, [seed], negative, settings)
     pictures: list[Image.Image] = []
     for begin in range(0, len(wanted), batch):
@@ -48,8 +48,9 @@ def sweep(
         part: Any = {name: None if states is None else states[rows] for name, states in texts.items()}
         pictures += inverted.denoised(part)
     made = dict(zip(wanted, pictures, strict=True))
+    kinds = KINDS_BY_DEPTH if pplus.layers.by_depth else KINDS
     labels = [
-        _label(len(layers), kind, len(pplus.layers)) for row, kind in zip(sets, KINDS, strict=True) for layers in row
+        _label(len(layers), kind, len(pplus.layers)) for row, kind in zip(sets, kinds, strict=True) for layers in row
     ]
     return contact_sheet([made[layers] for row in sets for layers in row], labels, columns=len(sets[0]), cell=CELL)
 

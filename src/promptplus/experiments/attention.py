@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from promptplus.denoisers import denoiser_of
-from promptplus.errors import PromptError
+from promptplus.errors import ModelError, PromptError
 from promptplus.evaluation.metrics import mean_interval
 from promptplus.experiments.study import Study
 from promptplus.experiments.takeover import FORM, draw_pairs, fill_form
@@ -32,6 +32,7 @@ from promptplus.report.figures import Curve
 from promptplus.report.html import Figure, Section
 from promptplus.report.picture_grid import labelled_grid
 from promptplus.report.tables import Table
+from promptplus.text_encoders import InstructedEncoder
 
 KINDS = ("object", "after the object", "appearance", "other words", "start", "end and padding")
 """Kinds of tokens. "After the object" is the next token: a causal text encoder tells it the object (docs/log.md)."""
@@ -205,7 +206,11 @@ def record_attention(unet: nn.Module, layers: LayerMap, guided: bool) -> Iterato
 def attention_maps(
     pplus: PPlus, text: str, seeds: Sequence[int], *, steps: int | None = None, guidance: float | None = None
 ) -> tuple[list[Float[Tensor, "seed pixels tokens"]], list[Image.Image]]:
-    """The attention of each layer, mean over steps and heads, and the pictures. All layers get the same text."""
+    """The attention of each layer, mean over steps and heads, and the pictures. All layers get the same text.
+
+    Raises ModelError for Sana, whose text follows an instruction that attention cannot be told apart from.
+    """
+    _refuse_instructions(pplus)
     steps, guidance = default_sampling(pplus.pipe, steps, guidance)
     kwargs = pplus.encode([text] * len(seeds))
     with record_attention(denoiser_of(pplus.pipe), pplus.layers, guided=guidance > 1) as recorder:
@@ -222,6 +227,7 @@ def attention_shares(
     guidance: float | None = None,
 ) -> Float[Tensor, "prompt layer kind"]:
     """Shares of attention on ``KINDS``, which sum to 1; mean over pixels, heads, steps and seeds."""
+    _refuse_instructions(pplus)
     steps, guidance = default_sampling(pplus.pipe, steps, guidance)
     made_by = [weights_hash(denoiser_of(pplus.pipe)), list(seeds), steps, guidance]
 
@@ -237,6 +243,11 @@ def attention_shares(
     return torch.stack([kept_tensor(f"attention {made_by} {prompt}", partial(share, prompt)) for prompt in prompts])
 
 
+def _refuse_instructions(pplus: PPlus) -> None:
+    if any(isinstance(encoder, InstructedEncoder) for encoder in pplus.encoders):
+        raise ModelError("attention maps are not made for Sana: an instruction of its own stands before each prompt")
+
+
 def shares_of_words(shares: Float[Tensor, "... kind"]) -> Float[Tensor, "... words"]:
     """Shares of the words' attention alone, for the first ``WORDS`` kinds; they sum to 1."""
     words = shares[..., :WORDS]
@@ -247,7 +258,7 @@ def kinds_of(text: TokenizedText, prompt: LabelledPrompt, pplus: PPlus) -> Int[T
     """The kind of each token, as an index of ``KINDS``. Raises PromptError where a word is not in the text."""
     kinds = torch.full((len(text.ids),), KINDS.index("other words"))
     kinds[positions(text, prompt.object, pplus).stop] = KINDS.index("after the object")
-    kinds[0], kinds[text.used - 1 :] = KINDS.index("start"), KINDS.index("end and padding")
+    kinds[: text.begin], kinds[text.used - text.end :] = KINDS.index("start"), KINDS.index("end and padding")
     for kind, phrases in (("object", (prompt.object,)), ("appearance", prompt.appearance)):
         for phrase in phrases:
             kinds[list(positions(text, phrase, pplus))] = KINDS.index(kind)
@@ -257,9 +268,9 @@ def kinds_of(text: TokenizedText, prompt: LabelledPrompt, pplus: PPlus) -> Int[T
 def positions(text: TokenizedText, phrase: str, pplus: PPlus) -> range:
     """The positions of a phrase's tokens in a text. Raises PromptError where the phrase is not in it."""
     part = pplus.tokenize(phrase)
-    wanted = _symbols(part)[1 : part.used - 1]
-    inside = _symbols(text)[: text.used - 1]
-    for start in range(1, len(inside) - len(wanted) + 1):
+    wanted = _symbols(part)[part.begin : part.used - part.end]
+    inside = _symbols(text)[: text.used - text.end]
+    for start in range(text.begin, len(inside) - len(wanted) + 1 if wanted else 0):
         if inside[start : start + len(wanted)] == wanted:
             return range(start, start + len(wanted))
     raise PromptError(f"{phrase!r} is no part of the text; name words of the prompt")

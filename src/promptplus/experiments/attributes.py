@@ -44,6 +44,10 @@ LEAD = (
     "instead of prompt 1. The curves show how much of prompt 2 is in the picture. 0: as much as with no layer. 1: as "
     "much as with all layers. Bands: 95 %, bootstrap over prompt pairs."
 )
+POOLED = (
+    " Stable Diffusion XL also takes a pooled embedding: prompt 1's, but prompt 2's where all layers have prompt 2 in "
+    "all steps. So the last column holds what the pooled embedding decides, too."
+)
 READING = (
     "The table gives the column where each curve reaches one half, counted from 0 at the left. “a < b” is the column "
     "of b minus the column of a."
@@ -120,7 +124,8 @@ def study(
     values = {**counts, "form": settings.form, "by_judge": by_judge}
     sections = [section for part in parts for section in part.sections]
     tables = {name: table for part in parts for name, table in part.tables.items()}
-    return Study("attributes", "What each layer decides", LEAD, sections, values, tables)
+    lead = LEAD + (POOLED if any(encoder.pools for encoder in pplus.encoders) else "")
+    return Study("attributes", "What each layer decides", lead, sections, values, tables)
 
 
 def _subsets(measured: MeasureFunction, layers: LayerMap, grid: Image.Image) -> StudyPart:

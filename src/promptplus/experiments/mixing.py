@@ -86,7 +86,7 @@ def study(
     judge = MixJudge(AttributeJudge.load(), names)
     seeds = dict(zip(pairs, seeds_by_pair(len(pairs), count), strict=True))
     swept = next(iter(concepts.values()))
-    coarse = pplus.layers.group("coarse")
+    coarse = pplus.layers.group(pplus.layers.bands[0])
     success = {
         f"{way} mix, coarse layers": _success(pplus, by_name, judge, coarse, seeds) for way, by_name in concepts.items()
     }

@@ -115,7 +115,7 @@ def single_parts(layers: LayerMap) -> dict[str, tuple[int, ...]]:
 
 
 def window_takeovers(layers: LayerMap, windows: int = 4) -> list[Takeover]:
-    """No layer; the coarse, medium and fine layers, each in each window of the steps; all layers."""
+    """No layer; the bands (coarse, medium and fine layers), each in each window of the steps; all layers."""
     groups = [group for name in layers.bands if (group := layers.group(name))]
     spans = [(i / windows, (i + 1) / windows) for i in range(windows)]
     parts = [Takeover(group, *span) for group in groups for span in spans]
@@ -167,9 +167,10 @@ def takeover_pictures(
         taken = plain
         begin, end = 0, steps
     else:
-        spec = ",".join(map(str, takeover.layers))
-        mixed = [PPlusPrompt(p.prompt("first", form), ((spec, p.prompt("second", form)),)) for p in pairs]
-        taken = pplus.encode(mixed)
+        spec, every = ",".join(map(str, takeover.layers)), len(takeover.layers) == len(pplus.layers)
+        both = [(p.prompt("first", form), p.prompt("second", form)) for p in pairs]
+        # in all layers: as the default text, which SDXL's pooled embedding is of
+        taken = pplus.encode([PPlusPrompt(b) if every else PPlusPrompt(a, ((spec, b),)) for a, b in both])
     later = {step: kwargs["prompt_embeds"] for step, kwargs in ((begin, taken), (end, plain)) if 0 < step < steps}
     return denoise(pplus.pipe, plain if begin else taken, seeds, steps=steps, guidance=guidance, prompt_schedule=later)
 

@@ -15,7 +15,6 @@ from promptplus.choices import InversionMethod, Kind, Preset
 from promptplus.datasets import FolderNote, read_dataset
 from promptplus.errors import ConceptError
 from promptplus.files import free_folder
-from promptplus.placeholders import check_token
 from promptplus.report.figures import WINDOW, running_means
 from promptplus.report.picture_grid import labelled_grid
 from promptplus.studio.components import PictureDrop, sheet, shown_sheet
@@ -121,7 +120,7 @@ def begin_training(
     """The job that trains, and the run folder to watch. Raises PromptPlusError where a value is wrong."""
     uploaded = check_uploads(files)
     name = token.strip() if token.strip().startswith("<") else f"<{token.strip()}>"
-    check_token(name, place.pplus.pipe.tokenizer)
+    place.pplus.check_token(name)
     if not (word := word.strip()):
         raise ConceptError("the class word is empty; write what the thing is in one plain word, as cat")
     options: dict[str, Any] = {"method": method} if method else {}

@@ -16,7 +16,6 @@ from promptplus.files import write_new
 from promptplus.generation import generate
 from promptplus.layers import LayerMap
 from promptplus.mixing import mix
-from promptplus.placeholders import check_token
 from promptplus.prompts import PPlusPrompt
 from promptplus.report.picture_grid import labelled_grid
 from promptplus.studio.components import RecipeView, captioned, gallery, offer_concepts, sheet, shown_sheet
@@ -99,7 +98,7 @@ def begin_mix(
 ) -> tuple[str, Work]:
     """The job that mixes two concepts, saves the mix, and draws it. Raises PromptPlusError on a wrong value."""
     first, second = _chosen(place, shape, style)
-    name = check_token(token.strip(), place.pplus.pipe.tokenizer)
+    name = place.pplus.check_token(token.strip())
     chosen = place.pplus.layers.subsets()[int(split)]
     if not chosen:
         raise ConceptError("with no layer from the shape's concept there is nothing to mix; move the slider")
@@ -126,7 +125,7 @@ def begin_sweep(
 ) -> tuple[str, Work]:
     """The job that draws every split. Raises PromptPlusError on a wrong value."""
     first, second = _chosen(place, shape, style)
-    name, seeds = check_token(token.strip(), place.pplus.pipe.tokenizer), seeds_of(seed, COUNT)
+    name, seeds = place.pplus.check_token(token.strip()), seeds_of(seed, COUNT)
     splits = place.pplus.layers.subsets()
 
     def work(job: Job) -> Mixed:

@@ -103,7 +103,7 @@ def _python(
         *_head(concepts, model, "import torch"),
         f"prompt = {one.prompt!r}",
         f"seeds = range({seeds[0]}, {seeds[0] + len(seeds)})",
-        f"embeds = pplus.encode([prompt] * len(seeds), negative={one.negative!r})",
+        f"embeds = pplus.encode([prompt] * len(seeds), negative={one.negative or None!r})",
         "noise = [torch.Generator().manual_seed(seed) for seed in seeds]",
         f"images = pplus.pipe(**embeds, num_inference_steps={one.steps}, guidance_scale={one.guidance!r}{size},",
         "                    generator=noise).images",

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from promptplus.latents import posterior, safe_vae, scale_and_shift
 from promptplus.training.settings import TrainingSettings
 
 JITTER = (0.8, 1.2)  # range of the factors on brightness, contrast and saturation (our choice)
@@ -38,17 +39,16 @@ class LatentCache:
     @classmethod
     @torch.no_grad()
     def encode(cls, vae: Any, pixels: Float[Tensor, "pictures 3 rows columns"], variants: int = 1) -> "LatentCache":
-        """Encode pixels in [-1, 1], one picture at a time: of all parts, a VAE takes the most memory."""
+        """Encode pixels in [-1, 1], one picture at a time: of all parts, a VAE takes the most memory.
+
+        ``vae``: as ``latents.safe_vae`` gives it.
+        """
         both = (picture for side in (pixels, pixels.flip(-1)) for picture in side)
-        encoded = [vae.encode(picture[None].to(vae.device, vae.dtype)) for picture in both]
-        if hasattr(encoded[0], "latent_dist"):
-            posteriors = [one.latent_dist for one in encoded]
-            mean, std = (torch.cat([getattr(p, name) for p in posteriors]).float() for name in ("mean", "std"))
-        else:  # Sana's autoencoder gives latents, and no posterior
-            mean = torch.cat([one.latent for one in encoded]).float()
-            std = torch.zeros_like(mean)
+        mean, std = (
+            torch.cat(parts).float() for parts in zip(*(posterior(vae, one[None]) for one in both), strict=True)
+        )
         shape = (2, len(pixels), *mean.shape[1:])
-        scale, shift = vae.config.scaling_factor, getattr(vae.config, "shift_factor", None) or 0.0
+        scale, shift = scale_and_shift(vae)
         return cls(mean.view(shape), std.view(shape), scale, shift, variants)
 
     def sample(self, batch: "Batch") -> Float[Tensor, "batch channels height width"]:
@@ -57,12 +57,17 @@ class LatentCache:
         return (mean + std * batch.posterior.to(mean) - self.shift) * self.scale
 
 
+def encode_class_pictures(pipe: Any, pixels: Float[Tensor, "pictures 3 rows columns"]) -> LatentCache:
+    """Encode pictures as they are."""
+    return LatentCache.encode(safe_vae(pipe), pixels)
+
+
 def encode_pictures(
-    vae: Any, pixels: Float[Tensor, "pictures 3 rows columns"], settings: TrainingSettings, name: str
+    pipe: Any, pixels: Float[Tensor, "pictures 3 rows columns"], settings: TrainingSettings, name: str
 ) -> LatentCache:
     """Encode pictures and their copies in other colours; ``name``: the concept's, which the colours depend on."""
     variants = jittered(pixels, settings.jitter, f"{settings.seed}/{name}")
-    return LatentCache.encode(vae, variants, variants=1 + settings.jitter)
+    return LatentCache.encode(safe_vae(pipe), variants, variants=1 + settings.jitter)
 
 
 @dataclass(frozen=True)

@@ -15,22 +15,22 @@ from promptplus.choices import Speed
 from promptplus.errors import SettingsError
 
 
-def faster(unet: Any, speed: Speed, backend: str = "inductor") -> Any:
-    """A callable that replaces ``unet`` for many calls of one shape. Other shapes are slower, and as correct.
+def faster(denoiser: Any, speed: Speed, backend: str = "inductor") -> Any:
+    """A callable that replaces ``denoiser`` for many calls of one shape. Other shapes are slower, and as correct.
 
     Raises SettingsError on a graph without CUDA.
     """
     if speed == "plain":
-        return unet
+        return denoiser
 
     def plain(noisy: Tensor, timestep: Tensor, **further: Any) -> Tensor:
-        return unet(noisy, timestep=timestep, **further, return_dict=False)[0]
+        return denoiser(noisy, timestep=timestep, **further, return_dict=False)[0]
 
     if speed == "compiled":
-        return FasterDenoiser(torch.compile(plain, backend=backend, dynamic=False), unet.dtype)
-    if unet.device.type != "cuda":
-        raise SettingsError(f"speed graphed needs CUDA, not {unet.device.type}; use plain or compiled")
-    return FasterDenoiser(CudaGraphs(plain), unet.dtype)
+        return FasterDenoiser(torch.compile(plain, backend=backend, dynamic=False), denoiser.dtype)
+    if denoiser.device.type != "cuda":
+        raise SettingsError(f"speed graphed needs CUDA, not {denoiser.device.type}; use plain or compiled")
+    return FasterDenoiser(CudaGraphs(plain), denoiser.dtype)
 
 
 class FasterDenoiser:

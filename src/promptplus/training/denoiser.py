@@ -87,8 +87,8 @@ class DenoiserTrainable(Trainable[DreamBoothResult]):
         self.subject, self.timesteps = self.encode_subject(), timesteps
         self.class_images = self.encode_class() if self.encode_class else None
         denoiser = denoiser_of(self.pipe)
-        self.text = pplus.text_states([[prompt] * layers for prompt in self.prompts]).of_one_layer()
-        self.negative = pplus.text_states([[""] * layers], negative=True).of_one_layer()
+        text = pplus.text_states([[prompt] * layers for prompt in self.prompts])
+        self.text, self.negative = text.of_one_layer(), pplus.without_negative(text[:1]).of_one_layer()
         if isinstance(settings, LoraSettings):
             self.trained = with_lora(denoiser, settings.rank, settings.seed)
         else:
@@ -220,12 +220,12 @@ class DenoiserTrainable(Trainable[DreamBoothResult]):
             yield from ((weight - before[name].to(weight), before[name]) for name, weight in self.weights.items())
 
 
-def mixed_precision(unet: Any, settings: DreamBoothSettings) -> Any:
+def mixed_precision(denoiser: Any, settings: DreamBoothSettings) -> Any:
     """The context that the denoiser runs in: the pipeline's half precision, with the trained weights in float32.
 
     A whole denoiser would overflow in float16. It runs in bfloat16 where the device has it, else in float32.
     """
-    dtype, device = unet.dtype, unet.device.type
+    dtype, device = denoiser.dtype, denoiser.device.type
     if dtype is torch.float16 and not isinstance(settings, LoraSettings):
         has_bfloat16 = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         dtype = torch.bfloat16 if has_bfloat16 else torch.float32

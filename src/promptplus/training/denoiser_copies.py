@@ -19,34 +19,39 @@ from promptplus.training.batches import generator
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")  # the projections that LoRA adapts (diffusers' DreamBooth example)
 
 
-def duplicate(unet: Any, least: torch.dtype | None = None) -> Any:
+def duplicate(denoiser: Any, least: torch.dtype | None = None) -> Any:
     """A copy of a denoiser without its hooks. Its weights take gradients, in a precision of at least ``least``."""
-    if getattr(unet, "peft_config", None):
+    if getattr(denoiser, "peft_config", None):
         raise ModelError("the denoiser has a LoRA loaded; unload it, or load the pipeline anew")
     with torch.device("meta"):
-        copied = type(unet).from_config(unet.config)
+        copied = type(denoiser).from_config(denoiser.config)
 
     def copy_of(weight: Tensor) -> Tensor:
         dtype = torch.promote_types(weight.dtype, least) if least and weight.is_floating_point() else weight.dtype
         return weight.detach().to(dtype, copy=True).contiguous()
 
-    copied.load_state_dict({name: copy_of(weight) for name, weight in unet.state_dict().items()}, assign=True)
-    if unet.is_gradient_checkpointing:
+    kept = denoiser.state_dict()
+    copied.load_state_dict({name: copy_of(weight) for name, weight in kept.items()}, assign=True)
+    for name, buffer in denoiser.named_buffers():
+        if name not in kept:  # computed when a transformer is made, and not saved: its positions
+            owner, _, own = name.rpartition(".")
+            copied.get_submodule(owner).register_buffer(own, buffer.detach().clone(), persistent=False)
+    if denoiser.is_gradient_checkpointing:
         copied.enable_gradient_checkpointing()
     return copied.requires_grad_(True).eval()
 
 
-def largest_rank(unet: Any) -> int:
+def largest_rank(denoiser: Any) -> int:
     """The largest rank of LoRA matrices that means something: the smallest side of the weights that LoRA adapts."""
     adapted = tuple(f".{name}.weight" for name in ATTENTION)
-    return min(side for path, w in unet.named_parameters() if path.endswith(adapted) for side in w.shape[:2])
+    return min(side for path, w in denoiser.named_parameters() if path.endswith(adapted) for side in w.shape[:2])
 
 
-def with_lora(unet: Any, rank: int, seed: int) -> Any:
+def with_lora(denoiser: Any, rank: int, seed: int) -> Any:
     """A frozen copy of a denoiser with new LoRA matrices at its attention projections, in at least float32."""
     from peft import LoraConfig  # slow to import, and an extra
 
-    copied = duplicate(unet).requires_grad_(False)
+    copied = duplicate(denoiser).requires_grad_(False)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator(f"{seed}/lora").initial_seed())
         config = LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=list(ATTENTION))

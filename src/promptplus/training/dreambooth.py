@@ -17,7 +17,7 @@ from promptplus.models import base_model, picture_size
 from promptplus.pictures import to_pixels
 from promptplus.pplus import PPlus
 from promptplus.training.arguments import check_arguments, concept_names
-from promptplus.training.batches import LatentCache, encode_pictures
+from promptplus.training.batches import encode_class_pictures, encode_pictures
 from promptplus.training.checkpoint import locked
 from promptplus.training.denoiser import DenoiserTrainable
 from promptplus.training.denoiser_copies import largest_rank
@@ -96,8 +96,8 @@ def dreambooth(
     record["class_pictures"] = tensor_hash(class_pixels) if class_pixels is not None else None
     record |= record_of(pixels, settings, pipe, picture_names(dataset))
     facts = {name: value for name, value in record.items() if name not in NOT_DESCRIBED}
-    encode = partial(encode_pictures, pipe.vae, pixels, settings, settings.subject(class_word))
-    encode_class = partial(LatentCache.encode, pipe.vae, class_pixels) if class_pixels is not None else None
+    encode = partial(encode_pictures, pipe, pixels, settings, settings.subject(class_word))
+    encode_class = partial(encode_class_pictures, pipe, class_pixels) if class_pixels is not None else None
     folder = RunFolder(out) if Distributed().first else None
     with gradients_on(), locked(folder.path) if folder else nullcontext():
         trainable = DenoiserTrainable(

@@ -17,9 +17,9 @@ from promptplus.fingerprints import settings_hash
 from promptplus.layers import LayerMap
 from promptplus.models import base_model, picture_size
 from promptplus.pictures import to_pixels
-from promptplus.placeholders import check_token
 from promptplus.pplus import PPlus
 from promptplus.templates import TEMPLATES, filled
+from promptplus.text_encoders import token_table_of
 from promptplus.training.arguments import check_arguments, concept_names
 from promptplus.training.batches import encode_pictures
 from promptplus.training.checkpoint import locked
@@ -166,7 +166,7 @@ def _inversion(
             folder = RunFolder(out) if out is not None and Distributed().first else None
             if folder:
                 locks.enter_context(locked(folder.path))
-            encode = partial(encode_pictures, pplus.pipe.vae, pixels, settings, concept.token)
+            encode = partial(encode_pictures, pplus.pipe, pixels, settings, concept.token)
             record = {name: getattr(concept, name) for name in RECORDED}
             record |= record_of(pixels, settings, pplus.pipe, picture_names(dataset))
             if captions is not None:
@@ -194,8 +194,7 @@ def _untrained(pplus: PPlus, dataset: Dataset, settings: InversionSettings) -> t
         raise ConceptError(
             f"name the token{where} (as <cat>) and the initializer (as cat), or write them into concept.json"
         )
-    for encoder in pplus.encoders:
-        check_token(note.token, encoder.tokenizer)
+    pplus.check_token(note.token)
     if note.token in pplus.concepts:
         raise ConceptError(f"a concept {note.token} was added already; forget({note.token!r}) first")
     class_word, captions = note.class_word or note.initializer, None
@@ -213,7 +212,7 @@ def _untrained(pplus: PPlus, dataset: Dataset, settings: InversionSettings) -> t
         class_word=class_word,
         kind=note.kind or "object",
         base_model=base_model(pplus.pipe),
-        token_table=pplus.token_table,
+        token_table=token_table_of(pplus.encoders),
         provenance=provenance,
         encoders=tuple(pplus.widths.items()) if len(pplus.widths) > 1 else (),
     )

@@ -27,7 +27,7 @@ def preview(pplus: PPlus, text: str, placeholders: Mapping[str, Placeholder] | N
     """Pictures of one text for all layers at fixed seeds. ``placeholders``: tokens besides the added concepts."""
     layers = len(pplus.layers)
     text_states = pplus.text_states([[text] * layers], placeholders or {})
-    return sample(pplus.pipe, text_states, pplus.text_states([[""] * layers], negative=True))
+    return sample(pplus.pipe, text_states, pplus.without_negative(text_states))
 
 
 @torch.no_grad()

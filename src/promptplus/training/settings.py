@@ -101,7 +101,8 @@ class InversionSettings(TrainingSettings):
     """Settings of methods that train token rows. Defaults are the paper's (section 4), except the seed."""
 
     method: InversionMethod = Field(
-        default="xti", description="xti: one row for each cross-attention layer. ti: one row for all layers."
+        default="xti",
+        description="xti: one row for each cross-attention layer (SDXL: transformer). ti: one row for all layers.",
     )
     steps: Steps = 500
     batch_size: BatchSize = 8
@@ -120,7 +121,8 @@ class InversionSettings(TrainingSettings):
     )
     tying: Tying | None = Field(
         default=None,
-        description="Which layers share a row (our choice). None: no layers with xti, all layers with ti.",
+        description="Which layers share a row (our choice). None: with xti those of a transformer, which has one layer "
+        "in most models; with ti all.",
     )
     constraint: Constraint = Field(
         default="none",
@@ -203,12 +205,10 @@ PRESETS: dict[Preset, dict[str, Any]] = {
         "method": "xti",
         "batch_size": 8,
         "steps": 50,
-        "learning_rate": 0.005,
+        "learning_rate": 0.01,
         "beta1": 0.7,
         "beta2": 0.9,
         "vectors": 8,
-        "average": 0.8,
-        "density": 2e-4,
     },
 }
 """Named values of InversionSettings.
