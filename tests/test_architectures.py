@@ -118,6 +118,20 @@ def test_three_steps_move_every_row_and_nothing_else(pplus: pp.PPlus, tmp_path: 
     assert torch.isfinite(draw(pplus, "a <x>")).all()
 
 
+def test_padding_that_is_cut_off_changes_nothing(pplus: pp.PPlus) -> None:
+    """Training leaves it out: with T5 it would be nearly all of the memory."""
+    texts = [["a red house"] * len(pplus.layers), ["a photo of a red house in the snow"] * len(pplus.layers)]
+    whole, short = (pplus.text_states(texts, cut_padding=cut) for cut in (False, True))
+    noisy = torch.randn(
+        2, denoiser_of(pplus.pipe).config.in_channels, 16, 16, generator=torch.Generator().manual_seed(0)
+    )
+    call = DenoiserCall.of(pplus.pipe)
+    with torch.no_grad():
+        expected, found = (call(noisy, torch.tensor(500), states.packed()) for states in (whole, short))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert (short.states.shape[2] < whole.states.shape[2]) == (whole.mask is not None)
+
+
 def test_a_training_repeats_bit_for_bit(pplus: pp.PPlus) -> None:
     pictures = [Image.effect_noise((64, 64), 90).convert("RGB")]
     options = {**QUICK, "batch_size": 2}

@@ -116,8 +116,7 @@ class PPlus:
     def add(self, concept: Concept) -> None:
         """Make ``concept.token`` usable in prompts: it stands for the concept's rows.
 
-        Warns where the concept was learned on a text encoder with other token embeddings. Another name for its token:
-        ``dataclasses.replace(concept, token="<other>")``.
+        Warns where it was learned with other token embeddings. To rename it: ``dataclasses.replace(concept, token=…)``.
 
         Raises:
             ConceptError: the concept's layers or width are those of another model, or the token is in use.
@@ -184,9 +183,8 @@ class PPlus:
                 layer. Default: the last layer.
             lora_scale: strength of the text encoder's LoRA layers, as ``cross_attention_kwargs={"scale": …}`` sets it
                 in the stock pipeline. Default: full strength.
-            pooled_layers: the layers whose text also gives the pooled embedding of Stable Diffusion XL; they must have
-                the same text. A concept's token then stands for the mean of its rows on these layers. Default: the
-                prompt's default text, and the mean over all layers.
+            pooled_layers: the layers whose common text also gives the pooled embedding of Stable Diffusion XL. In it, a
+                concept's token stands for the mean of its rows on these layers. Default: the default text, all layers.
 
         Returns:
             ``prompt_embeds`` and ``negative_prompt_embeds``, both ``[batch, tokens, layers * width]``, in the text
@@ -200,8 +198,7 @@ class PPlus:
             LayerError: a prompt names a layer that the model does not have.
         """
         prompts, negatives = as_prompts(prompt), as_prompts("" if negative is None else negative)
-        if len(negatives) == 1:
-            negatives *= len(prompts)
+        negatives *= len(prompts) if len(negatives) == 1 else 1
         if len(negatives) != len(prompts):
             raise PromptError(f"{len(prompts)} prompts but {len(negatives)} negatives; give one, or one for each")
         for text in dict.fromkeys(text for one in (*prompts, *negatives) for text in one):
@@ -257,6 +254,7 @@ class PPlus:
         clip_skip: int | None = None,
         lora_scale: float | None = None,
         negative: bool = False,
+        cut_padding: bool = False,
     ) -> TextStates:
         """Text states of ``texts[batch][layer]``, before packing. Gradients flow to the placeholders' rows.
 
@@ -267,11 +265,13 @@ class PPlus:
             pooled_layers: the layers whose rows' mean stands for a token in it. Default: all.
             clip_skip, lora_scale: as in ``encode``.
             negative: whether the texts are negative prompts.
+            cut_padding: as in ``text_encoding.encode_texts``.
         """
         self._check_in_place()
         known = {token: c.placeholder for token, c in self._concepts.items()} | dict(placeholders or {})
         whole = whole_texts or [layer_texts[0] for layer_texts in texts]
-        given = LayerTexts(self.layers, texts, whole, pooled_layers or range(len(self.layers)), negative)
+        pooled = pooled_layers or range(len(self.layers))
+        given = LayerTexts(self.layers, texts, whole, pooled, negative, cut_padding)
         return encode_layer_texts(self.pipe, given, known, clip_skip=clip_skip, lora_scale=lora_scale)
 
     def _check_in_place(self) -> None:

@@ -22,6 +22,7 @@ class LayerTexts:
         whole: for each prompt, the text of its pooled embedding.
         pooled_layers: the layers whose rows' mean stands for a token in it.
         negative: whether the texts are negative prompts.
+        cut_padding: as in ``encode_texts``.
     """
 
     layers: LayerMap
@@ -29,6 +30,7 @@ class LayerTexts:
     whole: Sequence[str]
     pooled_layers: Sequence[int]
     negative: bool = False
+    cut_padding: bool = False
 
 
 def common_text(texts: Sequence[str], chosen: Sequence[int], default: str) -> str:
@@ -71,7 +73,8 @@ def encode_layer_texts(
                 _warn_of_cuts(each[: len(layer_texts.layers)], layer_texts.layers, encoder.length)
         plan = EncodingPlan.of(tokenized, {token: placeholder.groups for token, placeholder in own.items()})
         device = device_of(encoder, pipe)
-        made = encode_texts(encoder, plan, own, clip_skip=clip_skip, lora_scale=lora_scale, device=device)
+        cut, how = layer_texts.cut_padding, {"clip_skip": clip_skip, "lora_scale": lora_scale}
+        made = encode_texts(encoder, plan, own, **how, device=device, cut_padding=cut)
         encoded.append(TextStates.of(made, send(plan.index, made.states.device), len(layer_texts.layers)))
     return TextStates.side_by_side(encoded)
 

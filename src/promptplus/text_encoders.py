@@ -74,6 +74,11 @@ class TextEncoder(ABC):
         """Whether it also gives a pooled embedding."""
         return False
 
+    @property
+    def cuts_padding(self) -> bool:
+        """Whether padding may be cut off, because the mask hides it from encoder and denoiser."""
+        return False
+
     def tokenize(self, text: str, vectors: Mapping[str, int], *, negative: bool = False) -> TokenizedText:
         """Tokenize one text. Arguments and errors are those of ``PlaceholderTokenizer``.
 
@@ -83,7 +88,11 @@ class TextEncoder(ABC):
 
     @abstractmethod
     def encode(
-        self, ids: Int[Tensor, "texts tokens"], mask: Int[Tensor, "texts tokens"], clip_skip: int | None
+        self,
+        ids: Int[Tensor, "texts tokens"],
+        mask: Int[Tensor, "texts tokens"],
+        clip_skip: int | None,
+        length: int | None = None,
     ) -> EncodedTexts:
         """Call the model as the stock pipeline does.
 
@@ -91,6 +100,7 @@ class TextEncoder(ABC):
             ids: token ids.
             mask: 1 where a token is not padding.
             clip_skip: as in diffusers: 1 takes the last but one layer.
+            length: of the texts before their common padding was cut off (see ``cuts_padding``). Default: it was not.
 
         Raises PromptError where ``clip_skip`` is no whole number, or outside its range.
         """
@@ -100,7 +110,11 @@ class ClipEncoder(TextEncoder):
     """CLIP, as Stable Diffusion 1 and 2 use it."""
 
     def encode(
-        self, ids: Int[Tensor, "texts tokens"], mask: Int[Tensor, "texts tokens"], clip_skip: int | None
+        self,
+        ids: Int[Tensor, "texts tokens"],
+        mask: Int[Tensor, "texts tokens"],
+        clip_skip: int | None,
+        length: int | None = None,
     ) -> EncodedTexts:
         given = mask if getattr(self.model.config, "use_attention_mask", False) else None
         if clip_skip is None:
@@ -120,7 +134,11 @@ class PenultimateEncoder(TextEncoder):
         return hasattr(self.model, "text_projection")
 
     def encode(
-        self, ids: Int[Tensor, "texts tokens"], mask: Int[Tensor, "texts tokens"], clip_skip: int | None
+        self,
+        ids: Int[Tensor, "texts tokens"],
+        mask: Int[Tensor, "texts tokens"],
+        clip_skip: int | None,
+        length: int | None = None,
     ) -> EncodedTexts:
         output = self.model(ids, output_hidden_states=True)
         if clip_skip is not None:
@@ -140,6 +158,10 @@ class MaskedEncoder(TextEncoder):
 
     clean: Callable[[str], str] | None = None
 
+    @property
+    def cuts_padding(self) -> bool:
+        return True
+
     def tokenize(self, text: str, vectors: Mapping[str, int], *, negative: bool = False) -> TokenizedText:
         return PlaceholderTokenizer(self.tokenizer, self.length)(self.prepared(text, vectors), vectors)
 
@@ -150,7 +172,11 @@ class MaskedEncoder(TextEncoder):
         return self.clean(self.clean(text))  # twice, as the stock pipeline does
 
     def encode(
-        self, ids: Int[Tensor, "texts tokens"], mask: Int[Tensor, "texts tokens"], clip_skip: int | None
+        self,
+        ids: Int[Tensor, "texts tokens"],
+        mask: Int[Tensor, "texts tokens"],
+        clip_skip: int | None,
+        length: int | None = None,
     ) -> EncodedTexts:
         if clip_skip is not None:
             raise PromptError(f"clip_skip is for CLIP text encoders, not for {type(self.model).__name__}")
@@ -176,10 +202,16 @@ class InstructedEncoder(MaskedEncoder):
         return PlaceholderTokenizer(self.tokenizer, length)(self.instruction + text, vectors)
 
     def encode(
-        self, ids: Int[Tensor, "texts tokens"], mask: Int[Tensor, "texts tokens"], clip_skip: int | None
+        self,
+        ids: Int[Tensor, "texts tokens"],
+        mask: Int[Tensor, "texts tokens"],
+        clip_skip: int | None,
+        length: int | None = None,
     ) -> EncodedTexts:
         whole = super().encode(ids, mask, clip_skip)
-        kept = [0, *range(-self.length + 1, 0)]  # as in the stock pipeline: the first token, and the last ones
+        length = length or ids.shape[1]
+        first = length - self.length + 1  # as in the stock pipeline: the first token, and the last ones
+        kept = [0, *range(max(first, 1), min(length, ids.shape[1]))]
         assert whole.mask is not None
         return EncodedTexts(whole.states[:, kept], whole.mask[:, kept])
 

@@ -128,7 +128,8 @@ class RowsTrainable(Trainable[InversionResult]):
             texts += filled([trainable.templates[number] for number in unique], trainable.name)
         pplus = trainables[0].pplus
         placeholders = {trainable.name: trainable.rows.placeholder for trainable in trainables}
-        return pplus.text_states([[text] * len(pplus.layers) for text in texts], placeholders), caption_of_sample
+        layer_texts = [[text] * len(pplus.layers) for text in texts]
+        return pplus.text_states(layer_texts, placeholders, cut_padding=True), caption_of_sample
 
     def add_penalty_gradients(self) -> None:
         if self.density:
