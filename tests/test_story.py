@@ -12,7 +12,7 @@ from PIL import Image
 
 import promptplus as pp
 from benchmarks import split
-from promptplus.demo import CELL
+from promptplus.demo import CELL, SHAPE_LAYERS
 from promptplus.pocket.attribute_judge import AttributeJudge
 from promptplus.report.html import Figure, Section, page
 from promptplus.report.picture_grid import labelled_grid
@@ -43,7 +43,7 @@ def test_the_demo_makes_its_page(tmp_path: Path) -> None:
     assert all(len(pairs) == 1 and pairs[0][1].width > 4 * CELL for pairs in shown.values())
     with Image.open(out / "demo.png") as sheet:
         assert sheet.width > 600
-    assert pp.Concept.load(next(out.glob("*.safetensors"))).provenance["mixed_from"]["shape_layers"] == "coarse"
+    assert pp.Concept.load(next(out.glob("*.safetensors"))).provenance["mixed_from"]["shape_layers"] == SHAPE_LAYERS
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")

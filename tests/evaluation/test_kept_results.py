@@ -27,10 +27,6 @@ ROOT = Path(__file__).parent.parent.parent
 RESULTS = ROOT / "docs" / "results"
 pytestmark = pytest.mark.skipif(not RESULTS.is_dir(), reason="a source distribution has no docs/results")
 
-of_other_weights = pytest.mark.skip(
-    reason="docs/results are of the pocket's third weights until `promptplus reproduce --full` has measured them again"
-)
-
 
 @pytest.fixture(autouse=True)
 def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,7 +44,6 @@ def grid_of(pplus: pp.PPlus, folder: Path) -> ExperimentGrid:
     return ExperimentGrid(pplus, "pocket", Scorer.for_model(pplus.pipe, per_prompt=FULL.per_prompt), folder)
 
 
-@of_other_weights
 def test_the_full_plan_finds_all_its_results_and_concepts(pplus: pp.PPlus, kept: Path) -> None:
     grid = grid_of(pplus, kept / "methods")
     tasks = FULL.tasks([CONCEPTS / name for name in REPORT])
@@ -60,7 +55,6 @@ def test_the_full_plan_finds_all_its_results_and_concepts(pplus: pp.PPlus, kept:
     assert {grid.concept(task, FULL.ours[1]).token for task in ours} == {task.note.token for task in ours}
 
 
-@of_other_weights
 def test_the_search_finds_all_its_results(pplus: pp.PPlus, kept: Path) -> None:
     grid = grid_of(pplus, kept / "search")
     methods = QUESTIONS["search"].methods
@@ -69,7 +63,6 @@ def test_the_search_finds_all_its_results(pplus: pp.PPlus, kept: Path) -> None:
     assert grid.results.ids() <= ids
 
 
-@of_other_weights
 def test_reproduce_reads_every_study_again(pplus: pp.PPlus, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the versions that the studies were made with, since versions are part of their keys."""
     record = json.loads((kept / "report.json").read_text())

@@ -20,7 +20,7 @@ EVALUATION_PROMPTS = 16  # about as many as a model's profile has
 EDIT_PICTURES = 30  # one case of the study of editing takes as long as about so many pictures
 TWO_CONCEPT_PROMPTS = 2 * 3  # two methods; two concepts in one prompt, and each alone
 IDENTIFIERS = ("sks", "ohwx")  # usual for DreamBooth, because no caption has these words
-DENSITIES = (0.0002, 0.002)  # weights of the density term: of the preset `fast`, and of another implementation
+DENSITIES = (0.0002, 0.002)  # weights of the density term: of an earlier `fast`, and of another implementation
 
 
 def preset_method(name: str, *steps: int) -> MethodSpec:
@@ -242,7 +242,7 @@ FULL = Plan(
     mix_seeds=8,
     edits=40,
     long=(preset_method("paper-ti", 500, 1000, 2500, 5000),),
-    few=4,
+    few=6,
     few_methods=ONE_PICTURE,
     tuned=6,
     tuned_methods=TUNED,
