@@ -56,6 +56,7 @@ def test_attributes(pplus: pp.PPlus, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "judge clip: " in claims.layers(study)[0].measured
 
 
+@pytest.mark.slow
 def test_a_judge_alone_says_the_same(pplus: pp.PPlus, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another judge beside it changes no answer, and no picture is made for it."""
     monkeypatch.setattr(attributes, "SHOWN", 1)

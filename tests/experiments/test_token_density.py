@@ -16,6 +16,7 @@ def word(pplus: pp.PPlus, text: str) -> torch.Tensor:
     return pplus.pipe.text_encoder.get_input_embeddings().weight[number].detach().float()
 
 
+@pytest.mark.slow
 def test_densities_of_words_controls_and_rows(pplus: pp.PPlus) -> None:
     house = replace(make_concept(pplus, "<house>", 1), rows=word(pplus, "house").expand(16, 1, -1), tying="all")
     far = replace(make_concept(pplus, "<far>", 2), rows=10 * make_concept(pplus, "<far>", 2).rows)

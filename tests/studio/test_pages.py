@@ -107,6 +107,7 @@ def test_mixing(place: Workplace, values: tuple[Any, ...], sentence: str) -> Non
         begin_mix(place, *values)
 
 
+@pytest.mark.slow
 def test_every_split_is_on_the_sheet(place: Workplace, pplus: pp.PPlus, job: Job) -> None:
     put(place, make_concept(pplus, "<one>", 1), "one")
     title, work = begin_sweep(place, "<one>", "<teapot>", 0, "<m>", 0)

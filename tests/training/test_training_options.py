@@ -96,6 +96,7 @@ def test_directions_turn_along_the_sphere(pplus: pp.PPlus, pictures: Pictures) -
     assert not torch.equal(by_norm, by_direction)
 
 
+@pytest.mark.slow
 def test_the_density_regulariser_keeps_rows_among_words(pplus: pp.PPlus, pictures: Pictures) -> None:
     density = TokenDensity.over_words(pplus.encoders)
     free, held = (learn(pplus, pictures, steps=8, density=weight).concept.rows for weight in (0.0, 1.0))
