@@ -165,7 +165,7 @@ class LayerSlice(SharedHook):
         width: Any = attention.cross_attention_dim
         if states is None or states.shape[-1] == width:
             return states
-        check_width(states, width, self.layers)
+        check_width(states.shape[-1], width, self.layers)
         return states[..., self.index * width : (self.index + 1) * width]
 
 
@@ -191,7 +191,7 @@ class TextUnfold(SharedHook):
         states, mask = (bound.arguments.get(name) for name in ("encoder_hidden_states", "encoder_attention_mask"))
         if states is None:
             return args, kwargs
-        check_width(states, self.width, self.layers)
+        check_width(states.shape[-1], self.width, self.layers)
         bound.arguments["encoder_hidden_states"] = self._by_tokens(states)
         if mask is not None and mask.shape[-1] == states.shape[1]:  # one for all layers
             bound.arguments["encoder_attention_mask"] = mask.repeat(*[1] * (mask.ndim - 1), self.layers)
@@ -235,9 +235,8 @@ class TokenSlice(SharedHook):
         return args, kwargs
 
 
-def check_width(states: Float[Tensor, "batch tokens any"], width: int, layers: int) -> None:
+def check_width(given: int, width: int, layers: int) -> None:
     """Raise ModelError for text states that are neither plain nor packed for this denoiser: they came by mistake."""
-    given = states.shape[-1]
     if given in (width, layers * width):
         return
     raise ModelError(
