@@ -7,6 +7,7 @@ and so is a plain text, once for each layer. The hook of layer i takes its part 
 """
 
 import inspect
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -64,10 +65,9 @@ class PerLayerHooks(HookSet):
         names = [name if name in self.layers.names else f"{name}.0" for name in own.names]
         if foreign := [name for name in names if name not in self.layers.names]:
             raise LayerError(f"{type(model).__name__} has a layer {foreign[0]}, which the denoiser does not have")
-        kind = LayerSlice
         if own.by_depth:
             self.attach(model, TextUnfold(len(self.layers), _text_width(model)))
-            kind = TokenSlice
+        kind = TokenSlice if own.by_depth else LayerSlice
         for name, path in zip(names, own.module_paths(), strict=True):
             self.attach(model.get_submodule(path), kind(self.layers.names.index(name), len(self.layers)))
 
@@ -135,27 +135,41 @@ def _is_compiled(module: nn.Module) -> bool:
     return hasattr(module, "_orig_mod") or any(compiled)
 
 
-@dataclass(frozen=True)
-class LayerSlice(SharedHook):
-    """The hook of layer ``index`` of a U-Net's ``layers``.
+class ArgumentsHook(SharedHook):
+    """A hook that changes the arguments of a module's calls.
 
     It has no state, so gradient checkpointing may run it twice.
     """
 
-    index: int
-    layers: int
-
     def register(self, module: nn.Module) -> Any:
         return module.register_forward_pre_hook(self, with_kwargs=True)
 
+    @abstractmethod
     def __call__(
-        self, attention: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments that the module is called with, in place of these."""
+
+
+@dataclass(frozen=True)
+class LayerHook(ArgumentsHook):
+    """The hook of layer ``index`` of ``layers``."""
+
+    index: int
+    layers: int
+
+
+class LayerSlice(LayerHook):
+    """The hook of a U-Net's layer: it takes the layer's part of each token's packed states."""
+
+    def __call__(
+        self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of an attention layer's call, with its own part of the text states."""
         if len(args) > 1:  # forward(hidden_states, encoder_hidden_states, …) called by position
-            args = (args[0], self._part(args[1], attention), *args[2:])
+            args = (args[0], self._part(args[1], module), *args[2:])
         elif "encoder_hidden_states" in kwargs:
-            kwargs = {**kwargs, "encoder_hidden_states": self._part(kwargs["encoder_hidden_states"], attention)}
+            kwargs = {**kwargs, "encoder_hidden_states": self._part(kwargs["encoder_hidden_states"], module)}
         return args, kwargs
 
     def _part(self, states: Any, attention: nn.Module) -> Any:
@@ -170,7 +184,7 @@ class LayerSlice(SharedHook):
 
 
 @dataclass(frozen=True)
-class TextUnfold(SharedHook):
+class TextUnfold(ArgumentsHook):
     """The hook of a diffusion transformer: it puts the texts of all layers one after the other.
 
     Its layers then always take texts that are packed by tokens, also those of a plain call. So they need not know
@@ -180,14 +194,11 @@ class TextUnfold(SharedHook):
     layers: int
     width: int
 
-    def register(self, module: nn.Module) -> Any:
-        return module.register_forward_pre_hook(self, with_kwargs=True)
-
     def __call__(
-        self, transformer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of the transformer's call, with unfolded text states and mask."""
-        bound = inspect.signature(transformer.forward).bind(*args, **kwargs)
+        bound = inspect.signature(module.forward).bind(*args, **kwargs)
         states, mask = (bound.arguments.get(name) for name in ("encoder_hidden_states", "encoder_attention_mask"))
         if states is None:
             return args, kwargs
@@ -212,18 +223,11 @@ class TextUnfold(SharedHook):
         return parts.permute(0, 2, 1, 3).reshape(batch, self.layers * tokens, self.width)
 
 
-@dataclass(frozen=True)
-class TokenSlice(SharedHook):
-    """The hook of layer ``index`` of a diffusion transformer's ``layers``. It has no state, as ``LayerSlice``."""
-
-    index: int
-    layers: int
-
-    def register(self, module: nn.Module) -> Any:
-        return module.register_forward_pre_hook(self, with_kwargs=True)
+class TokenSlice(LayerHook):
+    """The hook of a diffusion transformer's layer: it takes the layer's tokens, and their part of the mask."""
 
     def __call__(
-        self, _attention: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of an attention layer's call, with its own text and the mask of it."""
         states = kwargs["encoder_hidden_states"]

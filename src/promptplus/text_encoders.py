@@ -8,6 +8,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
@@ -21,6 +22,22 @@ from promptplus.placeholders import PlaceholderTokenizer, TokenizedText, private
 
 NAMES_OF_TWO = ("clip_l", "clip_g")
 """What kohya's files call the two text encoders of Stable Diffusion XL."""
+
+
+class EncoderCall(NamedTuple):
+    """One call of a text encoder.
+
+    Attributes:
+        ids: token ids.
+        mask: 1 where a token is not padding.
+        clip_skip: as in diffusers: 1 takes the last but one layer.
+        length: of the texts before padding that all share was cut off; see ``TextEncoder.cuts_padding``.
+    """
+
+    ids: Int[Tensor, "texts tokens"]
+    mask: Int[Tensor, "texts tokens"]
+    clip_skip: int | None
+    length: int
 
 
 class EncodedTexts(NamedTuple):
@@ -87,20 +104,8 @@ class TextEncoder(ABC):
         return PlaceholderTokenizer(self.tokenizer, self.length)(text, vectors)
 
     @abstractmethod
-    def encode(
-        self,
-        ids: Int[Tensor, "texts tokens"],
-        mask: Int[Tensor, "texts tokens"],
-        clip_skip: int | None,
-        length: int | None = None,
-    ) -> EncodedTexts:
+    def encode(self, call: EncoderCall) -> EncodedTexts:
         """Call the model as the stock pipeline does.
-
-        Args:
-            ids: token ids.
-            mask: 1 where a token is not padding.
-            clip_skip: as in diffusers: 1 takes the last but one layer.
-            length: of the texts before their common padding was cut off (see ``cuts_padding``). Default: it was not.
 
         Raises PromptError where ``clip_skip`` is no whole number, or outside its range.
         """
@@ -109,17 +114,11 @@ class TextEncoder(ABC):
 class ClipEncoder(TextEncoder):
     """CLIP, as Stable Diffusion 1 and 2 use it."""
 
-    def encode(
-        self,
-        ids: Int[Tensor, "texts tokens"],
-        mask: Int[Tensor, "texts tokens"],
-        clip_skip: int | None,
-        length: int | None = None,
-    ) -> EncodedTexts:
-        given = mask if getattr(self.model.config, "use_attention_mask", False) else None
-        if clip_skip is None:
-            return EncodedTexts(self.model(ids, attention_mask=given)[0])
-        hidden = self.model(ids, attention_mask=given, output_hidden_states=True).hidden_states
+    def encode(self, call: EncoderCall) -> EncodedTexts:
+        given = call.mask if getattr(self.model.config, "use_attention_mask", False) else None
+        if (clip_skip := call.clip_skip) is None:
+            return EncodedTexts(self.model(call.ids, attention_mask=given)[0])
+        hidden = self.model(call.ids, attention_mask=given, output_hidden_states=True).hidden_states
         check_clip_skip(clip_skip, len(hidden) - 1)
         # transformers 5.6 removed the text_model level; diffusers' own clip_skip still uses it
         norm = getattr(self.model, "text_model", self.model).final_layer_norm
@@ -133,17 +132,11 @@ class PenultimateEncoder(TextEncoder):
     def pools(self) -> bool:
         return hasattr(self.model, "text_projection")
 
-    def encode(
-        self,
-        ids: Int[Tensor, "texts tokens"],
-        mask: Int[Tensor, "texts tokens"],
-        clip_skip: int | None,
-        length: int | None = None,
-    ) -> EncodedTexts:
-        output = self.model(ids, output_hidden_states=True)
-        if clip_skip is not None:
-            check_clip_skip(clip_skip, len(output.hidden_states) - 2)
-        states = output.hidden_states[-(clip_skip or 0) - 2]
+    def encode(self, call: EncoderCall) -> EncodedTexts:
+        output = self.model(call.ids, output_hidden_states=True)
+        if call.clip_skip is not None:
+            check_clip_skip(call.clip_skip, len(output.hidden_states) - 2)
+        states = output.hidden_states[-(call.clip_skip or 0) - 2]
         return EncodedTexts(states, pooled=output[0] if self.pools else None)
 
 
@@ -171,16 +164,10 @@ class MaskedEncoder(TextEncoder):
             return text.lower().strip()
         return self.clean(self.clean(text))  # twice, as the stock pipeline does
 
-    def encode(
-        self,
-        ids: Int[Tensor, "texts tokens"],
-        mask: Int[Tensor, "texts tokens"],
-        clip_skip: int | None,
-        length: int | None = None,
-    ) -> EncodedTexts:
-        if clip_skip is not None:
+    def encode(self, call: EncoderCall) -> EncodedTexts:
+        if call.clip_skip is not None:
             raise PromptError(f"clip_skip is for CLIP text encoders, not for {type(self.model).__name__}")
-        return EncodedTexts(self.model(ids, attention_mask=mask)[0], mask)
+        return EncodedTexts(self.model(call.ids, attention_mask=call.mask)[0], call.mask)
 
 
 @dataclass(frozen=True)
@@ -201,19 +188,11 @@ class InstructedEncoder(MaskedEncoder):
         length = before + self.length - 2  # as the stock pipeline counts
         return PlaceholderTokenizer(self.tokenizer, length)(self.instruction + text, vectors)
 
-    def encode(
-        self,
-        ids: Int[Tensor, "texts tokens"],
-        mask: Int[Tensor, "texts tokens"],
-        clip_skip: int | None,
-        length: int | None = None,
-    ) -> EncodedTexts:
-        whole = super().encode(ids, mask, clip_skip)
-        length = length or ids.shape[1]
-        first = length - self.length + 1  # as in the stock pipeline: the first token, and the last ones
-        kept = [0, *range(max(first, 1), min(length, ids.shape[1]))]
-        assert whole.mask is not None
-        return EncodedTexts(whole.states[:, kept], whole.mask[:, kept])
+    def encode(self, call: EncoderCall) -> EncodedTexts:
+        states, first = super().encode(call).states, call.length - self.length + 1
+        # as in the stock pipeline: the first token, and the last ones; slices, since an index would wait for the device
+        states, mask = (torch.cat([whole[:, :1], whole[:, first:]], dim=1) for whole in (states, call.mask))
+        return EncodedTexts(states, mask)
 
 
 def check_clip_skip(clip_skip: Any, most: int) -> None:
@@ -230,7 +209,7 @@ def text_encoders_of(pipe: Any) -> tuple[TextEncoder, ...]:
     for part in ("text_encoder", "tokenizer"):
         if getattr(pipe, part, None) is None:
             raise ModelError(f"{type(pipe).__name__} has no {part}; P+ needs a denoiser and its text encoder")
-    stock = inspect.signature(type(pipe).__call__).parameters
+    stock = _parameters_of_call(type(pipe))
     if getattr(pipe, "text_encoder_2", None) is not None:
         both = (pipe.text_encoder, pipe.tokenizer), (pipe.text_encoder_2, pipe.tokenizer_2)
         return tuple(
@@ -239,12 +218,23 @@ def text_encoders_of(pipe: Any) -> tuple[TextEncoder, ...]:
         )
     if "max_sequence_length" in stock:
         length = stock["max_sequence_length"].default
-        cleans = stock["clean_caption"].default and find_spec("bs4") and find_spec("ftfy")
+        cleans = stock["clean_caption"].default and _can_clean()
         parts = "", pipe.text_encoder, pipe.tokenizer, length, pipe._clean_caption if cleans else None
         if "complex_human_instruction" in stock:
             return (InstructedEncoder(*parts, "\n".join(stock["complex_human_instruction"].default or ())),)
         return (MaskedEncoder(*parts),)
     return (ClipEncoder("", pipe.text_encoder, pipe.tokenizer, _context(pipe.text_encoder, pipe.tokenizer)),)
+
+
+@cache  # every encoded prompt asks
+def _parameters_of_call(kind: type[Any]) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(kind.__call__).parameters
+
+
+@cache
+def _can_clean() -> bool:
+    """Whether the libraries are there with which the stock pipelines clean captions."""
+    return bool(find_spec("bs4") and find_spec("ftfy"))
 
 
 def _context(model: Any, tokenizer: Any) -> int:

@@ -20,7 +20,7 @@ from promptplus.lora import lora_scaled
 from promptplus.placeholders import Placeholder, TokenizedText
 from promptplus.shared_hooks import HookSet, SharedHook
 from promptplus.stock_calls import StockCallWatcher
-from promptplus.text_encoders import EncodedTexts, TextEncoder
+from promptplus.text_encoders import EncodedTexts, EncoderCall, TextEncoder
 
 
 class PlannedSlot(NamedTuple):
@@ -189,7 +189,7 @@ def encode_texts(
     end = int(plan.used.max()) if cut_padding and encoder.cuts_padding else length
     ids, mask = send(plan.ids[:, :end], target), send(plan.mask[:, :end], target)
     with _our_call(replacement), lora_scaled(encoder.model, lora_scale):
-        return encoder.encode(ids, mask, clip_skip, length)
+        return encoder.encode(EncoderCall(ids, mask, clip_skip, length))
 
 
 def send(values: Tensor | Sequence[int], device: torch.device) -> Tensor:
