@@ -67,7 +67,7 @@ def tab(page: Page, name: str) -> None:
 def pick(page: Page, field: str, label: str) -> None:
     """Choose from a list whose choices come when it is opened."""
     page.click(f"#{field} input")
-    page.get_by_role("option", name=label, exact=True).click()
+    page.locator(f"#{field}").get_by_role("option", name=label, exact=True).click()  # another list may still close
 
 
 def fill(page: Page, field: str, text: str) -> None:
