@@ -12,6 +12,7 @@ from beartype import beartype
 
 MODULES = (
     "concept",
+    "conditioning",
     "denoiser_calls",
     "density",
     "evaluation.judges",
@@ -19,13 +20,16 @@ MODULES = (
     "evaluation.scoring",
     "fingerprints",
     "generation",
-    "hooks",
+    "layer_hooks",
     "mixing",
+    "packing",
     "pictures",
     "placeholders",
+    "prompt_masks",
     "text_encoders",
     "text_encoding",
     "text_states",
+    "weighted_texts",
 )
 
 

@@ -10,11 +10,13 @@ if TYPE_CHECKING:
     from promptplus.concept import Concept
     from promptplus.editing.edit import edit
     from promptplus.errors import PromptPlusError
-    from promptplus.hooks import pack, per_layer
+    from promptplus.hooks import per_layer
     from promptplus.layers import LayerMap
     from promptplus.mixing import mix
     from promptplus.models import load
+    from promptplus.packing import pack
     from promptplus.pplus import PPlus
+    from promptplus.prompt_parts import Part
     from promptplus.prompts import PPlusPrompt
     from promptplus.training.invert import invert
 
@@ -25,6 +27,7 @@ __all__ = [
     "LayerMap",
     "PPlus",
     "PPlusPrompt",
+    "Part",
     "PromptPlusError",
     "edit",
     "invert",
@@ -39,12 +42,13 @@ _MODULES = {
     "LayerMap": "layers",
     "PPlus": "pplus",
     "PPlusPrompt": "prompts",
+    "Part": "prompt_parts",
     "PromptPlusError": "errors",
     "edit": "editing.edit",
     "invert": "training.invert",
     "load": "models",
     "mix": "mixing",
-    "pack": "hooks",
+    "pack": "packing",
     "per_layer": "hooks",
 }
 

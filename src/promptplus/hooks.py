@@ -6,43 +6,22 @@ text states before its blocks: there the layers' texts are put one after the oth
 and so is a plain text, once for each layer. The hook of layer i takes its part of these tokens.
 """
 
-import inspect
-from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from promptplus.backbones import unet
-from promptplus.errors import LayerError, ModelError, PromptError
+from promptplus.errors import LayerError, ModelError
+from promptplus.layer_hooks import LayerSlice, StageChoice, TextUnfold, TokenSlice
 from promptplus.layers import LayerMap
-from promptplus.shared_hooks import HookSet, SharedHook
+from promptplus.shared_hooks import HookSet
 
 TEXT_ELSEWHERE: Mapping[str, tuple[str | None, ...]] = {
     "encoder_hid_dim_type": (None, "ip_image_proj"),
     "addition_embed_type": (None, "text_time", "image", "image_hint"),
 }
 """Settings of a U-Net that may give text states to other parts than cross-attention, and the values that do not."""
-
-
-def pack(states: Float[Tensor, "..."]) -> Float[Tensor, "batch tokens packed"]:
-    """Pack the text states of all layers into one tensor for ``prompt_embeds``.
-
-    Args:
-        states: ``[batch, layers, tokens, width]``, layers in forward order.
-
-    Returns:
-        ``[batch, tokens, layers * width]``. Layer i is the slice ``[..., i * width : (i + 1) * width]``.
-
-    Raises:
-        PromptError: the states have another number of dimensions.
-    """
-    if states.ndim != 4:
-        raise PromptError(f"text states to pack are [batch, layers, tokens, width], not {list(states.shape)}")
-    batch, layers, length, width = states.shape
-    return states.permute(0, 2, 1, 3).reshape(batch, length, layers * width)
 
 
 class PerLayerHooks(HookSet):
@@ -67,6 +46,8 @@ class PerLayerHooks(HookSet):
             raise LayerError(f"{type(model).__name__} has a layer {foreign[0]}, which the denoiser does not have")
         if own.by_depth:
             self.attach(model, TextUnfold(len(self.layers), _text_width(model)))
+        else:
+            self.attach(model, StageChoice(unet.text_width(model), unet.halvings(model, self.layers.names)))
         kind = TokenSlice if own.by_depth else LayerSlice
         for name, path in zip(names, own.module_paths(), strict=True):
             self.attach(model.get_submodule(path), kind(self.layers.names.index(name), len(self.layers)))
@@ -77,7 +58,7 @@ def per_layer(denoiser: nn.Module, layers: LayerMap | None = None) -> PerLayerHo
 
     Args:
         denoiser: a ``UNet2DConditionModel``, a ``ControlNetModel``, or the transformer of PixArt or Sana. Afterwards it
-            takes packed text states (see ``pack``) as ``encoder_hidden_states``; plain ones still work.
+            takes packed text states (see ``packing.pack``) as ``encoder_hidden_states``; plain ones still work.
         layers: the layers of the packed text states. Default: the denoiser's own. A ControlNet needs those of its
             U-Net.
 
@@ -133,120 +114,6 @@ def has_ip_adapter(denoiser: nn.Module) -> bool:
 def _is_compiled(module: nn.Module) -> bool:
     compiled = (getattr(m, "_compiled_call_impl", None) is not None for m in module.modules())
     return hasattr(module, "_orig_mod") or any(compiled)
-
-
-class ArgumentsHook(SharedHook):
-    """A hook that changes the arguments of a module's calls.
-
-    It has no state, so gradient checkpointing may run it twice.
-    """
-
-    def register(self, module: nn.Module) -> Any:
-        return module.register_forward_pre_hook(self, with_kwargs=True)
-
-    @abstractmethod
-    def __call__(
-        self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments that the module is called with, in place of these."""
-
-
-@dataclass(frozen=True)
-class LayerHook(ArgumentsHook):
-    """The hook of layer ``index`` of ``layers``."""
-
-    index: int
-    layers: int
-
-
-class LayerSlice(LayerHook):
-    """The hook of a U-Net's layer: it takes the layer's part of each token's packed states."""
-
-    def __call__(
-        self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments of an attention layer's call, with its own part of the text states."""
-        if len(args) > 1:  # forward(hidden_states, encoder_hidden_states, …) called by position
-            args = (args[0], self._part(args[1], module), *args[2:])
-        elif "encoder_hidden_states" in kwargs:
-            kwargs = {**kwargs, "encoder_hidden_states": self._part(kwargs["encoder_hidden_states"], module)}
-        return args, kwargs
-
-    def _part(self, states: Any, attention: nn.Module) -> Any:
-        """This layer's part of packed states; plain ones unchanged."""
-        if isinstance(states, tuple):  # IP-Adapter passes (text states, picture states)
-            return (self._part(states[0], attention), *states[1:])
-        width: Any = attention.cross_attention_dim
-        if states is None or states.shape[-1] == width:
-            return states
-        check_width(states.shape[-1], width, self.layers)
-        return states[..., self.index * width : (self.index + 1) * width]
-
-
-@dataclass(frozen=True)
-class TextUnfold(ArgumentsHook):
-    """The hook of a diffusion transformer: it puts the texts of all layers one after the other.
-
-    Its layers then always take texts that are packed by tokens, also those of a plain call. So they need not know
-    which of both a call is.
-    """
-
-    layers: int
-    width: int
-
-    def __call__(
-        self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments of the transformer's call, with unfolded text states and mask."""
-        bound = inspect.signature(module.forward).bind(*args, **kwargs)
-        states, mask = (bound.arguments.get(name) for name in ("encoder_hidden_states", "encoder_attention_mask"))
-        if states is None:
-            return args, kwargs
-        check_width(states.shape[-1], self.width, self.layers)
-        bound.arguments["encoder_hidden_states"] = self._by_tokens(states)
-        if mask is not None and mask.shape[-1] == states.shape[1]:  # one for all layers
-            bound.arguments["encoder_attention_mask"] = mask.repeat(*[1] * (mask.ndim - 1), self.layers)
-        elif mask is not None and mask.shape[-1] != self.layers * states.shape[1]:
-            raise ModelError(
-                f"the mask has {mask.shape[-1]} tokens; it has {states.shape[1]}, as the text states, or that for each "
-                f"of {self.layers} layers: pass all that PPlus.encode returns"
-            )
-        return bound.args, bound.kwargs
-
-    def _by_tokens(
-        self, states: Float[Tensor, "batch tokens packed_or_plain"]
-    ) -> Float[Tensor, "batch packed_tokens width"]:
-        if states.shape[-1] == self.width:
-            return states.repeat(1, self.layers, 1)
-        batch, tokens, _ = states.shape
-        parts = states.view(batch, tokens, self.layers, self.width)
-        return parts.permute(0, 2, 1, 3).reshape(batch, self.layers * tokens, self.width)
-
-
-class TokenSlice(LayerHook):
-    """The hook of a diffusion transformer's layer: it takes the layer's tokens, and their part of the mask."""
-
-    def __call__(
-        self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments of an attention layer's call, with its own text and the mask of it."""
-        states = kwargs["encoder_hidden_states"]
-        length = states.shape[1] // self.layers
-        own = slice(self.index * length, (self.index + 1) * length)
-        kwargs = {**kwargs, "encoder_hidden_states": states[:, own]}
-        if kwargs.get("attention_mask") is not None:
-            kwargs["attention_mask"] = kwargs["attention_mask"][..., own]
-        return args, kwargs
-
-
-def check_width(given: int, width: int, layers: int) -> None:
-    """Raise ModelError for text states that are neither plain nor packed for this denoiser: they came by mistake."""
-    if given in (width, layers * width):
-        return
-    raise ModelError(
-        f"the denoiser got text states of width {given}; it takes {width}, or {layers * width} as PPlus.encode packs "
-        f"them for its {layers} layers: encode both prompts with the PPlus of this very pipeline"
-    )
 
 
 def _text_width(transformer: Any) -> int:

@@ -9,10 +9,12 @@ Any number of threads may encode, with the same or several ``PPlus`` on one pipe
 import weakref
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Self
 
 import torch
+from torch import Tensor
 
 from promptplus.concept import Concept
 from promptplus.denoisers import denoiser_of
@@ -20,8 +22,9 @@ from promptplus.errors import ConceptError, ModelError, PromptError, PromptPlusE
 from promptplus.hooks import PerLayerHooks, check_denoiser, controlnets
 from promptplus.layers import LayerMap
 from promptplus.placeholders import Placeholder, TokenizedText, check_token, private_copy
-from promptplus.prompt_encoding import LayerTexts, common_text, encode_layer_texts, stock_form
-from promptplus.prompts import PPlusPrompt, Prompt, as_prompts, foreign_syntax
+from promptplus.prompt_batch import Encoders, PromptBatch
+from promptplus.prompt_encoding import LayerTexts, encode_layer_texts, stock_form
+from promptplus.prompts import Prompt, as_prompts, foreign_syntax
 from promptplus.stock_calls import StockCallWatcher
 from promptplus.text_encoders import TextEncoder, spelled, text_encoders_of, token_table_of
 from promptplus.text_encoding import watch
@@ -172,6 +175,8 @@ class PPlus:
         clip_skip: int | None = None,
         lora_scale: float | None = None,
         pooled_layers: str | None = None,
+        states: Mapping[str, Tensor] | None = None,
+        compel: bool = False,
     ) -> PromptEmbeds:
         """Encode prompts for the pipeline: ``pipe(**pplus.encode(…))``.
 
@@ -185,11 +190,16 @@ class PPlus:
                 in the stock pipeline. Default: full strength.
             pooled_layers: the layers whose common text also gives the pooled embedding of Stable Diffusion XL. In it, a
                 concept's token stands for the mean of its rows on these layers. Default: the default text, all layers.
+            states: text states of your own, by layers: ``{"fine": tensor}``, each ``[tokens, width]``, or ``[prompts,
+                tokens, width]``. They replace what the prompts say there, at all times and everywhere.
+            compel: whether texts may be long, and their words have weights, as ``(red:1.3)``: the library compel
+                encodes them (extra ``promptplus[compel]``; for CLIP text encoders).
 
         Returns:
-            ``prompt_embeds`` and ``negative_prompt_embeds``, both ``[batch, tokens, layers * width]``, in the text
-            encoder's dtype and on its device; for Stable Diffusion XL also pooled embeddings, for PixArt and Sana also
-            attention masks, under the stock pipeline's names. Warns of words that do not fit, with their layers, and of
+            ``prompt_embeds`` and ``negative_prompt_embeds``, both ``[batch, tokens, layers * width]`` (wider where
+            parts have windows or masks: see ``packing``), in the text encoder's dtype and on its device; for Stable
+            Diffusion XL also pooled embeddings, for PixArt and Sana also attention masks, under the stock pipeline's
+            names. Warns of words that do not fit, with their layers, and of
             syntax of other tools, such as ``(red:1.3)``, which is plain text here.
 
         Raises:
@@ -198,51 +208,37 @@ class PPlus:
             LayerError: a prompt names a layer that the model does not have.
         """
         prompts, negatives = as_prompts(prompt), as_prompts("" if negative is None else negative)
-        negatives *= len(prompts) if len(negatives) == 1 else 1
-        if len(negatives) != len(prompts):
-            raise PromptError(f"{len(prompts)} prompts but {len(negatives)} negatives; give one, or one for each")
         for text in dict.fromkeys(text for one in (*prompts, *negatives) for text in one):
-            if remark := foreign_syntax(text):
+            if not compel and (remark := foreign_syntax(text)):
                 warn(remark)
+        batch = PromptBatch.of(prompts, negatives if negative is not None else None, self.layers)
+        own = {self.layers.select(spec): given for spec, given in (states or {}).items()}
+        pooled = self._pooled_layers(pooled_layers)
+        encode = partial(self.text_states, pooled_layers=pooled, clip_skip=clip_skip, lora_scale=lora_scale)
+        encode_negative = partial(self.text_states, negative=True, lora_scale=lora_scale)
         with torch.no_grad():
-            made = self._encode(prompts, clip_skip, lora_scale, pooled_layers)
-            if negative is None:
-                without = self.without_negative(made)
-            else:
-                without = self._encode(negatives, None, lora_scale, pooled_layers, negative=True)
-        embeds = to_prompt_embeds(made, without)
+            encoders = Encoders(encode, encode_negative, self.without_negative, self.encoders[-1].model.dtype)
+            texts = batch.encode(encoders, pooled, own, self.positions if compel else None)
+        timesteps: int = self.pipe.scheduler.config.num_train_timesteps
+        embeds = to_prompt_embeds(*(text.packed(batch.frame, timesteps) for text in texts))
         # holds the hooks as long as the result is used
         weakref.finalize(embeds["prompt_embeds"], id, self._hooks).atexit = False
         return embeds
 
-    def without_negative(self, prompts: TextStates) -> TextStates:
-        """What the stock pipeline takes beside prompts without a negative prompt: empty texts, or zeros."""
+    def _pooled_layers(self, spec: str | None) -> tuple[int, ...]:
+        if spec is not None and not any(encoder.pools for encoder in self.encoders):
+            raise PromptError("pooled_layers are for Stable Diffusion XL; this model takes no pooled embedding")
+        return () if spec is None else self.layers.select(spec)
+
+    def without_negative(self, prompts: TextStates, chunks: int = 0) -> TextStates:
+        """What the stock pipeline takes beside prompts without a negative prompt: empty texts, or zeros.
+
+        ``chunks``: as in ``text_states``.
+        """
         if self.pipe.config.get("force_zeros_for_empty_prompt"):
             return prompts.zeros()
-        empty = self.text_states([[""] * len(self.layers)], negative=True)
+        empty = self.text_states([[""] * len(self.layers)], negative=True, chunks=chunks)
         return empty.expand(len(prompts)).to(prompts.states.dtype)
-
-    def _encode(
-        self,
-        prompts: list[PPlusPrompt],
-        clip_skip: int | None,
-        lora_scale: float | None,
-        pooled_layers: str | None,
-        negative: bool = False,
-    ) -> TextStates:
-        texts = [prompt.texts(self.layers) for prompt in prompts]
-        if pooled_layers is not None and not any(encoder.pools for encoder in self.encoders):
-            raise PromptError("pooled_layers are for Stable Diffusion XL; this model takes no pooled embedding")
-        chosen = self.layers.select(pooled_layers) if pooled_layers is not None else ()
-        whole = [common_text(one, chosen, prompt.default) for one, prompt in zip(texts, prompts, strict=True)]
-        return self.text_states(
-            texts,
-            whole_texts=whole,
-            pooled_layers=chosen,
-            clip_skip=clip_skip,
-            lora_scale=lora_scale,
-            negative=negative,
-        ).to(self.encoders[-1].model.dtype)
 
     def text_states(
         self,
@@ -255,6 +251,7 @@ class PPlus:
         lora_scale: float | None = None,
         negative: bool = False,
         cut_padding: bool = False,
+        chunks: int = 0,
     ) -> TextStates:
         """Text states of ``texts[batch][layer]``, before packing. Gradients flow to the placeholders' rows.
 
@@ -266,12 +263,13 @@ class PPlus:
             clip_skip, lora_scale: as in ``encode``.
             negative: whether the texts are negative prompts.
             cut_padding: as in ``text_encoding.encode_texts``.
+            chunks: as in ``prompt_encoding.LayerTexts``.
         """
         self._check_in_place()
         known = {token: c.placeholder for token, c in self._concepts.items()} | dict(placeholders or {})
         whole = whole_texts or [layer_texts[0] for layer_texts in texts]
         pooled = pooled_layers or range(len(self.layers))
-        given = LayerTexts(self.layers, texts, whole, pooled, negative, cut_padding)
+        given = LayerTexts(self.layers, texts, whole, pooled, negative, cut_padding, chunks)
         return encode_layer_texts(self.pipe, given, known, clip_skip=clip_skip, lora_scale=lora_scale)
 
     def _check_in_place(self) -> None:

@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from promptplus.errors import PromptError, short, warn
+from promptplus.errors import warn
 from promptplus.layers import LayerMap
 from promptplus.placeholders import Placeholder, TokenizedText, private_copy
 from promptplus.text_encoders import NAMES_OF_TWO, TextEncoder, device_of, text_encoders_of
 from promptplus.text_encoding import EncodingPlan, encode_texts, send
 from promptplus.text_states import TextStates
+from promptplus.weighted_texts import WeightedEncoder, without_weights
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class LayerTexts:
         pooled_layers: the layers whose rows' mean stands for a token in it.
         negative: whether the texts are negative prompts.
         cut_padding: as in ``encode_texts``.
+        chunks: 0: a text ends where the context of its text encoder ends. Else compel reads weights and long texts (see
+            ``weighted_texts``), and this is the least length in contexts.
     """
 
     layers: LayerMap
@@ -31,17 +34,7 @@ class LayerTexts:
     pooled_layers: Sequence[int]
     negative: bool = False
     cut_padding: bool = False
-
-
-def common_text(texts: Sequence[str], chosen: Sequence[int], default: str) -> str:
-    """The text of the chosen layers, or the default where none are chosen.
-
-    Raises PromptError where the chosen layers have different texts.
-    """
-    found = list(dict.fromkeys(texts[layer] for layer in chosen)) or [default]
-    if len(found) > 1:
-        raise PromptError(f"pooled_layers have different texts, {short(found[0])} and {short(found[1])}; choose others")
-    return found[0]
+    chunks: int = 0
 
 
 def encode_layer_texts(
@@ -63,20 +56,55 @@ def encode_layer_texts(
     for encoder in text_encoders_of(pipe):
         columns = slice(start, start := start + encoder.width)
         own = {token: placeholder.of_columns(columns) for token, placeholder in known.items()}
-        texts = layer_texts.texts
         if encoder.pools:  # one more text, as of one more layer
             own = {token: placeholder.with_mean_of(layer_texts.pooled_layers) for token, placeholder in own.items()}
-            texts = [[*each, whole] for each, whole in zip(texts, layer_texts.whole, strict=True)]
-        tokenized = _tokenized(pipe, encoder, texts, own, layer_texts.negative)
-        if encoder.name in ("", NAMES_OF_TWO[0]):  # the other one cuts at the same word
-            for each in tokenized:
-                _warn_of_cuts(each[: len(layer_texts.layers)], layer_texts.layers, encoder.length)
-        plan = EncodingPlan.of(tokenized, {token: placeholder.groups for token, placeholder in own.items()})
-        device = device_of(encoder, pipe)
-        cut, how = layer_texts.cut_padding, {"clip_skip": clip_skip, "lora_scale": lora_scale}
-        made = encode_texts(encoder, plan, own, **how, device=device, cut_padding=cut)
-        encoded.append(TextStates.of(made, send(plan.index, made.states.device), len(layer_texts.layers)))
+        encode = _weighted if layer_texts.chunks else _plain
+        encoded.append(encode(pipe, encoder, layer_texts, own, clip_skip, lora_scale))
     return TextStates.side_by_side(encoded)
+
+
+def _plain(
+    pipe: Any,
+    encoder: TextEncoder,
+    layer_texts: LayerTexts,
+    own: Mapping[str, Placeholder],
+    clip_skip: int | None,
+    lora_scale: float | None,
+) -> TextStates:
+    """What one text encoder gives, with each text cut to its context."""
+    texts, layers = layer_texts.texts, len(layer_texts.layers)
+    if encoder.pools:
+        texts = [[*each, whole] for each, whole in zip(texts, layer_texts.whole, strict=True)]
+    tokenized = _tokenized(pipe, encoder, texts, own, layer_texts.negative)
+    if encoder.name in ("", NAMES_OF_TWO[0]):  # the other one cuts at the same word
+        for each in tokenized:
+            _warn_of_cuts(each[:layers], layer_texts.layers, encoder.length)
+    plan = EncodingPlan.of(tokenized, {token: placeholder.groups for token, placeholder in own.items()})
+    device, cut = device_of(encoder, pipe), layer_texts.cut_padding
+    made = encode_texts(encoder, plan, own, clip_skip=clip_skip, lora_scale=lora_scale, device=device, cut_padding=cut)
+    return TextStates.of(made, send(plan.index, made.states.device), layers)
+
+
+def _weighted(
+    pipe: Any,
+    encoder: TextEncoder,
+    layer_texts: LayerTexts,
+    own: Mapping[str, Placeholder],
+    clip_skip: int | None,
+    lora_scale: float | None,
+) -> TextStates:
+    """What one text encoder gives for texts with weights, of any length. The pooled text has no weights, and is cut."""
+    device = device_of(encoder, pipe)
+    weighted = WeightedEncoder(encoder, device or encoder.model.device, clip_skip, lora_scale)
+    made = weighted(layer_texts.texts, own, layer_texts.chunks)
+    pooled = None
+    if encoder.pools:
+        texts = _tokenized(pipe, encoder, [[without_weights(whole)] for whole in layer_texts.whole], own, False)
+        last = {token: Placeholder(placeholder.rows[-1:], (0,)) for token, placeholder in own.items()}
+        plan = EncodingPlan.of(texts, {token: placeholder.groups for token, placeholder in last.items()})
+        whole = encode_texts(encoder, plan, last, lora_scale=lora_scale, device=device)
+        pooled = whole.pooled if whole.pooled is None else whole.pooled[send(plan.index[:, 0], whole.states.device)]
+    return TextStates(made.states[send(made.row_of, made.states.device)], pooled=pooled)
 
 
 def stock_form(pipe: Any, text: str, encoder: TextEncoder) -> str:

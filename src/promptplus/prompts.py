@@ -1,22 +1,22 @@
 """Per-layer prompts and their grammar. Text only: no tensors, no model.
 
-    default text || <layers>: text || <layers>: text
+    default text || <layers>[*strength][@from-to][#mask]: text || …
 
-``<layers>`` is anything that ``LayerMap.select`` takes. Later parts win. A literal ``||`` is written ``\\|\\|``. White
-space around a text is dropped; a backslash between it and the border keeps it. A single backslash is an empty text.
+``<layers>`` is anything that ``LayerMap.select`` takes; see ``Part`` for the options. Later parts win. A literal ``||``
+is written ``\\|\\|``, also in the name of a mask's file. A value with spaces or one of ``: * @ # =`` stands in quotes,
+where ``""`` is a quote. White space around a text is dropped; a backslash between it and the border keeps it. A single
+backslash is an empty text.
 """
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self, cast
 
 from promptplus.errors import PromptError
 from promptplus.layers import LayerMap
+from promptplus.prompt_parts import FORM, Part, read_head
 
-_LAYERS = re.compile(r"[\w.\-]+(?:,[\w.\-]+)*")
-_PART = re.compile(r"\s*(?P<layers>[\w.\-]+(?:\s*,\s*[\w.\-]+)*)\s*:(?P<text>.*)", re.DOTALL)
-_OPTION = re.compile(r"(?P<layers>[^=]+)=(?P<text>.*)", re.DOTALL)
 _PIPES = re.compile(r"(?P<slashes>\\*)(?P<pipes>\|+)")
 _FOREIGN = (
     (re.compile(r"(?<!\\)\((?:[^()]|\([^()]*\))*:\s*[-+]?\d*\.?\d+\s*\)"), "a weight"),
@@ -38,27 +38,23 @@ class PPlusPrompt:
 
     Attributes:
         default: the text of all layers that no part names.
-        parts: (layers, text) pairs. Where two parts name the same layer, the later one wins.
+        parts: Part values, or (layers, text) pairs. Where two parts hold on the same layer, the later one wins; one
+            with a mask is laid over what holds below it.
     """
 
     default: str
-    parts: tuple[tuple[str, str], ...] = ()
+    parts: tuple[Part, ...] = ()
 
     def __post_init__(self) -> None:
-        texts: list[object] = [self.default, *(text for _, text in self.parts)]
-        if not all(isinstance(text, str) for text in texts):
-            raise PromptError(f"the texts of a prompt are strings, not {self.default!r} and {self.parts!r}")
-        parts = tuple((re.sub(r"\s*([,-])\s*", r"\1", str(layers).strip()), text) for layers, text in self.parts)
-        for layers, _ in parts:
-            if not _LAYERS.fullmatch(layers):
-                raise PromptError(f"{layers!r} names no layers; give groups, names or numbers, as 'coarse' or '4-9,12'")
-        object.__setattr__(self, "parts", parts)
+        if not isinstance(self.default, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise PromptError(f"the texts of a prompt are strings, not {self.default!r}")
+        object.__setattr__(self, "parts", tuple(map(_as_part, self.parts)))
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a prompt in the grammar ``default || <layers>: text || …``.
+        """Read a prompt in the grammar.
 
-        Raises PromptError where a text is empty or a part names no layers.
+        Raises PromptError where a text is empty, a part names no layers, or an option has no value of its form.
         """
         default, *rest = _split(text)
         if not rest:
@@ -71,18 +67,19 @@ class PPlusPrompt:
         return cls(_without_border(default), parts)
 
     @staticmethod
-    def _parse_part(part: str, whole: str) -> tuple[str, str]:
-        match = _PART.fullmatch(part)
-        if match is None:
+    def _parse_part(part: str, whole: str) -> Part:
+        head = read_head(part)
+        if head is None or part[head.end : head.end + 1] != ":":
             raise PromptError(
-                f"{part.strip()!r} in {whole!r} is not '<layers>: text', as in 'coarse: a lizard'; "
-                r"a literal || is written \|\|"
+                f"{part.strip()!r} in {whole!r} is not '<layers>: text', as in 'coarse: a lizard', or with options "
+                r"'fine*0.7@0.6-1#left.png: oil'; a literal || is written \|\|"
             )
-        if not match["text"].strip():
+        text = part[head.end + 1 :]
+        if not text.strip():
             raise PromptError(
-                f"the part for {match['layers']!r} in {whole!r} has no text; give it some, drop it, or write \\"
+                f"the part for {head.layers!r} in {whole!r} has no text; give it some, drop it, or write \\"
             )
-        return match["layers"], _without_border(match["text"])
+        return Part(head.layers, _without_border(text), **head.options)
 
     @classmethod
     def of(cls, value: "str | Mapping[str, str] | PPlusPrompt") -> Self:
@@ -90,7 +87,8 @@ class PPlusPrompt:
 
         Args:
             value: a text in the grammar, a dict ``{"default": text, layers: text, …}``, or a PPlusPrompt. The texts of
-                a dict are used as they are: they may be empty, and ``||`` needs no escape.
+                a dict are used as they are: they may be empty, and ``||`` needs no escape. The layers may have options,
+                as ``"fine*0.7"``.
 
         Raises:
             PromptError: the value has none of these forms, or breaks the grammar.
@@ -103,30 +101,56 @@ class PPlusPrompt:
             raise PromptError(f"a prompt is a text, a dict of texts or a PPlusPrompt, not {value!r}")
         if "default" not in value:
             raise PromptError(f'a dict prompt needs a "default" text for the layers it does not name: {dict(value)!r}')
-        return cls(value["default"], tuple((str(k), v) for k, v in value.items() if k != "default"))
+        return cls(value["default"], tuple(_headed(str(k), v) for k, v in value.items() if k != "default"))
 
-    def with_part(self, layers: str, text: str) -> Self:
-        """The same prompt with one more part at the end, which wins over the earlier ones."""
-        return type(self)(self.default, (*self.parts, (layers, text)))
+    def with_part(self, layers: str, text: str, **options: Any) -> Self:
+        """The same prompt with one more part at the end, which wins over the earlier ones; ``options``: of ``Part``."""
+        return type(self)(self.default, (*self.parts, Part(layers, text, **options)))
 
     def texts(self, layers: LayerMap) -> tuple[str, ...]:
-        """The text of each layer in forward order. Raises LayerError for layers that the model does not have."""
+        """The text of each layer in forward order: of the last part that names it, whatever the part's options.
+
+        Raises LayerError for layers that the model does not have.
+        """
         texts = [self.default] * len(layers)
-        for spec, text in self.parts:
-            for index in layers.select(spec):
-                texts[index] = text
+        for part in self.parts:
+            for index in layers.select(part.layers):
+                texts[index] = part.text
         return tuple(texts)
+
+    @property
+    def masks(self) -> tuple[str, ...]:
+        """The mask files and pictures of its parts, without repetition."""
+        return tuple(dict.fromkeys(part.mask for part in self.parts if isinstance(part.mask, str)))
 
     def __iter__(self) -> Iterator[str]:
         """All texts, the default first."""
         yield self.default
-        yield from (text for _, text in self.parts)
+        yield from (part.text for part in self.parts)
 
     def __str__(self) -> str:
         if not self.parts:
             return _escape(self.default)
-        parts = [f"{layers}: {_with_border(_escape(text))}" for layers, text in self.parts]
+        parts = [f"{_escape(part.head)}: {_with_border(_escape(part.text))}" for part in self.parts]
         return " || ".join([_with_border(_escape(self.default)), *parts])
+
+
+def _as_part(value: Any) -> Part:
+    """A part, also from a (layers, text) pair."""
+    if isinstance(value, Part):
+        return value
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(cast(Sequence[Any], value)) != 2:
+        raise PromptError(f"a part of a prompt is a Part, or a pair of layers and text, not {value!r}")
+    layers, text = cast(Sequence[Any], value)
+    return Part(layers, text)
+
+
+def _headed(head: str, text: str) -> Part:
+    """A part whose layers and options are one text. Raises PromptError where they break the grammar."""
+    read = read_head(head)
+    if read is None or read.end != len(head):
+        raise PromptError(f"{head!r} is not {FORM}, as 'coarse', '4-9,12' or 'fine*0.7@0.6-1'")
+    return Part(read.layers, text, **read.options)
 
 
 def parse_prompt(prompt: str, options: Iterable[str]) -> PPlusPrompt:
@@ -134,17 +158,19 @@ def parse_prompt(prompt: str, options: Iterable[str]) -> PPlusPrompt:
 
     Args:
         prompt: the prompt.
-        options: values of ``--layer``, each ``<layers>=text``. They win over the prompt's own parts.
+        options: values of ``--layer``, each ``<layers>=text``, also with a part's options. They win over the prompt's
+            own parts.
 
     Raises:
         PromptError: the prompt or an option breaks its grammar.
     """
     parsed = PPlusPrompt.parse(prompt)
     for option in options:
-        match = _OPTION.fullmatch(option)
-        if match is None or not match["text"].strip():
-            raise PromptError(f'--layer {option!r} is not layers="text", as coarse="a lizard"')
-        parsed = parsed.with_part(match["layers"].strip(), match["text"].strip())
+        head = read_head(option)
+        text = "" if head is None else option[head.end + 1 :].strip()
+        if head is None or option[head.end : head.end + 1] != "=" or not text:
+            raise PromptError(f'--layer {option!r} is not {FORM}="text", as coarse="a lizard"')
+        parsed = parsed.with_part(head.layers, text, **head.options)
     return parsed
 
 

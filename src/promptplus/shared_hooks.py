@@ -107,3 +107,4 @@ def _strip(module: nn.Module) -> None:
         for key in [key for key, hook in hooks.items() if isinstance(hook, SharedHook)]:
             del hooks[key]
             held["_forward_pre_hooks_with_kwargs"].pop(key, None)
+            held["_forward_hooks_with_kwargs"].pop(key, None)

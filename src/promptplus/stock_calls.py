@@ -56,7 +56,7 @@ def _refuse_half_packed(packed_width: int) -> None:
         if frame.f_code.co_name == "encode_prompt":
             for name in ("prompt_embeds", "negative_prompt_embeds"):
                 states = frame.f_locals.get(name)
-                if isinstance(states, Tensor) and states.shape[-1] == packed_width:
+                if isinstance(states, Tensor) and states.shape[-1] >= packed_width:
                     raise PromptError(
                         f"{name} are packed by PPlus.encode, the other half of the prompt is not; "
                         "pass both: pipe(**pplus.encode(prompt, negative))"

@@ -32,12 +32,14 @@ class EncoderCall(NamedTuple):
         mask: 1 where a token is not padding.
         clip_skip: as in diffusers: 1 takes the last but one layer.
         length: of the texts before padding that all share was cut off; see ``TextEncoder.cuts_padding``.
+        seen: 0 where a CLIP text encoder shall not see a token; None: it sees as the stock pipeline lets it.
     """
 
     ids: Int[Tensor, "texts tokens"]
     mask: Int[Tensor, "texts tokens"]
     clip_skip: int | None
     length: int
+    seen: Int[Tensor, "texts tokens"] | None = None
 
 
 class EncodedTexts(NamedTuple):
@@ -115,7 +117,8 @@ class ClipEncoder(TextEncoder):
     """CLIP, as Stable Diffusion 1 and 2 use it."""
 
     def encode(self, call: EncoderCall) -> EncodedTexts:
-        given = call.mask if getattr(self.model.config, "use_attention_mask", False) else None
+        stock = call.mask if getattr(self.model.config, "use_attention_mask", False) else None
+        given = stock if call.seen is None else call.seen
         if (clip_skip := call.clip_skip) is None:
             return EncodedTexts(self.model(call.ids, attention_mask=given)[0])
         hidden = self.model(call.ids, attention_mask=given, output_hidden_states=True).hidden_states
@@ -133,7 +136,7 @@ class PenultimateEncoder(TextEncoder):
         return hasattr(self.model, "text_projection")
 
     def encode(self, call: EncoderCall) -> EncodedTexts:
-        output = self.model(call.ids, output_hidden_states=True)
+        output = self.model(call.ids, attention_mask=call.seen, output_hidden_states=True)
         if call.clip_skip is not None:
             check_clip_skip(call.clip_skip, len(output.hidden_states) - 2)
         states = output.hidden_states[-(call.clip_skip or 0) - 2]

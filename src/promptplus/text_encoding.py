@@ -145,7 +145,7 @@ def watch(hooks: HookSet, encoder: TextEncoder, watcher: StockCallWatcher) -> No
 
 
 @contextmanager
-def _our_call(replacement: PlaceholderRows | None) -> Generator[None]:
+def our_call(replacement: PlaceholderRows | None) -> Generator[None]:
     """While inside, the text encoder's calls in this thread are ours, with these rows."""
     call, rows = _OUR_CALL.set(True), _ROWS.set(replacement)
     try:
@@ -188,7 +188,7 @@ def encode_texts(
     length = plan.ids.shape[1]
     end = int(plan.used.max()) if cut_padding and encoder.cuts_padding else length
     ids, mask = send(plan.ids[:, :end], target), send(plan.mask[:, :end], target)
-    with _our_call(replacement), lora_scaled(encoder.model, lora_scale):
+    with our_call(replacement), lora_scaled(encoder.model, lora_scale):
         return encoder.encode(EncoderCall(ids, mask, clip_skip, length))
 
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from promptplus.hooks import pack
+from promptplus.packing import pack
 from promptplus.text_encoders import EncodedTexts
 from promptplus.text_encoding import send
 
@@ -36,7 +36,7 @@ class PackedText(NamedTuple):
     """Text states as one tensor, as denoisers with per-layer hooks take them.
 
     Attributes:
-        states: packed, see ``hooks.pack``.
+        states: packed, see ``packing``.
         mask: the masks of all layers, one after the other; 1 where a token counts.
         pooled: an embedding of each whole text.
     """
@@ -150,9 +150,8 @@ class TextStates:
         return PackedText(pack(self.states), None if self.mask is None else self.mask.flatten(1), self.pooled)
 
 
-def to_prompt_embeds(prompts: TextStates, negatives: TextStates) -> PromptEmbeds:
+def to_prompt_embeds(prompt: PackedText, negative: PackedText) -> PromptEmbeds:
     """Pipeline arguments of prompts and as many negative prompts."""
-    prompt, negative = prompts.packed(), negatives.packed()
     embeds: PromptEmbeds = {"prompt_embeds": prompt.states, "negative_prompt_embeds": negative.states}
     if prompt.pooled is not None and negative.pooled is not None:
         embeds["pooled_prompt_embeds"] = prompt.pooled

@@ -115,5 +115,5 @@ def test_a_controlnet_alone_needs_the_layers_of_its_unet(unet: Any) -> None:
     with pytest.raises(ModelError, match=r"per_layer\(controlnet, layers=LayerMap.of\(unet\)\)"):
         pp.per_layer(controlnet)
     with pp.per_layer(controlnet, layers=pp.LayerMap.of(unet)):
-        assert sum(len(module._forward_pre_hooks) for module in controlnet.modules()) == 7
+        assert sum(len(module._forward_pre_hooks) for module in controlnet.modules()) == 1 + 7
     assert not any(module._forward_pre_hooks for module in controlnet.modules())

@@ -1,8 +1,8 @@
 """U-Nets: the names of their cross-attention layers, in forward order."""
 
 import re
-from collections.abc import Iterator
-from typing import cast
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
 
 from torch import nn
 
@@ -25,7 +25,7 @@ def named_layers(unet: nn.Module) -> list[tuple[str, int]]:
     sample_size = getattr(getattr(unet, "config", None), "sample_size", None)  # a ControlNet has none
     size = sample_size if isinstance(sample_size, int) else max(sample_size or (64,))
     blocks, deep = len(getattr(unet, "down_blocks", ())), any(int(m["transformer"]) for m in paths)
-    return [(_name(m, deep), -(-size // 2 ** _level(m, blocks))) for m in paths]
+    return [(_name(m, deep), -(-size // 2 ** _level(m["direction"], m["block"], blocks))) for m in paths]
 
 
 def module_path(name: str) -> str:
@@ -34,6 +34,19 @@ def module_path(name: str) -> str:
     root = "mid_block" if direction == "mid" else f"{direction}_blocks.{numbers.pop(0)}"
     attention, *transformer = numbers
     return f"{root}.attentions.{attention}.transformer_blocks.{(transformer or ['0'])[0]}.attn2"
+
+
+def halvings(unet: nn.Module, names: Sequence[str]) -> tuple[int, ...]:
+    """How many times the latent grid is halved before each of a U-Net's layers; ``unet``: it, or its ControlNet."""
+    blocks = len(getattr(unet, "down_blocks", ()))
+    parts = (name.split(".") for name in names)
+    return tuple(_level(direction, numbers[0], blocks) for direction, *numbers in parts)
+
+
+def text_width(unet: Any) -> int:
+    """The width of the text states that a U-Net or a ControlNet takes."""
+    width = unet.config.cross_attention_dim
+    return width if isinstance(width, int) else width[0]
 
 
 def _paths(unet: nn.Module) -> list[re.Match[str]]:
@@ -65,11 +78,11 @@ def _unknown(path: str, model: str) -> str:
     return f"P+ does not know the cross-attention layer {path} of {model}; it knows those of {known}"
 
 
-def _level(match: re.Match[str], blocks: int) -> int:
+def _level(direction: str, block: str | None, blocks: int) -> int:
     """How many times the latent grid is halved before this layer; 0 is the highest resolution."""
-    if match["direction"] == "down":
-        return int(match["block"])
-    return blocks - 1 - int(match["block"] or 0)
+    if direction == "down":
+        return int(block or 0)
+    return blocks - 1 - (int(block or 0) if direction == "up" else 0)
 
 
 def _name(match: re.Match[str], deep: bool) -> str:

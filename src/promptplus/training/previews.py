@@ -35,7 +35,7 @@ def sample(pipe: Any, text: TextStates, negative: TextStates) -> list[Image.Imag
     """Pictures of one text at fixed seeds; one by one where memory has no room for all at once."""
 
     def pictures(seeds: Sequence[int]) -> list[Image.Image]:
-        embeds = to_prompt_embeds(text.expand(len(seeds)), negative.expand(len(seeds)))
+        embeds = to_prompt_embeds(text.expand(len(seeds)).packed(), negative.expand(len(seeds)).packed())
         return denoise(pipe, embeds, seeds, keep=False)
 
     return [picture for _, made in map_in_chunks(pictures, SEEDS, len(SEEDS)) for picture in made]
