@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from jaxtyping import Float
-from promptplus.layers import LayerMap
 from torch import Tensor
+
+from promptplus.layers import LayerMap
 
 LISTS = {"input": "down", "middle": "mid", "output": "up"}
 """ComfyUI's lists of blocks, in forward order, and how promptplus calls them."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from promptplus.concept import Concept
-from promptplus.errors import ConceptError
+from promptplus.errors import ConceptError, PromptError
 from promptplus.mixing import mix
 from promptplus.prompts import PPlusPrompt
 
@@ -72,7 +72,7 @@ class LoadConcept:
 class Mix:
     """Mix two concepts by layers."""
 
-    DESCRIPTION = "A new concept: the rows of one concept in some layers (its shape), of another in the rest (its style)."
+    DESCRIPTION = "A new concept: one concept's rows in some layers (its shape), another's in the rest (its style)."
     CATEGORY = CATEGORY
     RETURN_TYPES = (CONCEPT, CONCEPTS)
     RETURN_NAMES = ("concept", "concepts")
@@ -103,7 +103,7 @@ class Mix:
 class Apply:
     """Patch a model so that each of its cross-attention layers takes its own text."""
 
-    DESCRIPTION = "Lets each cross-attention layer take its own text. For Stable Diffusion 1, 2 and XL; others pass unchanged."
+    DESCRIPTION = "Lets each cross-attention layer take its own text: Stable Diffusion 1, 2, XL. Others pass unchanged."
     CATEGORY = CATEGORY
     RETURN_TYPES = ("MODEL", LAYERS)
     RETURN_NAMES = ("model", "layers")
@@ -148,13 +148,13 @@ class Encode:
             "optional": {"concepts": (CONCEPTS, {"tooltip": "The concepts whose tokens the text may contain."})},
         }
 
-    def encode(
-        self, clip: Any, layers: ModelLayers | None, text: str, concepts: Concepts = ()
-    ) -> tuple[Conditioning]:
+    def encode(self, clip: Any, layers: ModelLayers | None, text: str, concepts: Concepts = ()) -> tuple[Conditioning]:
         """The conditioning. Raises PromptPlusError where the text or a concept cannot be used."""
+        if clip is None:
+            raise PromptError("P+ Encode got no text encoder: the checkpoint contains none; load one with Load CLIP")
         prompt = PPlusPrompt.parse(text)
         if layers is None:
-            _log.warning("P+ Encode takes the default text alone, %r: it does not know the model's layers", prompt.default)
+            _log.warning("P+ Encode takes the default text alone, %r: the model's layers are not known", prompt.default)
             return (encode_default(clip, prompt, concepts),)
         return (encode_prompt(clip, layers, prompt, concepts),)
 

@@ -13,16 +13,17 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
+from torch import Tensor
+
 from promptplus.concept import Concept
 from promptplus.errors import ConceptError, PromptError
 from promptplus.placeholders import split_at_placeholders
 from promptplus.prompts import PPlusPrompt
-from torch import Tensor
 
 from .model_layers import ModelLayers
 
 Conditioning = list[list[Any]]
-"""ComfyUI's: (text states ``[1, tokens, width]``, a dictionary) pairs; several where hooks schedule the text encoder."""
+"""ComfyUI's: pairs of text states ``[1, tokens, width]`` and a dictionary; several where hooks change the encoder."""
 Rows = Mapping[str, Float[Tensor, "vectors width"]]
 """The rows of each placeholder token on one layer: ``[vectors, width]``."""
 
@@ -132,14 +133,17 @@ class _Encoder:
             flat = {name: [row for part in parts for row in _part(part, name)] for name in tokens}
             if all(_fits(tokens[name], carriers[name], len(flat[name])) for name in tokens):
                 return {name: _placed(tokens[name], carriers[name], flat[name]) for name in tokens}
-        raise PromptError(f"{rows[0][0]} cannot be placed in {pieces[0][0]!r}: each of {CARRIERS} is in the text already")
+        words = ", ".join(CARRIERS)
+        raise PromptError(
+            f"{rows[0][0]} cannot be placed: P+ needs one of these words that the text does not use: {words}"
+        )
 
     def _by_encoder(self, token: str, rows: Tensor) -> dict[str, Tensor]:
         return self.concepts[token].by_encoder(rows)
 
 
 def _part(rows: Mapping[str, Tensor], name: str) -> Tensor:
-    """The rows of one text encoder: promptplus calls ``clip_l`` what ComfyUI's tokens call ``l``; a single one ``""``."""
+    """The rows of one text encoder: ``clip_l`` is what ComfyUI's tokens call ``l``; ``""`` the only one of a model."""
     return rows[""] if "" in rows else rows[f"clip_{name}"]
 
 
@@ -150,16 +154,18 @@ def _ids(sections: Sequence[Sequence[Any]]) -> list[Any]:
 
 def _fits(sections: Sequence[Sequence[Any]], carrier: set[Any], count: int) -> bool:
     """Whether the carrier is one token, and at exactly the places of the rows."""
-    return len(carrier) == 1 and sum(token in carrier for token in _ids(sections) if isinstance(token, Integral)) == count
+    ordinary = [token for token in _ids(sections) if isinstance(token, Integral)]
+    return len(carrier) == 1 and sum(token in carrier for token in ordinary) == count
 
 
 def _placed(sections: Sequence[Sequence[Any]], carrier: set[Any], rows: Sequence[Tensor]) -> list[list[Any]]:
     """The same tokens, with the rows in the places of the carrier. Weights stay."""
     left = iter(rows)
-    return [
-        [(next(left), *rest) if isinstance(token, Integral) and token in carrier else (token, *rest) for token, *rest in section]
-        for section in sections
-    ]
+
+    def place(token: Any, *rest: Any) -> tuple[Any, ...]:
+        return (next(left) if isinstance(token, Integral) and token in carrier else token, *rest)
+
+    return [[place(*entry) for entry in section] for section in sections]
 
 
 def _by_token(concepts: Sequence[Concept]) -> dict[str, Concept]:

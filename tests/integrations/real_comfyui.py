@@ -54,11 +54,11 @@ class RealComfyUI:
 
     def __init__(self, checkout: Path) -> None:
         if str(checkout) not in sys.path:
-            sys.path.insert(0, str(checkout))
-        import comfy.cli_args  # pyright: ignore[reportMissingImports]
+            sys.path.append(str(checkout))  # behind ours, because it has a folder tests too
+        import comfy.cli_args
 
         comfy.cli_args.args.cpu = True  # before ComfyUI looks for a device
-        import comfy.sample  # pyright: ignore[reportMissingImports]
+        import comfy.sample
         import comfy.sd
         import comfy.sd1_clip
         import comfy.sdxl_clip

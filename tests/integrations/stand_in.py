@@ -94,7 +94,7 @@ class Upsample(nn.Module):
 
 
 class UNetModel(nn.Module):
-    """Two residual blocks for each level on the way down, three on the way up; transformers where ``depths`` is not 0."""
+    """Two residual blocks for each level on the way down, three on the way up; ``depths``: layers of a transformer."""
 
     def __init__(self, context: int, depths: Sequence[int], middle: int, pooled: int = 0, width: int = 4) -> None:
         super().__init__()

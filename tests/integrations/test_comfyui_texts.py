@@ -138,8 +138,13 @@ def test_wrong_prompts_are_one_sentence(bench: Bench, text: str, message: str) -
         bench.encode(text, concept(bench, "<toy>"))
 
 
+def test_a_checkpoint_without_text_encoder(bench: Bench) -> None:
+    with pytest.raises(PromptError, match="P\\+ Encode got no text encoder"):
+        bench.classes["PPlusEncode"]().encode(None, bench.layers, "a house")
+
+
 def test_layers_that_the_model_does_not_have(bench: Bench) -> None:
-    with pytest.raises(LayerError, match="no layer 'down.9'"):
+    with pytest.raises(LayerError, match=r"no layer 'down\.9'"):
         bench.encode("a house || down.9: a car")
 
 
@@ -155,7 +160,7 @@ def test_a_concept_of_another_model_is_refused(bench: Bench) -> None:
     with pytest.raises(ConceptError, match=rf"<toy> has {len(fewer)} layers .* learned on \(another\)"):
         bench.encode("a house", foreign)
     narrow = pp.Concept("<toy>", torch.ones(len(ours), 1, 8), ours)
-    with pytest.raises(ConceptError, match="of width 8, this model .* learned on .not known."):
+    with pytest.raises(ConceptError, match=r"of width 8, this model .* learned on \(not known\)"):
         bench.encode("a house", narrow)
 
 
