@@ -45,11 +45,11 @@ class ModelLayers:
         found = [*_transformers(diffusion_model)]
         blocks = [block for transformer in found for block in transformer.module.transformer_blocks]
         widths = {getattr(getattr(getattr(b, "attn2", None), "to_k", None), "in_features", None) for b in blocks}
-        if len(widths) != 1 or None in widths or any(getattr(b, "disable_self_attn", False) for b in blocks):
+        width: int | None = widths.pop() if len(widths) == 1 else None
+        if width is None or any(getattr(block, "disable_self_attn", False) for block in blocks):
             return None
         if any(hasattr(transformer.module, "time_stack") for transformer in found):
             return None
-        [width] = widths
         deep = len(blocks) > len(found)
         size = 128 if width == SDXL_WIDTH else 64  # of the latents at the model's native picture size
         names: list[tuple[str, int]] = []

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import promptplus as pp
+from tests.integrations import hosts
 from tests.integrations.conftest import Bench
 
 DEFAULT, OTHER, NEGATIVE = "a red house", "a blue car", "blurry"
@@ -173,6 +174,18 @@ def test_a_controlnet_takes_the_default_text(bench: Bench) -> None:
     assert torch.equal(extra["cross_attn_controlnet"], stock)
     if bench.kind == "sdxl":
         assert torch.equal(extra["pooled_output"], stock_extra["pooled_output"])
+
+
+def test_a_controlnet_in_a_run_gets_plain_text_states(bench: Bench) -> None:
+    """On the stand-in, whose control is a function of the text states; real ones need a model of their own."""
+    if hosts.CHECKOUT:
+        pytest.skip("ComfyUI's ControlNet needs a model file")
+    positive, negative = bench.encode(f"{DEFAULT} || coarse: {OTHER}"), bench.encode(NEGATIVE)
+    seen: list[torch.Tensor] = []
+    for conditioning in (positive, negative):
+        conditioning[0][1]["control"] = seen.append
+    bench.sample(positive, negative)
+    assert torch.equal(seen[0], torch.cat([bench.stock(DEFAULT)[0][0], bench.stock(NEGATIVE)[0][0]]))
 
 
 class Transformer(torch.nn.Module):

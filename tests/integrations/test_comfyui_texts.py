@@ -44,7 +44,13 @@ def equals_library(bench: Bench, library: pp.PPlus, text: str, *concepts: pp.Con
 
 @stand_in_only
 @pytest.mark.parametrize(
-    "text", ["a red house", "a red house || coarse: a blue car", r"a \<s> house || 0-3,mid: \ || fine: a dog"]
+    "text",
+    [
+        "a red house",
+        "a red house || coarse: a blue car",
+        r"\<lora:a:1> || 1: a dog",
+        r"a \<s> house || 0-3,mid: \ || fine: a dog",
+    ],
 )
 def test_texts_by_layer_are_the_librarys(bench: Bench, library: pp.PPlus, text: str) -> None:
     equals_library(bench, library, text)
@@ -151,6 +157,20 @@ def test_layers_that_the_model_does_not_have(bench: Bench) -> None:
 def test_two_concepts_of_one_token(bench: Bench) -> None:
     with pytest.raises(ConceptError, match="two concepts have the same token"):
         bench.encode("a <toy>", concept(bench, "<toy>", 1), concept(bench, "<toy>", 2))
+
+
+@stand_in_only
+def test_a_single_text_encoder_may_have_any_name(bench: Bench) -> None:
+    """ComfyUI calls that of Stable Diffusion 2 ``h``."""
+    from tests.integrations.stand_in import TextEncoder
+
+    if len(bench.clip.encoders) > 1:
+        pytest.skip("for a single text encoder")
+    clip = TextEncoder(bench.host.pipes[bench.kind])  # type: ignore[attr-defined]
+    clip.encoders = {"h": clip.encoders["l"]}
+    toy = concept(bench, "<toy>")
+    [[[states, _]]] = bench.classes["PPlusEncode"]().encode(clip, bench.layers, "a <toy>", (toy,))
+    assert torch.equal(states, bench.encode("a <toy>", toy)[0][0])
 
 
 def test_a_concept_of_another_model_is_refused(bench: Bench) -> None:

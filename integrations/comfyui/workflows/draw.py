@@ -113,7 +113,8 @@ def _draw_node(pen: ImageDraw.ImageDraw, node: dict[str, Any]) -> None:
     pen.rounded_rectangle((x, y, x + width, y + _height(node)), 8, fill=BOX)
     head = OURS if node["type"].startswith("PPlus") else HEAD
     pen.rounded_rectangle((x, y, x + width, y + HEAD_HEIGHT), 8, fill=head)
-    pen.text((x + 10, y + 4), node.get("title") or NAMES.get(node["type"], node["type"]), fill=TEXT, font=large)
+    title: str = node.get("title", NAMES.get(node["type"], node["type"]))
+    pen.text((x + 10, y + 4), title, fill=TEXT, font=large)
     for outgoing, sockets in ((False, node["inputs"]), (True, node["outputs"])):
         for number, socket in enumerate(sockets):
             cx, cy = _socket(node, number, outgoing=outgoing)
