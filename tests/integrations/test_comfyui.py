@@ -182,8 +182,7 @@ def test_a_controlnet_in_a_run_gets_plain_text_states(bench: Bench) -> None:
         pytest.skip("ComfyUI's ControlNet needs a model file")
     positive, negative = bench.encode(f"{DEFAULT} || coarse: {OTHER}"), bench.encode(NEGATIVE)
     seen: list[torch.Tensor] = []
-    for conditioning in (positive, negative):
-        conditioning[0][1]["control"] = seen.append
+    positive[0][1]["control"] = negative[0][1]["control"] = seen.append
     bench.sample(positive, negative)
     assert torch.equal(seen[0], torch.cat([bench.stock(DEFAULT)[0][0], bench.stock(NEGATIVE)[0][0]]))
 
