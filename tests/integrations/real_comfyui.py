@@ -1,4 +1,7 @@
-"""Real ComfyUI, from a checkout: its own text encoders, U-Net, model patcher and sampler, with tiny random weights."""
+"""Real ComfyUI, from a recent checkout: its own text encoders, U-Net, model patcher and sampler, tiny and random.
+
+Written from ComfyUI's source. It has not run yet, for want of a checkout.
+"""
 
 import inspect
 import sys
@@ -55,6 +58,9 @@ class RealComfyUI:
     def __init__(self, checkout: Path) -> None:
         if str(checkout) not in sys.path:
             sys.path.append(str(checkout))  # behind ours, because it has a folder tests too
+        import comfy.options
+
+        comfy.options.args_parsing = False  # pytest's arguments are not ComfyUI's
         import comfy.cli_args
 
         comfy.cli_args.args.cpu = True  # before ComfyUI looks for a device

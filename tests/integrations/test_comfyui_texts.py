@@ -48,7 +48,7 @@ def equals_library(bench: Bench, library: pp.PPlus, text: str, *concepts: pp.Con
     [
         "a red house",
         "a red house || coarse: a blue car",
-        r"\<lora:a:1> || 1: a dog",
+        r"\<lora:style:1> || 1: a dog",
         r"a \<s> house || 0-3,mid: \ || fine: a dog",
     ],
 )
