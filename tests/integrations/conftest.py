@@ -41,15 +41,18 @@ class Bench:
 
     def encode(self, text: str, *concepts: Any) -> Any:
         """The conditioning of P+ Encode."""
-        [conditioning] = self.classes["PPlusEncode"]().encode(self.clip, self.layers, text, concepts)
+        with torch.inference_mode():  # as ComfyUI runs all nodes
+            [conditioning] = self.classes["PPlusEncode"]().encode(self.clip, self.layers, text, concepts)
         return conditioning
 
     def stock(self, text: str) -> Any:
         """The conditioning of ComfyUI's own node CLIP Text Encode."""
-        return self.clip.encode_from_tokens_scheduled(self.clip.tokenize(text))
+        with torch.inference_mode():
+            return self.clip.encode_from_tokens_scheduled(self.clip.tokenize(text))
 
     def sample(self, positive: Any, negative: Any, model: Any = None, batch: int = 1) -> torch.Tensor:
-        return self.host.sample(model or self.model, positive, negative, batch)
+        with torch.inference_mode():
+            return self.host.sample(model or self.model, positive, negative, batch)
 
     def contexts(self, positive: Any, negative: Any, batch: int = 1) -> tuple[list[torch.Tensor], list[dict[str, Any]]]:
         """What each layer attends to in the first call of a run, and where ComfyUI says that it is."""
