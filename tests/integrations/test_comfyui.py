@@ -248,7 +248,7 @@ def test_the_layers_of_the_released_sdxl() -> None:
     """Seventy, with the names that the library gives to diffusers' U-Net."""
     from custom_nodes_promptplus.model_layers import ModelLayers
 
-    from tests.integrations.stand_in import UNetModel
+    from tests.integrations.stand_in_unet import UNetModel
 
     unet = diffusers.UNet2DConditionModel(
         block_out_channels=(8, 8, 8),
