@@ -1,4 +1,4 @@
-"""The stand-in's U-Net: real attention blocks that call patches as ComfyUI's do, written from a description of those."""
+"""The stand-in's U-Net: real attention blocks that call patches as ComfyUI's do, from a description of those."""
 
 from collections.abc import Sequence
 from typing import Any
