@@ -11,7 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "promptplus"
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+NODES = ROOT / "integrations" / "comfyui" / "README.md"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", NODES, *sorted((ROOT / "docs").glob("*.md"))]
 CHANGELOG = ROOT / "CHANGELOG.md"  # names the old modules on purpose
 REMOVED = re.compile(
     r"promptplus[./](?:inversion|evidence|analysis|conditioning|recipes|text|figures)\b"
@@ -59,7 +60,7 @@ def read_map() -> set[str]:
 def modules_and_packages() -> set[str]:
     """What the map has to list: all modules and packages; of the tests, the packages alone."""
     paths = {"tests/", "docs/"} | {f"tests/{p.name}/" for p in (ROOT / "tests").iterdir() if any(p.glob("*.py"))}
-    for top in (SOURCE, ROOT / "pocket_training", ROOT / "benchmarks"):
+    for top in (SOURCE, ROOT / "pocket_training", ROOT / "integrations", ROOT / "benchmarks"):
         for path in top.rglob("*.py"):
             paths.add(f"{path.parent.relative_to(ROOT)}/")
             if not path.name.startswith("__"):
