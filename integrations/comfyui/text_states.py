@@ -79,10 +79,8 @@ def _of_layer(
     part = [states for states, _ in encoder(text.text, rows)]
     if text.strength == 1:
         return part
-    return [
-        torch.lerp(*_equally_long(below, above), text.strength)
-        for (below, _), above in zip(encoder(default, rows), part, strict=True)
-    ]
+    pairs = [_equally_long(below, above) for (below, _), above in zip(encoder(default, rows), part, strict=True)]
+    return [below + text.strength * (above - below) for below, above in pairs]
 
 
 def _equally_long(*states: Float[Tensor, "1 _ width"]) -> list[Float[Tensor, "1 tokens width"]]:
