@@ -26,6 +26,7 @@ ORDER = (
     ),
     ("placeholders", "prompts", "text_encoders", "text_encoding", "models", "model_folder", "profiles"),
     ("density", "concept_record"),
+    ("formats",),
     ("concept", "hooks"),
     ("text_states", "latents"),
     ("prompt_encoding", "denoiser_calls"),

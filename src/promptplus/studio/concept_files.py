@@ -12,6 +12,8 @@ from promptplus.pocket import LEARNED
 from promptplus.pplus import PPlus
 from promptplus.training.token_rows import CONCEPT
 
+_ENDINGS = (".safetensors", ".pt", ".bin")  # of our concepts, and of other tools'
+
 
 @dataclass(frozen=True)
 class ConceptFile:
@@ -81,7 +83,8 @@ class ConceptFiles:
     def _paths(self) -> Iterable[Path]:
         for folder in self._folders:
             yield from folder.glob(f"*/{CONCEPT}")
-            yield from folder.glob("*.safetensors")
+            for ending in _ENDINGS:
+                yield from folder.glob(f"*{ending}")
 
     def _concept(self, path: Path) -> Concept | None:
         """The concept in a file; None where it is damaged or another model's."""
@@ -93,10 +96,10 @@ class ConceptFiles:
     def _fitting(self, path: Path) -> Concept | None:
         try:
             concept = Concept.load(path)
+            concept.check_fits(self._pplus.layers, self._pplus.widths)
         except PromptPlusError:
             return None
-        fits = concept.layers.names == self._pplus.layers.names and concept.width == self._pplus.width
-        return concept if fits else None
+        return concept
 
 
 def shown(path: Path) -> str:
