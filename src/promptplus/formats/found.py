@@ -86,8 +86,10 @@ class FoundConcept:
 
 
 def as_token(name: str) -> str:
-    """A name as a placeholder token: ``Cat-Toy`` → ``<cat-toy>``; "" where it cannot be one."""
+    """A name as a placeholder token: ``Cat-Toy`` → ``<cat-toy>``; "" where it cannot be one, or is ``*``, no name."""
     text = normal(name.strip())
+    if text == "*":
+        return ""
     token = text if text.startswith("<") and text.endswith(">") else f"<{text}>"
     try:
         return check_form(token)

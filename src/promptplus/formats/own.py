@@ -58,10 +58,10 @@ def read_own(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, s
     layers = LayerMap.from_names(record.layers)
     rows = _rows(path, tensors, layers, [name for name, _ in record.encoders] or [""])
     check_record(path, record, values, list(rows.shape))
+    if not torch.isfinite(rows).all():
+        raise ConceptError(f"{path} is damaged: it holds numbers that are not finite; save or download it again")
     if tensor_hash(rows) != record.sha256:
         raise ConceptError(f"{path} is damaged: its rows do not match their checksum; save or download it again")
-    if not torch.isfinite(rows).all():
-        raise ConceptError(f"{path} holds numbers that are not finite")
     fields = {name: getattr(record, name) for name in _PLAIN_FIELDS}
     return FoundConcept(OURS, rows=rows, layers=layers, encoders=tuple(record.encoders), **fields)
 

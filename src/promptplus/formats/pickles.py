@@ -9,6 +9,7 @@ import io
 import pickle
 import pickletools
 import threading
+import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -24,6 +25,7 @@ PARAMETERS = "torch.nn.modules.container.ParameterDict"
 """The one class beside torch's own list that is allowed: the first textual inversions (2022) hold their rows in it."""
 ALLOWED = (
     "collections.OrderedDict",
+    "__builtin__.set",
     "torch._utils._rebuild_tensor_v2",
     "torch._utils._rebuild_parameter",
     PARAMETERS,
@@ -49,7 +51,7 @@ ZIP, PICKLE = b"PK\x03\x04", b"\x80"
 _ENTRY = b"PK\x01\x02"  # begins each entry of a zip archive's directory
 _LEGACY_PICKLES = 5  # mark, protocol, system, the content, the storages' keys
 _CONTENT = 3
-_LOCK = threading.Lock()  # torch's list of allowed classes is the process's
+_LOCK = threading.Lock()  # torch's list of allowed classes and Python's of warnings belong to all threads
 
 
 def read_torch(path: Path, data: bytes) -> Any:
@@ -63,7 +65,9 @@ def read_torch(path: Path, data: bytes) -> Any:
     """
     try:
         checked, allow = _checked_zip(data) if data.startswith(ZIP) else _checked_legacy(data)
-        with _LOCK, torch.serialization.safe_globals([torch.nn.ParameterDict]) if allow else nullcontext():
+        classes = torch.serialization.safe_globals([torch.nn.ParameterDict]) if allow else nullcontext()
+        with _LOCK, classes, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that ParameterDict's source has changed since; old kinds of storages
             return torch.load(io.BytesIO(checked), map_location="cpu", weights_only=True)
     except _Refused as error:
         raise ConceptError(f"{path} {error}") from error
@@ -173,6 +177,7 @@ class _Inspector(pickle.Unpickler):
             self.parameters = True
         stand_ins: dict[str, Callable[..., Any]] = {
             "collections.OrderedDict": OrderedDict,
+            "__builtin__.set": set,
             "torch._utils._rebuild_tensor_v2": _tensor,
             "torch._utils._rebuild_parameter": _parameter,
             PARAMETERS: _Parameters,
@@ -182,7 +187,12 @@ class _Inspector(pickle.Unpickler):
         return stand_ins[full]
 
     def persistent_load(self, pid: Any, /) -> _Storage:
-        """Note a storage: ``("storage", kind, key, device, numbers)``, and two values more in old files."""
+        """Note a storage: ``("storage", kind, key, device, numbers)``, and a view in old files."""
+        if pid[0] == "module":
+            raise _Refused(
+                "keeps its rows in a class with its source, as torch before 1.6 did, which cannot be read safely; "
+                "save them again with a newer torch"
+            )
         _, kind, key, _, numbers, *view = pid
         if any(view) or not isinstance(numbers, int) or numbers < 0:
             raise _Refused("asks for a storage in a way that is not known")
