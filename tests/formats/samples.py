@@ -96,12 +96,14 @@ def a1111(tensors: Tensors) -> dict[str, Any]:
 
 def first_inversions(tensors: Tensors) -> dict[str, Any]:
     """What the first textual inversions of 2022 hold: a ParameterDict."""
-    parameters = nn.ParameterDict({name: nn.Parameter(tensor) for name, tensor in tensors.items()})
+    parameters = nn.ParameterDict(
+        {name: nn.Parameter(tensor, tensor.is_floating_point()) for name, tensor in tensors.items()}
+    )
     return {"string_to_token": {name: torch.tensor(265) for name in tensors}, "string_to_param": parameters}
 
 
 def parameters(tensors: Tensors) -> dict[str, nn.Parameter]:
-    return {name: nn.Parameter(tensor) for name, tensor in tensors.items()}
+    return {name: nn.Parameter(tensor, tensor.is_floating_point()) for name, tensor in tensors.items()}
 
 
 def tied(rows: Tensor, layers: pp.LayerMap = SIXTEEN) -> Tensor:
@@ -155,7 +157,9 @@ def _samples() -> list[Sample]:
         Sample(found.KOHYA, "torch", {"emb_params": plain}, torch_file(), tied(plain)),
         Sample(found.SDXL, "safetensors", two, safetensors(), xl, layers=OF_SDXL),
         Sample(found.SDXL, "torch", two, torch_file(), xl, layers=OF_SDXL),
-        Sample(found.ONETRAINER, "safetensors", {"emp_params": plain.bfloat16()}, safetensors(), tied(plain.bfloat16())),
+        Sample(
+            found.ONETRAINER, "safetensors", {"emp_params": plain.bfloat16()}, safetensors(), tied(plain.bfloat16())
+        ),
         Sample(INVOKE, "torch", {"<cat>": plain}, torch_file(), tied(plain), "<cat>"),
         Sample(
             *(FOLDER, "torch", {"<cat>": plain[0]}, torch_file(), tied(plain[0]), "<cat>"),

@@ -1,4 +1,4 @@
-"""Files of all tools are read: the rows, bit for bit, under their layers; the token that the file says, or the caller."""
+"""Files of all tools are read: the rows, bit for bit, under their layers; the token of the file or the caller."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -100,7 +100,7 @@ def test_of_several_tokens_the_caller_takes_one(tmp_path: Path) -> None:
     (tmp_path / "two.bin").write_bytes(torch_file()(tensors))
     assert torch.equal(pp.Concept.load(tmp_path / "two.bin", "<b>").rows[:, 0], second)
     for token in (None, "<c>"):
-        with pytest.raises(ConceptError, match="holds 2 concepts .<a>, <b>.; choose one by its token"):
+        with pytest.raises(ConceptError, match=r"holds 2 concepts .<a>, <b>.; choose one by its token"):
             pp.Concept.load(tmp_path / "two.bin", token)
 
 
@@ -117,7 +117,7 @@ def test_an_a1111_files_model_is_kept_and_its_bad_name_is_none(tmp_path: Path) -
     assert pp.Concept.load(sample.write(tmp_path)).base_model == "v1-5-pruned"
     for name in ("../cat", "a cat", "", 7, "c:\\cat"):
         (tmp_path / "x").write_bytes(torch_file(lambda t, n=name: a1111(t) | {"name": n})(sample.tensors))
-        with pytest.raises(ConceptError, match="x .A1111 textual inversion. names no placeholder token"):
+        with pytest.raises(ConceptError, match=r"x .A1111 textual inversion. names no placeholder token"):
             pp.Concept.load(tmp_path / "x")
 
 
@@ -174,7 +174,7 @@ def test_a_torch_file_of_other_things_is_refused(value: Any, tmp_path: Path) -> 
 def test_a_lora_and_a_whole_model_are_no_concepts(tmp_path: Path) -> None:
     weights = {f"lora_unet_down_{i}.lora_down.weight": numbers(4, 8) for i in range(6)}
     save_file(weights, tmp_path / "lora")
-    with pytest.raises(ConceptError, match="holds no concept of a known format: it has 6 tensors .*promptplus, kohya"):
+    with pytest.raises(ConceptError, match=r"no concept of a known format: it has 6 tensors .*promptplus, kohya"):
         pp.Concept.load(tmp_path / "lora", "<x>")
 
 
