@@ -88,8 +88,10 @@ def _fetch(address: str, repo: str, revision: str | None) -> Path:
         most = MAX_BYTES if name == concept else MAX_TEXT
         if sizes[name] > most:
             raise ConceptError(f"{address} has a {name} of {sizes[name]:,} bytes; at most {most:,} are fetched")
-    paths = [Path(hub.hf_hub_download(repo, name, revision=info.sha)) for name in wanted]
-    return paths[0].parent
+    folder = Path(hub.hf_hub_download(repo, concept, revision=revision)).parent  # so the cache knows the revision
+    for name in wanted[1:]:
+        hub.hf_hub_download(repo, name, revision=folder.name)  # a folder in the cache has the commit's name
+    return folder
 
 
 def _cached(repo: str, revision: str | None) -> Path | None:
