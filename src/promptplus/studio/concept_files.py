@@ -13,6 +13,7 @@ from promptplus.pplus import PPlus
 from promptplus.training.token_rows import CONCEPT
 
 _ENDINGS = (".safetensors", ".pt", ".bin")  # of our concepts, and of other tools'
+_APPROXIMATION = "learned_embeds"  # beside a concept, it is its mean
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,9 @@ class ConceptFiles:
     def _paths(self) -> Iterable[Path]:
         for folder in self._folders:
             yield from folder.glob(f"*/{CONCEPT}")
-            for ending in _ENDINGS:
-                yield from folder.glob(f"*{ending}")
+            for path in (path for ending in _ENDINGS for path in folder.glob(f"*{ending}")):
+                if path.stem != _APPROXIMATION or not (folder / CONCEPT).exists():
+                    yield path
 
     def _concept(self, path: Path) -> Concept | None:
         """The concept in a file; None where it is damaged or another model's."""
