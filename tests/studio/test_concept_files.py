@@ -61,7 +61,6 @@ def test_a_file_that_changed_is_read_again(place: Workplace, pplus: pp.PPlus) ->
 
 
 def test_files_of_other_tools_are_offered_where_they_fit_and_name_a_token(place: Workplace, pplus: pp.PPlus) -> None:
-    place.mixes.mkdir(parents=True)
     torch.save({"<toy>": torch.ones(pplus.width)}, place.mixes / "toy.bin")
     torch.save({"<wide>": torch.ones(768)}, place.mixes / "wide.bin")
     torch.save({"emb_params": torch.ones(1, pplus.width)}, place.mixes / "nameless.pt")
