@@ -45,8 +45,8 @@ def mix(shape: Concept, style: Concept, token: str, shape_layers: str | None = N
         initializer=shape.initializer,
         class_word=shape.class_word,
         kind=shape.kind,
-        base_model=shape.base_model,
-        token_table=shape.token_table,
+        base_model=shape.base_model or style.base_model,  # a textual inversion's file may not say it
+        token_table=shape.token_table or style.token_table,
         encoders=shape.encoders,
         provenance={
             "mixed_from": {"shape": shape.token, "style": style.token, "shape_layers": shape_layers},
@@ -104,6 +104,8 @@ def interpolate(
         token=token,
         rows=rows,
         tying=first.tying if same else "layer",
+        base_model=first.base_model or second.base_model,
+        token_table=first.token_table or second.token_table,
         provenance={"between": [first.token, second.token], "share": share, "path": path, "layers": layers or "all"},
     )
 

@@ -20,7 +20,7 @@ class LocalHub:
 
     Attributes:
         files: the files of each repository.
-        gated: repositories that are refused.
+        gated, private: repositories that are refused, and those that are private.
         requests: method and path of each request.
         status: what every request is answered with, where it is not 0.
         address: of the server.
@@ -29,6 +29,7 @@ class LocalHub:
     def __init__(self) -> None:
         self.files: dict[str, dict[str, bytes]] = {}
         self.gated: set[str] = set()
+        self.private: set[str] = set()
         self.requests: list[str] = []
         self.status = 0
         self.address = ""
@@ -72,7 +73,7 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(404, b"{}", X_Error_Code="RevisionNotFound")
         elif path.startswith("/api/"):
             siblings = [{"rfilename": name, "size": len(data)} for name, data in files.items()]
-            self.json({"id": repo, "sha": COMMIT, "siblings": siblings})
+            self.json({"id": repo, "sha": COMMIT, "siblings": siblings, "private": repo in self.hub.private})
         else:
             data = files[path.rpartition("/")[2]]
             self.answer(200, data, ETag=f'"{hashlib.sha1(data).hexdigest()}"', X_Repo_Commit=COMMIT)
@@ -88,6 +89,8 @@ class Handler(BaseHTTPRequestHandler):
         elif path == "/api/repos/create":
             asked = json.loads(body)
             repo = "/".join(filter(None, [asked.get("organization"), asked["name"]]))
+            if repo not in self.hub.files and (asked.get("private") or asked.get("visibility") == "private"):
+                self.hub.private.add(repo)
             self.hub.files.setdefault(repo, {})
             self.json({"url": f"{self.hub.address}/{repo}", "private": asked.get("private")})
         elif path == "/api/validate-yaml":

@@ -122,6 +122,16 @@ def test_a_push_that_is_refused_says_why(local: LocalHub, status: int, monkeypat
             XTI.push_to_hub(repo)  # type: ignore[arg-type]
 
 
+def test_what_shall_be_private_is_never_put_where_it_is_public(local: LocalHub) -> None:
+    XTI.push_to_hub("me/secret", private=True)
+    assert local.private == {"me/secret"}
+    XTI.push_to_hub("me/secret", private=True)
+    local.files["me/open"] = {}
+    with pytest.raises(OutputError, match="hub:me/open exists and is public"):
+        XTI.push_to_hub("me/open", private=True)
+    assert local.files["me/open"] == {}
+
+
 def test_a_path_that_is_no_address_is_a_path(tmp_path: Path) -> None:
     assert not hub.is_address(tmp_path / "hub")
     with pytest.raises(ConceptError, match="no concept file"):

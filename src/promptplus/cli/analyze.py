@@ -132,6 +132,7 @@ def density(
         pplus = open_model(ModelOptions(model, device, dtype))
         groups: dict[str, list[Any]] = {}
         for one in loaded:
+            one.check_fits(pplus.layers, pplus.widths)
             groups.setdefault("TI rows" if one.tying == "all" else "XTI rows", []).append(one)
         study = experiment.study(pplus, groups)
     medians = {name: sorted(values)[len(values) // 2] for name, values in study.values["log_density"].items()}

@@ -104,14 +104,17 @@ def open_model(options: ModelOptions, concepts: "Sequence[Concept]" = (), loras:
     return pplus
 
 
-def read_concept(text: str) -> "Concept":
-    """A concept from ``FILE``, or from ``FILE=<name>`` with another token; ``FILE``: as ``Concept.load`` takes it."""
+def read_concept(text: str, token: str | None = None) -> "Concept":
+    """A concept from ``FILE``, or from ``FILE=<name>`` with another token; ``FILE``: as ``Concept.load`` takes it.
+
+    ``token``: an option that names the token; it comes first.
+    """
     from promptplus.concept import Concept
 
     match = re.fullmatch(r"(?P<file>.+)=(?P<token><[^<>]*>)", text)
     if match is None or Path(text).exists():
-        return Concept.load(text)
-    return Concept.load(match["file"], token=match["token"])
+        return Concept.load(text, token)
+    return Concept.load(match["file"], token or match["token"])
 
 
 def check_folder_steps(model: str, steps: int | None) -> None:

@@ -68,7 +68,7 @@ def convert(
     if to != "hub" and (licence or pictures or private or (out or "").startswith(HUB)):
         raise SettingsError("--licence, --pictures, --private and --out hub:… are for the hub; add --to hub")
     with spoken_warnings():
-        one = read_concept(concept if token is None else f"{concept}={token}")
+        one = read_concept(concept, token)
     values = {"token": one.token, "to": to, "spread": round(one.spread, 4)}
     if to == "hub":
         extras = {"licence": licence, "grid": _grid(Path(concept)), "pictures": _pictures(pictures)}

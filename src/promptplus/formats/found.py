@@ -116,5 +116,5 @@ def check_rows(place: str, value: object) -> Float[Tensor, "vectors width"]:
         raise ConceptError(f"{place} is {shape}; a concept has at most {MOST_VECTORS} vectors of width {MOST_WIDTH}")
     rows = value.detach().float().reshape(-1, shape[-1])
     if not torch.isfinite(rows).all():
-        raise ConceptError(f"{place} holds numbers that are not finite; save it again, or train with less noise")
+        raise ConceptError(f"{place} holds numbers that are not finite; its training failed, or it is damaged")
     return rows

@@ -112,6 +112,8 @@ def upload(folder: Path, repo: str, *, private: bool) -> str:
 
         hub = HfApi()
         made = hub.create_repo(repo, private=private, exist_ok=True)
+        if private and not hub.model_info(repo).private:  # it was there before
+            raise OutputError(f"hub:{repo} exists and is public; give another name, or make it private on its page")
         hub.upload_folder(repo_id=repo, folder_path=folder, commit_message="A concept of promptplus")
         return str(made)
 

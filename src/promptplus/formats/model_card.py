@@ -26,6 +26,12 @@ def card(concept: FoundConcept, spread: float, *, repo: str, licence: str, grid:
     token = f"<code>{html.escape(concept.token)}</code>"
     vectors = concept.rows.shape[1]
     layers = f"{len(concept.layers)} layers" if concept.tying == "layer" else f"layers tied: {concept.tying}"
+    lossy = (
+        "All layers have the same rows, so nothing is lost."
+        if concept.tying == "all"
+        else f"It is an approximation: the layers' rows lie {spread:.0%} of their length away from it. How alike its "
+        "pictures are was not measured."
+    )
     parts = [
         _header(concept, licence),
         f"# {html.escape(concept.token)}",
@@ -38,8 +44,7 @@ def card(concept: FoundConcept, spread: float, *, repo: str, licence: str, grid:
         f"pplus.add(pp.Concept.load({json.dumps(f'hub:{repo}')}))\n"
         f"picture = pplus.pipe(**pplus.encode({json.dumps(f'a photo of {concept.token}')})).images[0]\n```",
         f"`{LEARNED}` is the mean over all layers, for tools that have one embedding for all layers: "
-        f'`pipe.load_textual_inversion("{repo}")` in diffusers. It is an approximation: the layers\' rows lie '
-        f"{spread:.0%} of their length away from it. How alike its pictures are was not measured.",
+        f'`pipe.load_textual_inversion("{repo}")` in diffusers. {lossy}',
         "## Files",
         _files(grid, pictures),
         "## Settings",
