@@ -155,3 +155,10 @@ def test_what_is_left_out_is_said(tmp_path: Path, capsys: Capture) -> None:
     assert code == 0
     assert "note:" in notes
     assert "1 more tensors ('unet:0:up') are none and were left out" in notes
+
+
+def test_density_of_a_concept_of_another_width_is_refused(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "sd1.pt").write_bytes(torch_file()({"emb_params": numbers(1, 768)}))
+    words = ("analyze", "density", f"{tmp_path / 'sd1.pt'}=<a>", "--out", str(tmp_path / "d"), "--device", "cpu")
+    code, _, errors = run(*words, capsys=capsys)
+    assert (code, "sd1.pt does not say which" in errors) == (2, True)

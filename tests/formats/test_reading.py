@@ -110,6 +110,8 @@ def test_a_folders_token_stands_in_for_a_file_that_names_none(tmp_path: Path) ->
         pp.Concept.load(tmp_path)
     (tmp_path / "token_identifier.txt").write_text("<From-Folder>\n")
     assert pp.Concept.load(tmp_path).token == "<from-folder>"
+    (tmp_path / "learned_embeds.safetensors").write_bytes(safetensors()({"<key>": numbers(1, WIDTH)}))
+    assert pp.Concept.load(tmp_path).token == "<key>", "what the file says comes first"
 
 
 def test_an_a1111_files_model_is_kept_and_its_bad_name_is_none(tmp_path: Path) -> None:
@@ -134,16 +136,23 @@ def test_a_textual_inversion_works_on_any_layers_of_its_width(tmp_path: Path, pp
     a, b = (pplus.encode(f"a {token}")["prompt_embeds"] for token in ("<cat>", "<dog>"))
     assert torch.equal(a, b)
     pixart = pp.PPlus(tiny_models.pixart())
-    save_file({"<cat>": numbers(1, pixart.width)}, tmp_path / "five")
+    save_file({"<cat>": numbers(2, pixart.width)}, tmp_path / "five")
     pixart.add(pp.Concept.load(tmp_path / "five"))
     assert pixart.encode("a <cat> || 3: a dog")["prompt_embeds"].isfinite().all()
-    mixed = pp.mix(make_untied(pplus), concept, "<m>")
-    assert mixed.layers == pplus.layers
-    assert torch.equal(mixed.rows[0], row)
 
 
-def make_untied(pplus: pp.PPlus) -> pp.Concept:
-    return pp.Concept("<u>", numbers(16, 2, pplus.width), pplus.layers)
+def test_a_textual_inversion_mixes_with_a_concept_of_any_layers(tmp_path: Path) -> None:
+    layers = pp.LayerMap.from_names([(f"block.{i}", 16) for i in range(5)])
+    row, layered = numbers(2, WIDTH), pp.Concept("<u>", numbers(5, 2, WIDTH), layers, base_model="pixart")
+    save_file({"<cat>": row}, tmp_path / "cat")
+    inversion = pp.Concept.load(tmp_path / "cat")
+    for shape, style, inverted in ((layered, inversion, range(1, 5)), (inversion, layered, range(1))):
+        mixed = pp.mix(shape, style, "<m>")
+        assert (mixed.layers, mixed.base_model) == (layers, "pixart")
+        for i in range(5):
+            assert torch.equal(mixed.rows[i], row if i in inverted else layered.rows[i])
+    with pytest.raises(ConceptError, match="<u> has 5 layers, this model 16 with other names"):
+        layered.on(SIXTEEN)
 
 
 def test_an_sdxl_inversion_works_on_sdxl(tmp_path: Path) -> None:
