@@ -154,7 +154,7 @@ def test_what_is_left_out_is_said(tmp_path: Path, capsys: Capture) -> None:
     code, _, notes = said("convert", source, "--out", str(tmp_path / "x"), capsys=capsys)
     assert code == 0
     assert "note:" in notes
-    assert "1 more tensors ('unet:0:up') are none and were left out" in notes
+    assert "the file also holds 'unet:0:up'; of it the concept alone was read" in notes
 
 
 def test_density_of_a_concept_of_another_width_is_refused(tmp_path: Path, capsys: Capture) -> None:

@@ -55,7 +55,7 @@ def card(concept: FoundConcept, spread: float, *, repo: str, licence: str, grid:
 
 def _header(concept: FoundConcept, licence: str) -> str:
     """The YAML that the hub reads. JSON's texts are YAML's too."""
-    tags = ["promptplus", "textual-inversion", "stable-diffusion", "text-to-image"]
+    tags = ["promptplus", "textual-inversion", "text-to-image"]
     lines = [f"license: {licence or _UNKNOWN}", "library_name: promptplus", "pipeline_tag: text-to-image"]
     if _HUB_ID.fullmatch(concept.base_model):
         lines.append(f"base_model: {json.dumps(concept.base_model)}")

@@ -43,7 +43,7 @@ def read_concept(source: StrPath, token: str | None = None) -> FoundConcept:
         )
     if count := len(one.left_out):
         others = ", ".join(map(short, one.left_out[:_SHOWN])) + (", …" if count > _SHOWN else "")
-        warn(f"{source}: the concept was read; {count} more tensors ({others}) are none and were left out")
+        warn(f"{source}: the file also holds {others}; of it the concept alone was read")
     return replace(one, token=name)
 
 
