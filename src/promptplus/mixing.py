@@ -131,10 +131,10 @@ def _on_one_model(first: Concept, second: Concept) -> tuple[Concept, Concept]:
     """The two on the same layers, where both are of one model, or one is tied over all layers. Else ConceptError."""
     for name, concept in (("first", first), ("second", second)):
         check_type(concept, Concept, f"the {name} of the two", ConceptError)
-    if first.tying == "all" != second.tying:
-        first = first.on(second.layers)
-    elif second.tying == "all":
+    if second.tying == "all":
         second = second.on(first.layers)
+    elif first.tying == "all":
+        first = first.on(second.layers)
     same_rows = first.rows.shape == second.rows.shape and first.encoders == second.encoders
     if first.layers.names != second.layers.names or not same_rows:
         raise ConceptError(
