@@ -9,7 +9,7 @@ export GOMP_SPINCOUNT ?= 3000
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo studio check test test-slow docs compatibility bench pocket pocket-report hooks clean
+.PHONY: help demo studio check test test-slow docs compatibility files bench pocket pocket-report hooks clean
 
 help: ## show this list
 	@sed -nE 's/^([a-z.-]+):[^#]*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -46,6 +46,9 @@ docs: $(STAMP) ## write docs/settings.md from the settings classes
 
 compatibility: $(STAMP) ## run the tests of what works together with P+, and write docs/compatibility.md
 	PROMPTPLUS_COMPATIBILITY=docs/compatibility.md OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 tests/compatibility
+
+files: $(STAMP) ## run the tests of other tools' files, and write the table of docs/files.md
+	PROMPTPLUS_FILES=docs/files.md OMP_NUM_THREADS=1 $(BIN)/pytest -q -m "not slow" tests/formats --deselect tests/formats/test_files_page.py
 
 bench: $(STAMP) ## print the quick benchmarks
 	$(BIN)/python -m benchmarks

@@ -29,6 +29,7 @@ ORDER = (
         *("text_encoders", "text_encoding", "weighted_texts", "models", "model_folder", "profiles"),
     ),
     ("density", "concept_record"),
+    ("formats",),
     ("concept", "hooks", "layer_hooks"),
     ("text_states", "latents"),
     ("conditioning", "prompt_encoding", "denoiser_calls"),

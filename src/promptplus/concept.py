@@ -1,34 +1,29 @@
-"""A learned concept: its embedding rows for each layer, where they come from, and the concept file.
+"""A learned concept: its embedding rows for each layer, and where they come from. ``formats`` has its files."""
 
-The file is in safetensors format. It holds one tensor for each layer, under kohya's name where the model has exactly
-their sixteen layers, else under ours; with two text encoders one for each of them, with ``clip_l.`` or ``clip_g.`` in
-front. Everything else is one JSON record in the metadata, beside ``modelspec.*`` for model browsers.
-"""
-
-import os
-import struct
-from dataclasses import dataclass, field
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self, cast, get_args
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from PIL import Image
 from torch import Tensor
 
 from promptplus.choices import Kind, Tying
-from promptplus.concept_record import ConceptRecord, check_record, record_text
-from promptplus.errors import ConceptError, check_type, first_line, one_of, short
-from promptplus.files import as_path, write_atomically
+from promptplus.errors import ConceptError, check_type, one_of, short
+from promptplus.files import StrPath, whole_folder, write_atomically
 from promptplus.fingerprints import tensor_hash
+from promptplus.formats.found import OURS, FoundConcept
+from promptplus.formats.hub import check_repo, upload
+from promptplus.formats.own import own_bytes
+from promptplus.formats.reading import read_concept
+from promptplus.formats.writing import HubExtras, kohya_bytes, mean_bytes, spread, write_hub_folder
 from promptplus.layers import LayerMap
 from promptplus.placeholders import Placeholder, check_form
-from promptplus.text_files import parse_json
-
-MAX_BYTES = 64 * 2**20  # the largest plausible file, SDXL's 70 layers with 64 vectors each, has 37 MB
-_RECORD = "promptplus"
-_safe_open: Any = safe_open  # it has no types
+from promptplus.text_encoders import spelled
 
 
 @dataclass(frozen=True)
@@ -133,68 +128,146 @@ class Concept:
             "provenance": self.provenance,
         }
 
-    def save(self, path: str | os.PathLike[str]) -> Path:
+    @property
+    def spread(self) -> float:
+        """How far the layers' rows lie from their mean, over their length: 0 where they are equal, at most 1."""
+        return spread(self.rows)
+
+    @property
+    def file(self) -> str:
+        """The name of the other tool's file that it was read from; "" where it is ours."""
+        read_from = self.provenance.get("read_from")
+        return str(cast(dict[str, Any], read_from).get("file", "")) if isinstance(read_from, dict) else ""
+
+    @contextmanager
+    def naming_file(self) -> Generator[None]:
+        """While inside, a ConceptError begins with the name of the other tool's file."""
+        try:
+            yield
+        except ConceptError as error:
+            raise ConceptError(f"{self.file}: {error}" if self.file else str(error)) from error
+
+    @property
+    def origin(self) -> str:
+        """The model it was learned on, for messages."""
+        return self.base_model or (f"{self.file} does not say which" if self.file else "it is not known which")
+
+    def on(self, layers: LayerMap) -> Self:
+        """The same concept on a model's layers.
+
+        A concept whose layers are all tied, as a textual inversion, fits the layers of any model; others only those of
+        the model they were learned on.
+
+        Raises ConceptError where it does not fit.
+        """
+        if self.layers.names == layers.names:
+            return self
+        if self.tying != "all":
+            raise ConceptError(
+                f"{self.token} has {len(self.layers)} layers, this model {len(layers)} with other names: "
+                f"use the model it was learned on ({self.origin})"
+            )
+        return replace(self, rows=self.rows[:1].expand(len(layers), -1, -1), layers=layers)
+
+    def check_fits(self, layers: LayerMap, widths: Mapping[str, int]) -> None:
+        """Raise ConceptError where its layers or width are those of another model.
+
+        Args:
+            layers: the model's.
+            widths: of its token embeddings, by text encoder; see ``PPlus.widths``.
+        """
+        if self.widths != widths or (self.tying != "all" and self.layers.names != layers.names):
+            raise ConceptError(
+                f"{self.token} has {len(self.layers)} layers of width {spelled(self.widths)}, this model "
+                f"{len(layers)} of width {spelled(widths)}: use the model it was learned on ({self.origin})"
+            )
+
+    def save(self, path: StrPath) -> Path:
         """Write the concept file, completely or not at all. ``Concept.load`` reads it again, bit for bit.
 
         Returns the path. Raises OutputError or WriteError where the file cannot be written, and ConceptError where it
         could not be read again.
         """
-        tensors = {
-            key: rows.clone(memory_format=torch.contiguous_format)  # layers may share memory
-            for name, part in self.by_encoder(self.rows).items()
-            for key, rows in zip(_keys(self.layers, name), part, strict=True)
-        }
-        fields: dict[str, Any] = {name: getattr(self, name) for name in _PLAIN_FIELDS}
-        fields |= {"layers": [(layer.name, layer.resolution) for layer in self.layers], "sha256": self.sha256}
-        fields |= {"encoders": list(self.encoders)} if self.encoders else {}
-        metadata = {
-            "format": "pt",
-            _RECORD: record_text(self.token, fields, list(self.rows.shape)),
-            "modelspec.sai_model_spec": "1.0.0",
-            "modelspec.title": self.token,
-            "modelspec.architecture": f"{self.base_model or 'unknown'}/textual-inversion",
-            "modelspec.implementation": "promptplus",
-        }
-        return write_atomically(path, save(tensors, metadata))
+        return write_atomically(path, own_bytes(self._plain))
 
-    def save_approximation(self, path: str | os.PathLike[str]) -> Path:
+    def save_kohya(self, path: StrPath) -> Path:
+        """Write the sixteen tensors of kohya's XTI scripts, which call the concept by the file's name.
+
+        Returns the path. Raises ConceptError for other layers than Stable Diffusion's, or a width other than 768, and
+        OutputError where the file cannot be written.
+        """
+        return write_atomically(path, kohya_bytes(self._plain))
+
+    def save_approximation(self, path: StrPath) -> Path:
         """Write the mean over all layers as a plain textual inversion file, for tools that have no per-layer prompts.
 
-        With two text encoders its keys are ``clip_l`` and ``clip_g``, as in kohya's files.
-        Returns the path. Raises OutputError where the file cannot be written.
+        ``spread`` says how far the layers are from it. With two text encoders its keys are ``clip_l`` and ``clip_g``,
+        as in kohya's files. Returns the path. Raises OutputError where the file cannot be written.
         """
-        means = self.by_encoder(self.rows.mean(dim=0))
-        return write_atomically(
-            path, save({name or self.token: rows.contiguous() for name, rows in means.items()}, {"format": "pt"})
-        )
+        return write_atomically(path, mean_bytes(self._plain))
+
+    def save_folder(
+        self, folder: StrPath, *, licence: str = "", grid: Image.Image | None = None, pictures: Sequence[Any] = ()
+    ) -> Path:
+        """Write a new folder as the hub has it: the concept, its approximation, its token, its kind, a model card.
+
+        ``Concept.load`` and stock diffusers (``load_textual_inversion``) read it.
+
+        Args:
+            folder: it is new or empty.
+            licence: an identifier of the hub, as ``cc-by-4.0``. Default: the card says that it is unknown.
+            grid: a sheet of pictures made with the concept, for the card.
+            pictures: those it was learned from, where they shall go along. Default: none.
+
+        Returns the folder. Raises OutputError or WriteError where it cannot be written.
+        """
+        extras = HubExtras(licence, grid, pictures)
+        with whole_folder(folder) as temporary:
+            write_hub_folder(self._plain, temporary, extras)
+        return Path(folder)
+
+    def push_to_hub(
+        self,
+        repo: str,
+        *,
+        licence: str = "",
+        grid: Image.Image | None = None,
+        pictures: Sequence[Any] = (),
+        private: bool = False,
+    ) -> str:
+        """Upload the folder that ``save_folder`` writes to the Hugging Face hub. ``Concept.load("hub:…")`` reads it.
+
+        Args:
+            repo: ``owner/name``. It is made where it does not exist.
+            licence, grid, pictures: as for ``save_folder``.
+            private: make it private, where it is new.
+
+        Returns the repository's web address. Raises OutputError where the hub refuses.
+        """
+        extras = HubExtras(licence, grid, pictures, check_repo(repo))
+        with TemporaryDirectory() as temporary:
+            write_hub_folder(self._plain, Path(temporary), extras)
+            return upload(Path(temporary), extras.repo, private=private)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a concept file. Raises ConceptError where it is missing, damaged, too large or of another format."""
-        path = as_path(path, ConceptError)
-        record, values, tensors = _read(path)
-        layers = LayerMap.from_names(record.layers)
-        keys = [_keys(layers, name) for name, _ in record.encoders or [("", 0)]]
-        parts = [[tensors.get(key, torch.empty(0)) for key in each] for each in keys]
-        shapes = [{part.shape for part in each} for each in parts]
-        vectors = {shape[0] for each in shapes for shape in each}
-        if {key for each in keys for key in each} != set(tensors) or {len(s) for s in (*shapes, vectors)} != {1}:
-            raise ConceptError(f"{path} is damaged: its rows are not those of the {len(layers)} layers it names")
-        rows = torch.cat([torch.stack(each) for each in parts], dim=-1)
-        check_record(path, record, values, list(rows.shape))
-        fields = {name: getattr(record, name) for name in _PLAIN_FIELDS}
-        concept = cls(rows=rows, layers=layers, encoders=tuple(record.encoders), **fields)
-        if concept.sha256 != record.sha256:
-            raise ConceptError(f"{path} is damaged: its rows do not match their checksum; save or download it again")
-        return concept
+    def load(cls, source: StrPath, token: str | None = None) -> Self:
+        """Read a concept: ours, or one of another tool (docs/files.md lists them). The content decides, not the name.
 
+        A textual inversion becomes a concept tied over all layers. Warns of what a file holds beside the concept.
 
-_PLAIN_FIELDS = ("token", "tying", "initializer", "class_word", "kind", "base_model", "token_table", "provenance")
+        Args:
+            source: a file, a folder in the hub's layout or of a training run, or ``hub:owner/name`` with or without
+                ``@revision``.
+            token: the placeholder token to give it; of a file with several tokens also the one to take. Default: as
+                the file says. Many files of other tools name none.
 
+        Raises ConceptError where it is missing, damaged, too large or of an unknown format, or nobody names a token.
+        """
+        return cls(**read_concept(source, token).fields)
 
-def _keys(layers: LayerMap, encoder: str) -> list[str]:
-    """The names of one text encoder's tensors in the file."""
-    return [".".join(filter(None, [encoder, layer.kohya or layer.name])) for layer in layers]
+    @property
+    def _plain(self) -> FoundConcept:
+        return FoundConcept(OURS, **{one.name: getattr(self, one.name) for one in fields(self)})
 
 
 def tie(tying: Tying, layers: LayerMap) -> tuple[int, ...]:
@@ -210,26 +283,3 @@ def tie(tying: Tying, layers: LayerMap) -> tuple[int, ...]:
         "all": [0] * len(layers),
     }[tying]
     return tuple(list(dict.fromkeys(keys)).index(key) for key in keys)
-
-
-def _read(path: Path) -> tuple[ConceptRecord, dict[str, Any], dict[str, Tensor]]:
-    """The record, the same as plain values, and the tensors."""
-    try:
-        if not path.is_file():
-            raise ConceptError(f"no concept file {path}")
-        if (size := path.stat().st_size) > MAX_BYTES:
-            raise ConceptError(f"{path} has {size} bytes; a concept file has at most {MAX_BYTES}")
-        with _safe_open(path, framework="pt") as file:
-            metadata: dict[str, str] = file.metadata() or {}
-            if _RECORD not in metadata:
-                raise ConceptError(f"{path} is a safetensors file but holds no promptplus concept")
-            tensors: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}
-    except (SafetensorError, struct.error) as error:
-        raise ConceptError(f"{path} is not a safetensors file: {first_line(error)}") from error
-    except OSError as error:
-        raise ConceptError(f"cannot read {path}: {error.strerror or first_line(error)}") from error
-    if any(t.dtype != torch.float32 or t.ndim != 2 for t in tensors.values()):
-        raise ConceptError(f"{path} is damaged: its rows are not [vectors, width] float32")
-    fault = f"{path} has a record this version cannot read"
-    record = parse_json(metadata[_RECORD], ConceptRecord, ConceptError, fault)
-    return record, parse_json(metadata[_RECORD], dict[str, Any], ConceptError, fault), tensors

@@ -56,6 +56,27 @@ def whole_file(path: StrPath) -> Generator[Path]:
             shutil.rmtree(folder)
 
 
+@contextmanager
+def whole_folder(path: StrPath) -> Generator[Path]:
+    """Yield a temporary folder to write into. At the end of the block it becomes ``path``, which is new or empty.
+
+    It is removed where writing fails. Raises OutputError or WriteError where that is so, or ``path`` holds something.
+    """
+    path = check_folder(path, new=True)
+    with reported(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        hidden = Path(tempfile.mkdtemp(dir=path.parent, prefix=TEMPORARY))
+        try:
+            folder = hidden / "folder"
+            folder.mkdir()
+            yield folder
+            for file in filter(Path.is_file, folder.rglob("*")):
+                _complete(file)
+            folder.replace(path)  # takes the place of an empty folder
+        finally:
+            shutil.rmtree(hidden)
+
+
 def write_new(folder: Path, names: Iterable[str], write: Callable[[Path], None]) -> Path:
     """Write a file under the first of several names that does not exist yet, completely or not at all.
 

@@ -32,7 +32,7 @@ def mix(shape: Concept, style: Concept, token: str, shape_layers: str | None = N
         ConceptError: the two were learned on different models, or have different numbers of vectors.
         LayerError: the model has no such layers.
     """
-    _check_same_model(shape, style)
+    shape, style = _on_one_model(shape, style)
     shape_layers = shape.layers.bands[0] if shape_layers is None else shape_layers
     chosen = shape.layers.select(shape_layers)
     from_shape = torch.zeros(len(shape.layers), 1, 1, dtype=torch.bool)
@@ -45,8 +45,8 @@ def mix(shape: Concept, style: Concept, token: str, shape_layers: str | None = N
         initializer=shape.initializer,
         class_word=shape.class_word,
         kind=shape.kind,
-        base_model=shape.base_model,
-        token_table=shape.token_table,
+        base_model=shape.base_model or style.base_model,  # a textual inversion's file may not say it
+        token_table=shape.token_table or style.token_table,
         encoders=shape.encoders,
         provenance={
             "mixed_from": {"shape": shape.token, "style": style.token, "shape_layers": shape_layers},
@@ -86,7 +86,7 @@ def interpolate(
         LayerError: the model has no such layers.
         SettingsError: the path is not one of the two, or the share no number.
     """
-    _check_same_model(first, second)
+    first, second = _on_one_model(first, second)
     if not isinstance(share, Real) or not math.isfinite(share):
         raise SettingsError(f"share is a number, as 0.5, not {short(share)}")
     if not one_of(path, get_args(InterpolationPath)):
@@ -104,6 +104,8 @@ def interpolate(
         token=token,
         rows=rows,
         tying=first.tying if same else "layer",
+        base_model=first.base_model or second.base_model,
+        token_table=first.token_table or second.token_table,
         provenance={"between": [first.token, second.token], "share": share, "path": path, "layers": layers or "all"},
     )
 
@@ -125,11 +127,16 @@ def _norms(rows: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows 1"]:
     return cast(Any, rows).norm(dim=-1, keepdim=True)  # torch has no type for norm
 
 
-def _check_same_model(first: Concept, second: Concept) -> None:
+def _on_one_model(first: Concept, second: Concept) -> tuple[Concept, Concept]:
+    """The two on the same layers, where both are of one model, or one is tied over all layers. Else ConceptError."""
     for name, concept in (("first", first), ("second", second)):
         check_type(concept, Concept, f"the {name} of the two", ConceptError)
+    if second.tying == "all":
+        second = second.on(first.layers)
+    elif first.tying == "all":
+        first = first.on(second.layers)
     same_rows = first.rows.shape == second.rows.shape and first.encoders == second.encoders
-    if first.layers != second.layers or not same_rows:
+    if first.layers.names != second.layers.names or not same_rows:
         raise ConceptError(
             f"{first.token} (rows {list(first.rows.shape)}, {first.base_model}) and {second.token} "
             f"(rows {list(second.rows.shape)}, {second.base_model}) have different layers, vectors or width; "
@@ -137,3 +144,4 @@ def _check_same_model(first: Concept, second: Concept) -> None:
         )
     if first.token_table and second.token_table and first.token_table != second.token_table:
         raise ConceptError(f"{first.token} and {second.token} were learned on different text encoders; they cannot mix")
+    return first, second

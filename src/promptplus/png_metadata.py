@@ -4,7 +4,7 @@ import itertools
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from promptplus.concept import Concept
 from promptplus.editing.edit import EditSettings, edit_batch
 from promptplus.errors import Interrupted, PictureError
 from promptplus.files import StrPath, check_folder, make_folder, write_new
+from promptplus.formats.found import FoundConcept
+from promptplus.formats.reading import read_all
 from promptplus.generation import BATCH, generate_batches
 from promptplus.generation_parameters import GenerationParameters
 from promptplus.pictures import read_picture
@@ -26,6 +28,7 @@ from promptplus.text_files import parse_json
 
 KEY = "promptplus"  # the PNG text chunk that holds the parameters
 SHEET = "sheet"
+_PNG = b"\x89PNG"  # begins each PNG file
 
 
 @dataclass(frozen=True)
@@ -174,14 +177,35 @@ def _numbered(first: int, seed: int) -> Iterator[str]:
 
 
 def describe(path: StrPath) -> dict[str, Any]:
-    """The contents of a concept file, or the generation parameters of a PNG, in plain values.
+    """What a concept's file of any tool holds, or the generation parameters of a PNG, in plain values.
 
-    Raises ConceptError or PictureError where the file holds none.
+    Args:
+        path: a file or a folder, or a repository of the hub; see ``Concept.load``.
+
+    Raises ConceptError or PictureError where it holds none.
     """
-    path = Path(path)
-    if path.suffix.lower() == ".png":
+    if _is_png(path):
         return {"file": str(path), **read_parameters(path).model_dump()}
-    return {"file": str(path), **Concept.load(path).describe()}
+    read = read_all(path)
+    described = [_described(one) for one in read]
+    return {"file": str(path), **(described[0] if len(read) == 1 else {"concepts": described})}
+
+
+def _described(found: FoundConcept) -> dict[str, Any]:
+    """A concept as it lies in a file, also where it has no token yet."""
+    concept = Concept(**replace(found, token=found.token or "<unnamed>").fields)
+    remarks = {"left_out": list(found.left_out), "note": found.note}
+    values = {**concept.describe(), "token": found.token or None, "spread": round(concept.spread, 4)}
+    return {"format": found.format, **values, **{name: remark for name, remark in remarks.items() if remark}}
+
+
+def _is_png(path: StrPath) -> bool:
+    """Whether a file is a PNG; of a file that does not exist, whether its name says so."""
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(len(_PNG)) == _PNG
+    except (OSError, ValueError):
+        return Path(path).suffix.lower() == ".png"
 
 
 def read_parameters(path: StrPath) -> GenerationParameters:

@@ -26,7 +26,7 @@ from promptplus.prompt_batch import Encoders, PromptBatch
 from promptplus.prompt_encoding import LayerTexts, encode_layer_texts, stock_form
 from promptplus.prompts import Prompt, as_prompts, foreign_syntax
 from promptplus.stock_calls import StockCallWatcher
-from promptplus.text_encoders import TextEncoder, spelled, text_encoders_of, token_table_of
+from promptplus.text_encoders import TextEncoder, text_encoders_of, token_table_of
 from promptplus.text_encoding import watch
 from promptplus.text_states import PromptEmbeds, TextStates, to_prompt_embeds
 
@@ -119,21 +119,18 @@ class PPlus:
     def add(self, concept: Concept) -> None:
         """Make ``concept.token`` usable in prompts: it stands for the concept's rows.
 
-        Warns where it was learned with other token embeddings. To rename it: ``dataclasses.replace(concept, token=…)``.
+        One whose layers are all tied, as a textual inversion, fits the layers of any model with its widths. Warns where
+        it was learned with other token embeddings. To rename it: ``dataclasses.replace(concept, token=…)``.
 
         Raises:
             ConceptError: the concept's layers or width are those of another model, or the token is in use.
         """
         check_type(concept, Concept, "what is added", ConceptError)
-        self.check_token(concept.token)
+        with concept.naming_file():
+            self.check_token(concept.token)
         if concept.token in self._concepts:
             raise ConceptError(f"a concept {concept.token} was added already; forget({concept.token!r}) first")
-        if concept.widths != self.widths or concept.layers.names != self.layers.names:
-            raise ConceptError(
-                f"{concept.token} has {len(concept.layers)} layers of width {spelled(concept.widths)}, this model "
-                f"{len(self.layers)} of width {spelled(self.widths)}: use the model it was learned on "
-                f"({concept.base_model})"
-            )
+        concept.check_fits(self.layers, self.widths)
         here = token_table_of(self.encoders)
         if concept.token_table and here and concept.token_table != here:  # "": not known
             warn(
@@ -266,7 +263,7 @@ class PPlus:
             chunks: as in ``prompt_encoding.LayerTexts``.
         """
         self._check_in_place()
-        known = {token: c.placeholder for token, c in self._concepts.items()} | dict(placeholders or {})
+        known = {token: c.on(self.layers).placeholder for token, c in self._concepts.items()} | dict(placeholders or {})
         whole = whole_texts or [layer_texts[0] for layer_texts in texts]
         pooled = pooled_layers or range(len(self.layers))
         given = LayerTexts(self.layers, texts, whole, pooled, negative, cut_padding, chunks)

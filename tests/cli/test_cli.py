@@ -233,6 +233,12 @@ def bad_calls(tmp: Path) -> dict[str, tuple[tuple[str, ...], str]]:
         ),
         "info of a missing picture": (("info", str(tmp / "none.png")), "no picture"),
         "info of a text file": (("info", str(tmp / "file")), "not a safetensors file"),
+        "convert to the hub's options": (("convert", far, "--licence", "mit"), "are for the hub; add --to hub"),
+        "convert over a file": (("convert", far, "--out", far), "nothing is overwritten"),
+        "convert to kohya": (("convert", far, "--to", "kohya", *out), "cannot be written as kohya XTI"),
+        "convert to a bad licence": (("convert", far, "--to", "hub", "--licence", "a b", *out), "a licence is"),
+        "convert to a bad repository": (("convert", far, "--to", "hub", "--out", "hub:x"), "is owner/name"),
+        "convert with a bad token": (("convert", far, "--token", "cat", *out), "looks like <cat>"),
         "info of a plain picture": (
             ("info", str(pictures / "a.png")),
             "is not a PNG with generation parameters of promptplus",

@@ -24,6 +24,7 @@ LARGER = str(Path(__file__).parents[2] / "docs" / "pictures" / "methods.png")
         (("generate", "a <lora:x:0.8>"), "--lora x.safetensors:0.8"),
         (("generate", "a car", "--concept", "CONCEPT", "--concept", "CONCEPT"), "two concepts have the token <thing>"),
         (("generate", "a car", "--concept", "CONCEPT=<|endoftext|>"), "already has a word"),
+        (("generate", "a car", "--concept", "hub:cat"), "a concept on the hub is hub:owner/name"),
         (("generate", "a car", "--steps", "1001"), "steps are 1 to 1000"),
         (("generate", "a car", "--scheduler", ""), "no scheduler ''"),
         (("generate", "a car", "--guidance", "inf"), "--guidance"),

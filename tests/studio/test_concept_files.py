@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 import promptplus as pp
 from promptplus.errors import ConceptError
@@ -57,3 +58,20 @@ def test_a_file_that_changed_is_read_again(place: Workplace, pplus: pp.PPlus) ->
     path.unlink()
     with pytest.raises(ConceptError, match="the concept <two> is gone; choose another"):
         files.labelled("<two>")
+
+
+def test_files_of_other_tools_are_offered_where_they_fit_and_name_a_token(place: Workplace, pplus: pp.PPlus) -> None:
+    torch.save({"<toy>": torch.ones(pplus.width)}, place.mixes / "toy.bin")
+    torch.save({"<wide>": torch.ones(768)}, place.mixes / "wide.bin")
+    torch.save({"emb_params": torch.ones(1, pplus.width)}, place.mixes / "nameless.pt")
+    found = {one.label: one.concept for one in place.concept_files.all()}
+    assert set(found) == {"<toy>", "<teapot>"}
+    assert found["<toy>"].tying == "all"
+
+
+def test_a_concepts_approximation_beside_it_is_not_offered(place: Workplace, pplus: pp.PPlus) -> None:
+    concept = make_concept(pplus, "<thing>", 1)
+    for folder in (place.runs, place.mixes):
+        concept.save(folder / "concept.safetensors")
+        concept.save_approximation(folder / "learned_embeds.safetensors")
+    assert [one.concept.tying for one in place.concept_files.all() if one.token == "<thing>"] == ["layer", "layer"]

@@ -14,6 +14,7 @@ from promptplus.cli.common import (
     ModelOptions,
     check_folder_steps,
     open_model,
+    read_concept,
     say,
     spoken_warnings,
 )
@@ -30,7 +31,9 @@ app = typer.Typer(
 
 Out = Annotated[Path | None, typer.Option(help="A new or empty folder. Default: runs/NAME.")]
 WordList = Annotated[str | None, typer.Option(help="Words, separated by commas. Default: the model's usual list.")]
-ConceptFiles = Annotated[list[Path], typer.Argument(help="Concept files. Those of TI and of XTI are compared.")]
+ConceptFiles = Annotated[
+    list[str], typer.Argument(help="Concept files, as FILE or FILE=<name>. Those of TI and of XTI are compared.")
+]
 
 
 @app.command("attributes")
@@ -121,15 +124,15 @@ def density(
     as_json: Json = False,
 ) -> None:
     """Measure where learned rows lie among the vocabulary: log densities, controls, nearest words."""
-    from promptplus import Concept
     from promptplus.experiments import token_density as experiment
 
     out = _check_out(out, "density")
     with spoken_warnings():
-        loaded = [Concept.load(path) for path in concept]
+        loaded = [read_concept(text) for text in concept]
         pplus = open_model(ModelOptions(model, device, dtype))
-        groups: dict[str, list[Concept]] = {}
+        groups: dict[str, list[Any]] = {}
         for one in loaded:
+            one.check_fits(pplus.layers, pplus.widths)
             groups.setdefault("TI rows" if one.tying == "all" else "XTI rows", []).append(one)
         study = experiment.study(pplus, groups)
     medians = {name: sorted(values)[len(values) // 2] for name, values in study.values["log_density"].items()}
@@ -140,8 +143,8 @@ def density(
 @app.command("mixing")
 def mixing(
     concept: Annotated[
-        list[Path],
-        typer.Argument(help="Two or more concept files. Each gives its shape to a mix with the next one."),
+        list[str],
+        typer.Argument(help="Two or more concept files, as FILE or FILE=<name>. Each gives its shape to the next one."),
     ],
     seeds: Annotated[int, typer.Option(min=1, help="Pictures of each mix.")] = 4,
     interpolate: Annotated[
@@ -157,14 +160,13 @@ def mixing(
 
     The bundled concepts of the pocket model are scored too, since their shape and style are known.
     """
-    from promptplus import Concept
     from promptplus.errors import ConceptError
     from promptplus.experiments import mixing as experiment
     from promptplus.kept_pictures import keeping
     from promptplus.profiles import profile_of
 
     out = _check_out(out, "mixing")
-    loaded = {one.token.strip("<>"): one for one in map(Concept.load, concept)}
+    loaded = {one.token.strip("<>"): one for one in map(read_concept, concept)}
     if len(loaded) < 2:
         raise ConceptError("give two or more concepts with different tokens to mix")
     names = list(loaded)

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import warnings
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -101,6 +102,19 @@ def open_model(options: ModelOptions, concepts: "Sequence[Concept]" = (), loras:
     for concept in concepts:
         pplus.add(concept)
     return pplus
+
+
+def read_concept(text: str, token: str | None = None) -> "Concept":
+    """A concept from ``FILE``, or from ``FILE=<name>`` with another token; ``FILE``: as ``Concept.load`` takes it.
+
+    ``token``: an option that names the token; it comes first.
+    """
+    from promptplus.concept import Concept
+
+    match = re.fullmatch(r"(?P<file>.+)=(?P<token><[^<>]*>)", text)
+    if match is None or Path(text).exists():
+        return Concept.load(text, token)
+    return Concept.load(match["file"], token or match["token"])
 
 
 def check_folder_steps(model: str, steps: int | None) -> None:

@@ -1,12 +1,11 @@
 """What ``generate`` does with a request: read the files, load the model, make the pictures, print the result."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from promptplus.cli.common import ModelOptions, complain, open_model, say
+from promptplus.cli.common import ModelOptions, complain, open_model, read_concept, say
 from promptplus.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -88,16 +87,6 @@ class PictureFiles:
     concepts: "list[Concept]"
     loras: "list[Lora]"
     start: "StartImage | None"
-
-
-def read_concept(text: str) -> "Concept":
-    """A concept from ``FILE``, or from ``FILE=<name>`` with another token."""
-    from promptplus.concept import Concept
-
-    match = re.fullmatch(r"(?P<file>.+)=(?P<token><[^<>]*>)", text)
-    if match is None or Path(text).exists():
-        return Concept.load(text)
-    return replace(Concept.load(match["file"]), token=match["token"])
 
 
 def draw(
@@ -189,8 +178,9 @@ def check_prompts(
     folder = ModelFolder.read(model)
     if folder is None:
         return
-    for token in tokens:
-        check_new(token, folder.words)
+    for one in concepts:
+        with one.naming_file():
+            check_new(one.token, folder.words)
     for prompt in prompts:
         prompt.texts(folder.layers)
         for text in prompt:

@@ -27,7 +27,8 @@ SAMPLING, START, FILES = "Sampling", "Start picture", "Files"  # panels of the h
 Concepts = Annotated[
     list[str] | None,
     typer.Option(
-        help="A concept file, whose token the prompt may use; FILE=<name> gives the token another name; repeatable."
+        help="A concept's file of any tool, or hub:owner/name; the prompt may use its token. FILE=<name> gives the "
+        "token, or another one; repeatable.",
     ),
 ]
 Loras = Annotated[

@@ -12,6 +12,9 @@ from promptplus.pocket import LEARNED
 from promptplus.pplus import PPlus
 from promptplus.training.token_rows import CONCEPT
 
+_ENDINGS = (".safetensors", ".pt", ".bin")  # of our concepts, and of other tools'
+_APPROXIMATION = "learned_embeds"  # beside a concept, it is its mean
+
 
 @dataclass(frozen=True)
 class ConceptFile:
@@ -81,7 +84,9 @@ class ConceptFiles:
     def _paths(self) -> Iterable[Path]:
         for folder in self._folders:
             yield from folder.glob(f"*/{CONCEPT}")
-            yield from folder.glob("*.safetensors")
+            for path in (path for ending in _ENDINGS for path in folder.glob(f"*{ending}")):
+                if path.stem != _APPROXIMATION or not (folder / CONCEPT).exists():
+                    yield path
 
     def _concept(self, path: Path) -> Concept | None:
         """The concept in a file; None where it is damaged or another model's."""
@@ -93,10 +98,10 @@ class ConceptFiles:
     def _fitting(self, path: Path) -> Concept | None:
         try:
             concept = Concept.load(path)
+            concept.check_fits(self._pplus.layers, self._pplus.widths)
         except PromptPlusError:
             return None
-        fits = concept.layers.names == self._pplus.layers.names and concept.width == self._pplus.width
-        return concept if fits else None
+        return concept
 
 
 def shown(path: Path) -> str:
