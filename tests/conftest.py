@@ -72,7 +72,8 @@ def concept(pplus: pp.PPlus) -> pp.Concept:
 def make_concept(pplus: pp.PPlus, token: str, seed: int, vectors: int = 1) -> pp.Concept:
     generator = torch.Generator().manual_seed(seed)
     rows = 0.2 * torch.randn(len(pplus.layers), vectors, pplus.width, generator=generator)
-    return pp.Concept(token, rows, pplus.layers, initializer="object", class_word="object")
+    encoders = tuple(pplus.widths.items()) if len(pplus.widths) > 1 else ()
+    return pp.Concept(token, rows, pplus.layers, initializer="object", class_word="object", encoders=encoders)
 
 
 @pytest.fixture(scope="session")

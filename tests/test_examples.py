@@ -43,3 +43,10 @@ def test_controlnet(here: Path) -> None:
     runpy.run_path(str(EXAMPLES / "controlnet.py"))["main"]("edges.png", "model", "controlnet")
     with Image.open("house.png") as picture:
         assert picture.size == (128, 128)
+
+
+@pytest.mark.slow
+def test_prompt_parts(here: Path) -> None:
+    runpy.run_path(str(EXAMPLES / "prompt_parts.py"))["main"]("sheet.png")
+    with Image.open("sheet.png") as sheet, Image.open(EXAMPLES.parent / "docs/pictures/prompt-parts.png") as shown:
+        assert sheet.size == shown.size

@@ -34,6 +34,7 @@ ORDER = (
     ("conditioning", "prompt_encoding", "denoiser_calls"),
     ("prompt_batch",),
     ("pplus", "mixing"),
+    ("prompt_explanation",),
     ("pipelines", "start_image", "kept_pictures"),
     ("generation",),
     ("editing",),

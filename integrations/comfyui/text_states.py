@@ -18,6 +18,7 @@ from torch import Tensor
 from promptplus.concept import Concept
 from promptplus.errors import ConceptError, PromptError
 from promptplus.placeholders import split_at_placeholders
+from promptplus.prompt_stages import LayerText, stages_of
 from promptplus.prompts import PPlusPrompt
 
 from .model_layers import ModelLayers
@@ -36,8 +37,8 @@ def encode_prompt(clip: Any, model: ModelLayers, prompt: PPlusPrompt, concepts: 
     """Encode a prompt for a model with the patch.
 
     Each different text is encoded once, by ComfyUI's own call: the same text in all layers is the stock conditioning in
-    each of them, bit for bit. The pooled embedding is the default text's, with the mean of a concept's rows; so are the
-    text states for a ControlNet, which has no patch.
+    each of them, bit for bit. Parts with windows give one conditioning for each time range. The pooled embedding is the
+    default text's, with the mean of a concept's rows; so are the text states for a ControlNet, which has no patch.
 
     Args:
         clip: ComfyUI's text encoder.
@@ -46,7 +47,7 @@ def encode_prompt(clip: Any, model: ModelLayers, prompt: PPlusPrompt, concepts: 
         concepts: the concepts whose tokens the prompt may contain.
 
     Raises:
-        PromptError: a token belongs to no concept, or cannot be placed.
+        PromptError: a token belongs to no concept, or cannot be placed; or a part has a mask.
         LayerError: the prompt names layers that the model does not have.
         ConceptError: a concept belongs to another model, or two have one token.
     """
@@ -55,14 +56,40 @@ def encode_prompt(clip: Any, model: ModelLayers, prompt: PPlusPrompt, concepts: 
         _check_fits(concept, model)
     encoder = _Encoder(clip, {token: concept.rows.shape[1] for token, concept in known.items()}, known)
     whole = encoder(prompt.default, {token: concept.rows.mean(dim=0) for token, concept in known.items()})
-    by_layer = [
-        encoder(text, {token: concept.rows[layer] for token, concept in known.items()})
-        for layer, text in enumerate(prompt.texts(model.layers))
-    ]
-    return [
-        [pack([one[entry][0] for one in by_layer]), {**extra, "cross_attn_controlnet": states}]
-        for entry, (states, extra) in enumerate(whole)
-    ]
+    stages = stages_of(prompt, model.layers)
+    if any(stage.regions for stage in stages):
+        raise PromptError("ComfyUI has masks of its own; leave the #mask out, and use the node Conditioning (Set Mask)")
+    ends = [*(stage.start for stage in stages[1:]), 1.0]
+    made: Conditioning = []
+    for stage, end in zip(stages, ends, strict=True):
+        by_layer = [_of_layer(encoder, layer, text, prompt.default, known) for layer, text in enumerate(stage.texts)]
+        when = {} if len(stages) == 1 else {"start_percent": stage.start, "end_percent": end}
+        made += [
+            [pack([one[entry] for one in by_layer]), {**extra, "cross_attn_controlnet": states, **when}]
+            for entry, (states, extra) in enumerate(whole)
+        ]
+    return made
+
+
+def _of_layer(
+    encoder: "_Encoder", layer: int, text: LayerText, default: str, known: Mapping[str, Concept]
+) -> list[Float[Tensor, "1 tokens width"]]:
+    """The text states of one layer, for each entry of the conditioning: ``default + strength * (part - default)``."""
+    rows = {token: concept.rows[layer] for token, concept in known.items()}
+    part = [states for states, _ in encoder(text.text, rows)]
+    if text.strength == 1:
+        return part
+    pairs = [_equally_long(below, above) for (below, _), above in zip(encoder(default, rows), part, strict=True)]
+    return [below + text.strength * (above - below) for below, above in pairs]
+
+
+def _equally_long(*states: Float[Tensor, "1 _ width"]) -> list[Float[Tensor, "1 tokens width"]]:
+    """Text states, repeated to a common number of tokens, as ComfyUI does it in a batch.
+
+    To see each token twice changes nothing in attention.
+    """
+    tokens = math.lcm(*(one.shape[1] for one in states))
+    return [one.repeat(1, tokens // one.shape[1], 1) for one in states]
 
 
 def encode_default(clip: Any, prompt: PPlusPrompt, concepts: Sequence[Concept]) -> Conditioning:
@@ -81,14 +108,12 @@ def pack(states: Sequence[Float[Tensor, "1 _ width"]]) -> Float[Tensor, "1 token
     """The text states of all layers side by side.
 
     Args:
-        states: for each layer ``[1, tokens, width]``. Where the numbers of tokens differ, all are repeated to a common
-            one, as ComfyUI does it in a batch: to see each token twice changes nothing in attention.
+        states: for each layer ``[1, tokens, width]``.
 
     Returns:
         ``[1, tokens, layers * width]``.
     """
-    tokens = math.lcm(*(one.shape[1] for one in states))
-    return torch.cat([one.repeat(1, tokens // one.shape[1], 1) for one in states], dim=-1)
+    return torch.cat(_equally_long(*states), dim=-1)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from promptplus.kept_pictures import keeping
 from promptplus.mixing import mix
 from promptplus.pocket import CONCEPTS, LEARNED
 from promptplus.pplus import PPlus
+from promptplus.prompt_parts import Part
 from promptplus.prompts import PPlusPrompt
 from promptplus.report.html import Figure, Section, page
 from promptplus.report.picture_grid import labelled_grid, stack
@@ -92,7 +93,7 @@ def _subsets(pplus: PPlus, seed: int) -> Section:
     subsets = pplus.layers.subsets()
     rows = []
     for first, second in PAIRS:
-        prompts = [PPlusPrompt(first, ((",".join(map(str, s)), second),) if s else ()) for s in subsets]
+        prompts = [PPlusPrompt(first, (Part(",".join(map(str, s)), second),) if s else ()) for s in subsets]
         rows.append(generate(pplus, prompts, [seed] * len(prompts), progress="layer by layer"))
     labels = [f"{len(s)} of {len(pplus.layers)}" for s in subsets]
     captions = "; ".join(f"“{first}” → “{second}”" for first, second in PAIRS)

@@ -58,6 +58,7 @@ def generate(
     negative: Prompt = "",
     batch: int = BATCH,
     clip_skip: int | None = None,
+    compel: bool = False,
     progress: bool | str = False,
     **options: Unpack[DrawingOptions],
 ) -> list[Image.Image]:
@@ -71,7 +72,7 @@ def generate(
         seeds: one seed for each prompt, from 0 to 2⁶³ - 1.
         negative: negative prompt of all pictures; "": none is given.
         batch: pictures generated at once.
-        clip_skip: as in ``PPlus.encode``.
+        clip_skip, compel: as in ``PPlus.encode``.
         progress: show a progress bar; a text is its title.
         options: see ``DrawingOptions``.
 
@@ -79,7 +80,8 @@ def generate(
         PromptError: the numbers of prompts and seeds differ, or a prompt cannot be encoded.
         SettingsError: an option or a seed is outside its range.
     """
-    batches = generate_batches(pplus, prompts, seeds, negative=negative, batch=batch, clip_skip=clip_skip, **options)
+    texts: dict[str, Any] = {"negative": negative, "clip_skip": clip_skip, "compel": compel}
+    batches = generate_batches(pplus, prompts, seeds, batch=batch, **texts, **options)
     pictures: list[Image.Image] = []
     label = progress if isinstance(progress, str) else "generate"
     with tqdm(total=len(prompts), desc=label, unit="picture", disable=not progress) as bar:
@@ -97,6 +99,7 @@ def generate_batches(
     negative: Prompt = "",
     batch: int = BATCH,
     clip_skip: int | None = None,
+    compel: bool = False,
     **options: Unpack[DrawingOptions],
 ) -> Iterator[list[Image.Image]]:
     """Generate as ``generate`` does; yields each batch when it is made. Wrong options are refused at once."""
@@ -106,11 +109,12 @@ def generate_batches(
         raise SettingsError(f"a seed is a whole number from 0 to 2⁶³ - 1, not {max(seeds, key=abs)}")
     check_options(pplus.pipe, options)
 
-    def part(start: int) -> list[Image.Image]:
-        embeds = pplus.encode(list(prompts[start : start + batch]), negative or None, clip_skip=clip_skip)
+    def made(start: int) -> list[Image.Image]:
+        part = list(prompts[start : start + batch])
+        embeds = pplus.encode(part, negative or None, clip_skip=clip_skip, compel=compel)
         return denoise(pplus.pipe, embeds, seeds[start : start + batch], **options)
 
-    return map(part, range(0, len(prompts), batch))
+    return map(made, range(0, len(prompts), batch))
 
 
 def check_steps(steps: int, timesteps: int) -> None:

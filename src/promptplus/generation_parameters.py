@@ -52,6 +52,8 @@ class GenerationParameters(BaseModel):
         width, height: as they were given; None: the model's.
         image, mask: name and SHA-256 of the file of the start picture and of its mask; None: there was none.
         strength: of the start picture.
+        masks: SHA-256 of each mask file that the prompts name, by path.
+        compel: whether compel read the prompts' weights.
         concepts: SHA-256 of each concept's rows, by token.
         loras: name, SHA-256 and strength of each LoRA file.
         edit: of an edited picture, whose ``prompt`` is the target.
@@ -74,6 +76,8 @@ class GenerationParameters(BaseModel):
     image: tuple[str, str] | None = None
     mask: tuple[str, str] | None = None
     strength: float | None = None
+    masks: dict[str, str] = {}
+    compel: bool = False
     concepts: dict[str, str] = {}
     loras: list[LoraRecord] = []
     edit: EditRecord | None = None

@@ -144,6 +144,7 @@ def _batch(pplus: PPlus, parameters: GenerationParameters, start: StartImage | N
         parameters.batch,
         negative=parameters.negative,
         clip_skip=parameters.clip_skip,
+        compel=parameters.compel,
         batch=len(parameters.batch),
         **parameters.options(pplus, start),
     )

@@ -58,8 +58,8 @@ class PromptBatch:
         """
         if negatives is not None and len(negatives) not in (1, len(prompts)):
             raise PromptError(f"{len(prompts)} prompts but {len(negatives)} negatives; give one, or one for each")
-        staged = tuple(StagedPrompt.of(one, layers) for one in prompts)
-        others = tuple(StagedPrompt.of(one, layers) for one in negatives or ())
+        known = {one: StagedPrompt.of(one, layers) for one in dict.fromkeys((*prompts, *(negatives or ())))}
+        staged, others = (tuple(known[one] for one in each) for each in (prompts, negatives or ()))
         others *= len(staged) if len(others) == 1 else 1
         frame = Frame.of((*staged, *others))
         if frame.regions and layers.by_depth:

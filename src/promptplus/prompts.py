@@ -15,7 +15,7 @@ from typing import Any, Self, cast
 
 from promptplus.errors import PromptError
 from promptplus.layers import LayerMap
-from promptplus.prompt_parts import FORM, Part, read_head
+from promptplus.prompt_parts import DATA_URI, FORM, Part, read_head
 
 _PIPES = re.compile(r"(?P<slashes>\\*)(?P<pipes>\|+)")
 _FOREIGN = (
@@ -103,9 +103,12 @@ class PPlusPrompt:
             raise PromptError(f'a dict prompt needs a "default" text for the layers it does not name: {dict(value)!r}')
         return cls(value["default"], tuple(_headed(str(k), v) for k, v in value.items() if k != "default"))
 
-    def with_part(self, layers: str, text: str, **options: Any) -> Self:
-        """The same prompt with one more part at the end, which wins over the earlier ones; ``options``: of ``Part``."""
-        return type(self)(self.default, (*self.parts, Part(layers, text, **options)))
+    def with_part(self, head: str, text: str) -> Self:
+        """The same prompt with one more part at the end, which wins over the earlier ones.
+
+        ``head``: layers, also with options, as they stand before a part's colon.
+        """
+        return type(self)(self.default, (*self.parts, _headed(head, text)))
 
     def texts(self, layers: LayerMap) -> tuple[str, ...]:
         """The text of each layer in forward order: of the last part that names it, whatever the part's options.
@@ -119,9 +122,10 @@ class PPlusPrompt:
         return tuple(texts)
 
     @property
-    def masks(self) -> tuple[str, ...]:
-        """The mask files and pictures of its parts, without repetition."""
-        return tuple(dict.fromkeys(part.mask for part in self.parts if isinstance(part.mask, str)))
+    def mask_files(self) -> tuple[str, ...]:
+        """The files of its parts' masks, without repetition."""
+        masks = (part.mask for part in self.parts if isinstance(part.mask, str))
+        return tuple(dict.fromkeys(mask for mask in masks if not mask.startswith(DATA_URI)))
 
     def __iter__(self) -> Iterator[str]:
         """All texts, the default first."""
@@ -170,7 +174,7 @@ def parse_prompt(prompt: str, options: Iterable[str]) -> PPlusPrompt:
         text = "" if head is None else option[head.end + 1 :].strip()
         if head is None or option[head.end : head.end + 1] != "=" or not text:
             raise PromptError(f'--layer {option!r} is not {FORM}="text", as coarse="a lizard"')
-        parsed = parsed.with_part(head.layers, text, **head.options)
+        parsed = parsed.with_part(option[: head.end], text)
     return parsed
 
 

@@ -19,7 +19,8 @@ from promptplus.placeholders import Placeholder, PlaceholderTokenizer, private_c
 from promptplus.text_encoders import ClipEncoder, EncoderCall, PenultimateEncoder, TextEncoder
 from promptplus.text_encoding import PlaceholderRows, our_call
 
-_COLON_WEIGHT = re.compile(r"(?<!\\)\(([^()]*):\s*([-+]?\d*\.?\d+)\s*\)")
+_COLON_WEIGHT = re.compile(r":\s*([-+]?\d*\.?\d+)\s*\)")
+_BRACKET = re.compile(r"(?<!\\)[()]")
 _MARKS = re.compile(r"(?<!\\)\)[\d.]+|(?<=[\w)])(?:\++|-{2,})(?!\w)|(?<!\\)[()]")
 WORD_END = "</w>"
 """What ends a word's last piece in CLIP's vocabulary."""
@@ -40,9 +41,13 @@ class WeightedStates(NamedTuple):
 
 def to_compel(text: str) -> str:
     """A text with weights in compel's form: ``(word:1.3)`` becomes ``(word)1.3``."""
-    before = ""
-    while before != text:  # from the inside out
-        before, text = text, _COLON_WEIGHT.sub(r"(\1)\2", text)
+    start = 0
+    while match := _COLON_WEIGHT.search(text, start):
+        start = match.end()
+        open_before = [-1 if bracket[0] == ")" else 1 for bracket in _BRACKET.finditer(text[: match.start()])]
+        if sum(open_before) > 0:
+            text = f"{text[: match.start()]}){match[1]}{text[start:]}"
+            start = match.start() + 1 + len(match[1])
     return text
 
 

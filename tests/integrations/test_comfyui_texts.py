@@ -50,6 +50,8 @@ def equals_library(bench: Bench, library: pp.PPlus, text: str, *concepts: pp.Con
         "a red house || coarse: a blue car",
         r"\<lora:style:1> || 1: a dog",
         r"a \<s> house || 0-3,mid: \ || fine: a dog",
+        "a red house || coarse*0.5: a blue car || fine*-1.5: a dog",
+        "a red house || coarse*0: a blue car",
     ],
 )
 def test_texts_by_layer_are_the_librarys(bench: Bench, library: pp.PPlus, text: str) -> None:
@@ -260,3 +262,19 @@ def test_mix_is_the_librarys(bench: Bench) -> None:
     for index in range(len(bench.layers.layers)):
         part = slice(index * width, (index + 1) * width)
         assert torch.equal(states[..., part], (from_shape if index in coarse else from_style)[..., part])
+
+
+@stand_in_only
+def test_windows_are_time_ranges(bench: Bench, library: pp.PPlus) -> None:
+    text = "a red house || coarse@0.25-0.5: a blue car || fine@0.5-1*0.5: a dog"
+    held = ("a red house", "a red house || coarse: a blue car", "a red house || fine*0.5: a dog")
+    made = bench.encode(text)
+    ranges = [(extra["start_percent"], extra["end_percent"]) for _, extra in made]
+    assert ranges == [(0, 0.25), (0.25, 0.5), (0.5, 1)]
+    for (states, _), expected in zip(made, held, strict=True):
+        assert torch.allclose(states, library.encode(expected)["prompt_embeds"], atol=CLOSE)
+
+
+def test_masks_are_comfyuis_own(bench: Bench) -> None:
+    with pytest.raises(PromptError, match=r"use the node Conditioning \(Set Mask\)"):
+        bench.encode("a red house || coarse#0,0,0.5,1: a blue car")

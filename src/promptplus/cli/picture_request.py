@@ -1,7 +1,7 @@
 """What ``generate`` does with a request: read the files, load the model, make the pictures, print the result."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,8 +108,12 @@ def draw(
     settings: dict[str, Any],
     batch: int,
     resume: bool,
+    explain: bool = False,
 ) -> None:
-    """Make the pictures of a prompt; ``settings``: those of the command line, None where not given."""
+    """Make the pictures of a prompt, or explain it.
+
+    ``settings``: those of the command line, None where not given.
+    """
     from promptplus.generation_parameters import GenerationParameters
     from promptplus.pipelines import scheduler_class
     from promptplus.png_metadata import make_pictures
@@ -118,21 +122,47 @@ def draw(
 
     parsed = parse_prompt(prompt, layers)
     negative = PPlusPrompt.parse(settings["negative"])
+    masks = mask_hashes([parsed, negative])
     chosen = None if settings["scheduler"] is None else scheduler_class(settings["scheduler"])
     files = request.read()
     check_prompts(request.model.model, [parsed, negative], files.concepts, settings["steps"])
     pplus = request.load(files)
     note_unused_concepts(pplus, parsed)
+    if explain:
+        say_explanation(pplus, {"prompt": parsed, "negative": negative}, settings["compel"], request.as_json)
+        return
     steps, guidance = default_sampling(pplus.pipe, settings["steps"], settings["guidance"])
     given = {**settings, **request.start_files(), "steps": steps, "guidance": guidance, "prompt": str(parsed)}
     given["scheduler"] = chosen or type(pplus.pipe.scheduler).__name__
     given["strength"] = files.start and files.start.strength
+    given["masks"] = masks
     parameters = GenerationParameters.of(pplus, files.loras, model=request.model.model, **given)
     made = make_pictures(pplus, parameters, seeds, request.out, start=files.start, batch=batch, resume=resume)
     values = {"pictures": [str(path) for path in made.pictures], "sheet": str(made.sheet)}
     there = f" ({made.kept} were there)" if resume else ""
     sentence = f"{len(seeds)} pictures in {request.out}{there}, all on {made.sheet}"
     say({**values, "seed": seeds[0], "count": len(seeds), "kept": made.kept}, sentence, request.as_json)
+
+
+def say_explanation(pplus: "PPlus", prompts: "Mapping[str, PPlusPrompt]", compel: bool, as_json: bool) -> None:
+    """Print what each prompt tells each layer, as a table, or as JSON."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from promptplus.cli.common import console
+    from promptplus.prompt_explanation import COLUMNS, explain
+
+    rows = {name: explain(pplus, prompt, compel=compel) for name, prompt in prompts.items()}
+    if as_json:
+        say({name: [row.describe() for row in each] for name, each in rows.items()}, "", as_json)
+        return
+    for name, each in rows.items():
+        if str(prompts[name]):
+            used = [i for i in range(len(COLUMNS)) if any(row.cells[i] for row in each)]
+            table = Table(*(COLUMNS[i] for i in used), title=name, title_justify="left", box=None, pad_edge=False)
+            for row in each:
+                table.add_row(*(escape(row.cells[i]) for i in used))
+            console.print(table)
 
 
 def note_unused_concepts(pplus: "PPlus", texts: Iterable[str]) -> None:
@@ -177,10 +207,38 @@ def repeat(request: PictureRequest, picture: Path) -> None:
     request = replace(request, strength=parameters.strength if request.image else request.strength)
     files = request.read()
     check_same_files(parameters, request, files)
+    check_same_masks(parameters)
     options = replace(request.model, model=parameters.model, dtype=request.model.dtype or parameters.dtype or None)
     pplus = replace(request, model=options).load(files)
     made = save_picture(make_again(pplus, parameters, files.start), parameters, request.out)
     say({"pictures": [str(made)], "seed": parameters.seed}, f"{picture} again: {made}", request.as_json)
+
+
+def mask_hashes(prompts: Iterable["PPlusPrompt"]) -> dict[str, str]:
+    """SHA-256 of the mask files that prompts name, by path. Raises PromptError where one cannot be read."""
+    from promptplus.errors import PromptError
+    from promptplus.generation_parameters import file_hash
+    from promptplus.prompt_masks import read_masks
+
+    hashes: dict[str, str] = {}
+    for prompt in prompts:
+        read_masks(prompt)
+        for path in prompt.mask_files:
+            try:
+                hashes[path] = file_hash(Path(path))
+            except OSError as error:
+                raise PromptError(f"the mask of a part cannot be read: {path}: {error.strerror}") from error
+    return hashes
+
+
+def check_same_masks(parameters: "GenerationParameters") -> None:
+    """Raise SettingsError where a mask file is another one than a picture was made with, or is gone."""
+    from promptplus.prompts import PPlusPrompt
+
+    prompts = [PPlusPrompt.parse(text) for text in (parameters.prompt, parameters.negative)]
+    for path, now in mask_hashes(prompts).items():
+        if parameters.masks.get(path) != now:
+            raise SettingsError(f"the picture was made with another mask {path} than is there now; put that one back")
 
 
 def check_same_files(parameters: "GenerationParameters", request: PictureRequest, files: PictureFiles) -> None:

@@ -50,7 +50,7 @@ Resume = Annotated[
 
 FOR_NEW_PICTURES = (
     *("layer", "negative", "seed", "count", "steps", "guidance", "scheduler", "width", "height", "clip_skip"),
-    *("batch", "strength", "resume", "model"),
+    *("compel", "explain", "batch", "strength", "resume", "model"),
 )
 """Options that ``--again`` reads from the picture, or does not need."""
 
@@ -59,7 +59,10 @@ def generate(
     context: typer.Context,
     prompt: Annotated[
         str | None,
-        typer.Argument(help='The prompt: "default text || layers: text || …". Layers are names, groups or numbers.'),
+        typer.Argument(
+            help='The prompt: "default text || layers: text || …". Layers are names, groups or numbers, also with '
+            "strength, window and mask: fine*0.7@0.6-1#left.png (docs/prompts.md)."
+        ),
     ] = None,
     layer: Annotated[
         list[str] | None, typer.Option(help='One more part of the prompt, as coarse="a green lizard"; repeatable.')
@@ -90,6 +93,17 @@ def generate(
     clip_skip: Annotated[
         int | None, typer.Option(min=0, help="Last layers of the text encoder to skip.", rich_help_panel=SAMPLING)
     ] = None,
+    compel: Annotated[
+        bool,
+        typer.Option(
+            "--compel",
+            help="Read weights, as (red:1.3), and texts of any length: needs the extra promptplus[compel].",
+        ),
+    ] = False,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Print what each layer reads, when and where, and what was cut; draw nothing."),
+    ] = False,
     batch: Batch = 16,
     image: Annotated[
         Path | None, typer.Option(help="A picture to start from (image to image).", rich_help_panel=START)
@@ -147,8 +161,8 @@ def generate(
             repeat(request, again)
             return
         settings = {"steps": steps, "guidance": guidance, "scheduler": scheduler, "width": width, "height": height}
-        settings |= {"clip_skip": clip_skip, "negative": negative}
-        draw(request, str(prompt), layer or [], list(range(seed, seed + count)), settings, batch, resume)
+        settings |= {"clip_skip": clip_skip, "negative": negative, "compel": compel}
+        draw(request, str(prompt), layer or [], list(range(seed, seed + count)), settings, batch, resume, explain)
 
 
 def demo(

@@ -22,6 +22,7 @@ from promptplus.layers import LayerMap
 from promptplus.pocket.attribute_judge import AttributeJudge
 from promptplus.pplus import PPlus
 from promptplus.profiles import Words, default_sampling, profile_of
+from promptplus.prompt_parts import Part
 from promptplus.prompts import PPlusPrompt
 
 FORM = "a {colour} {object}, {style}"  # of the paper's prompts
@@ -170,7 +171,7 @@ def takeover_pictures(
         spec, every = ",".join(map(str, takeover.layers)), len(takeover.layers) == len(pplus.layers)
         both = [(p.prompt("first", form), p.prompt("second", form)) for p in pairs]
         # in all layers: as the default text, which SDXL's pooled embedding is of
-        taken = pplus.encode([PPlusPrompt(b) if every else PPlusPrompt(a, ((spec, b),)) for a, b in both])
+        taken = pplus.encode([PPlusPrompt(b) if every else PPlusPrompt(a, (Part(spec, b),)) for a, b in both])
     later = {step: kwargs["prompt_embeds"] for step, kwargs in ((begin, taken), (end, plain)) if 0 < step < steps}
     return denoise(pplus.pipe, plain if begin else taken, seeds, steps=steps, guidance=guidance, prompt_schedule=later)
 
