@@ -44,6 +44,8 @@ LARGER = str(Path(__file__).parents[2] / "docs" / "pictures" / "methods.png")
         (("analyze", "attributes", "--steps", "1001"), "steps are 1 to 1000"),
         (("analyze", "attributes", "--colours", "red"), "colour: two words or more"),
         (("analyze", "attention", "--steps", "1001"), "steps are 1 to 1000"),
+        (("analyze", "strength", "--strengths", "0,much"), "strengths are numbers"),
+        (("analyze", "strength", "--steps", "1001"), "steps are 1 to 1000"),
         (("invert", PICTURES, "--token", "<|endoftext|>"), "already has a word"),
         (("evaluate", str(CONCEPTS), "--method", "xti@0"), "steps are 1 or more"),
         (("evaluate", str(CONCEPTS), "--baseline", "ti@77"), "--baseline ti@77 is none of the methods"),

@@ -1,5 +1,6 @@
-"""The commands that measure layers: ``analyze attributes``, ``attention``, ``density`` and ``mixing``."""
+"""The commands that measure layers: ``analyze attributes``, ``attention``, ``density``, ``mixing``, ``strength``."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -184,6 +185,53 @@ def mixing(
     _finish(study, out, {"success": success}, sentence or "not judged: there is no ground truth for these", as_json)
 
 
+@app.command("strength")
+def strength(
+    pairs: Annotated[int, typer.Option(min=2, help="Number of prompt pairs.")] = 32,
+    seeds: Annotated[int, typer.Option(min=1, help="Pictures of each prompt pair and each strength.")] = 1,
+    strengths: Annotated[
+        str | None, typer.Option(help="Strengths, separated by commas. Default: twelve from -1 to 4.")
+    ] = None,
+    judge: Annotated[
+        Literal["classifier", "clip"] | None,
+        typer.Option(help="What recognises attributes in pictures. Default: the pocket's classifier, else clip."),
+    ] = None,
+    colours: WordList = None,
+    objects: WordList = None,
+    styles: WordList = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    out: Out = None,
+    model: Model = "pocket",
+    device: Device = None,
+    dtype: Dtype = None,
+    as_json: Json = False,
+) -> None:
+    """Measure from which strength on a part of a prompt takes over, and beyond which one pictures break.
+
+    The strengths 0 and 1 are always measured.
+    """
+    from promptplus.experiments import strength as experiment
+    from promptplus.kept_pictures import keeping
+    from promptplus.profiles import profile_of
+
+    given, numbers = _given_words(colours, objects, styles), _given_strengths(strengths)
+    check_folder_steps(model, steps)
+    out = _check_out(out, "strength")
+    with spoken_warnings(), keeping(out):
+        pplus = open_model(ModelOptions(model, device, dtype))
+        settings = experiment.StrengthStudySettings.of(pplus.pipe, profile_of(pplus.pipe).words_with(given), judge)
+        settings = replace(settings, pairs=pairs, seeds=seeds)
+        if numbers:
+            settings = settings.with_strengths(numbers)
+        study = experiment.study(pplus, settings, steps=steps, guidance=guidance)
+    found = study.values["found"]
+    lines = [
+        f"{name}: best {own['best']:g}, useful {'{:g} to {:g}'.format(*own['useful'])}" for name, own in found.items()
+    ]
+    _finish(study, out, {"found": found}, "\n".join(lines), as_json)
+
+
 def _check_out(out: Path | None, name: str) -> Path:
     """The folder for a page: the given one, or one below ``runs``. An unfinished one is continued."""
     from promptplus.files import result_folder
@@ -199,6 +247,21 @@ def _given_words(colours: str | None, objects: str | None, styles: str | None) -
     words = {name: [one.strip() for one in text.split(",") if one.strip()] for name, text in given.items() if text}
     check_words(words)
     return words
+
+
+def _given_strengths(text: str | None) -> list[float]:
+    """The strengths that were given. Raises SettingsError where one is no finite number."""
+    from promptplus.errors import SettingsError
+
+    numbers: list[float] = []
+    for word in text.split(",") if text else ():
+        try:
+            numbers.append(float(word))
+        except ValueError:
+            numbers.append(float("nan"))
+        if not math.isfinite(numbers[-1]):
+            raise SettingsError(f"strengths are numbers, separated by commas, as -1,0,0.5, not {word.strip()!r}")
+    return numbers
 
 
 def _finish(study: "Study", out: Path, values: dict[str, Any], sentence: str, as_json: bool) -> None:

@@ -42,7 +42,7 @@ def bands(
     scores: Float[np.ndarray, "pairs takeovers"], seed: int = 0
 ) -> tuple[Float[np.ndarray, " takeovers"], Float[np.ndarray, " takeovers"]]:
     """The 95 % bootstrap band of a relative curve: its lower and upper ends. Pairs are resampled."""
-    curves = [relative(scores[rows]) for rows in _resampled(len(scores), seed)]
+    curves = [relative(scores[rows]) for rows in resampled(len(scores), seed)]
     low, high = np.percentile(curves, (2.5, 97.5), axis=0)
     return low, high
 
@@ -64,7 +64,7 @@ def intervals(
         at_half = {name: crossing(relative(table[rows])) for name, table in scores.items()}
         return at_half | {f"{a} < {b}": at_half[b] - at_half[a] for a, b in orders}
 
-    samples = [crossings(rows) for rows in _resampled(count, seed)]
+    samples = [crossings(rows) for rows in resampled(count, seed)]
     exact = crossings(np.arange(count))
     ends = {name: np.percentile([sample[name] for sample in samples], (2.5, 97.5)) for name in exact}
     return {name: Interval(value, float(ends[name][0]), float(ends[name][1])) for name, value in exact.items()}
@@ -93,7 +93,7 @@ def curve_numbers(scores: Float[np.ndarray, "pairs takeovers"]) -> dict[str, Any
     return {name: [round(float(v), 4) for v in row] for name, row in raw.items()} | {"halfway": crossing(curve)}
 
 
-def _resampled(count: int, seed: int) -> Iterator[Int[np.ndarray, " count"]]:
+def resampled(count: int, seed: int) -> Iterator[Int[np.ndarray, " count"]]:
     """Rows drawn with replacement, once for each bootstrap sample."""
     rng = np.random.default_rng(seed)
     return (rng.integers(0, count, count) for _ in range(RESAMPLES))

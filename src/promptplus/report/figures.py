@@ -128,6 +128,32 @@ def curves(
     return _to_picture(figure)
 
 
+def panels(measured: Mapping[str, Mapping[str, Curve]], x: Sequence[float], *, xlabel: str, ylabel: str) -> Image.Image:
+    """Draw several sets of curves beside one another, over numbers on a common x axis.
+
+    Args:
+        measured: for each panel's title its curves by name; all panels have the same names, and share one legend.
+        x: where the values of each curve lie.
+        xlabel, ylabel: names of the axes.
+    """
+    from matplotlib.figure import Figure  # slow to import: only when a figure is drawn
+
+    figure = Figure(figsize=(1 + 2.7 * len(measured), TALL), dpi=DPI, layout="constrained")
+    every = figure.subplots(1, len(measured), sharey=True, squeeze=False)[0]
+    for axes, (title, named) in zip(every, measured.items(), strict=True):
+        for number, (name, curve) in enumerate(named.items()):
+            axes.plot(x, curve.values, color=f"C{number}", marker="o", markersize=3, label=name)
+            if curve.low is not None and curve.high is not None:
+                axes.fill_between(x, curve.low, curve.high, color=f"C{number}", alpha=0.15, linewidth=0)
+        axes.set_title(title, fontsize=9)
+        axes.set(xlabel=xlabel, ylim=(-0.03, 1.03))
+        axes.grid(color="0.9", linewidth=0.6)
+    every[0].set_ylabel(ylabel)
+    handles, labels = every[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=8)
+    return _to_picture(figure)
+
+
 def heat_map(
     values: Float[np.ndarray, "rows columns"],
     rows: Sequence[str],
