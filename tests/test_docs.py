@@ -118,8 +118,9 @@ def test_every_page_is_linked_from_the_readme_or_the_index() -> None:
 
 
 def command_lines() -> list[str]:
-    """Every line of the README's shell blocks that calls promptplus."""
-    blocks = fenced((ROOT / "README.md").read_text("utf-8"), "sh")
+    """Every line of the README's and the prompt page's shell blocks that calls promptplus."""
+    pages = (ROOT / "README.md", ROOT / "docs" / "prompts.md")
+    blocks = [block for page in pages for block in fenced(page.read_text("utf-8"), "sh")]
     return [line for block in blocks for line in block.splitlines() if line.startswith("promptplus ")]
 
 
