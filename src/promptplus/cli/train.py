@@ -22,6 +22,7 @@ class TrainingRequest:
         token, initializer, class_word, kind: of the concept; None: what the folder's ``concept.json`` says.
         class_pictures: for DreamBooth: a folder of pictures of the class.
         captions: train with the captions beside the pictures.
+        describe: one caption for all pictures.
         preset: a name in ``PRESETS``, or None.
         options: the settings that were given, by name.
         preview_every: steps between previews; None: the default.
@@ -36,6 +37,7 @@ class TrainingRequest:
     kind: Kind | None
     class_pictures: Path | None
     captions: bool
+    describe: str | None
     preset: Preset | None
     options: dict[str, Any]
     preview_every: int | None
@@ -62,13 +64,15 @@ def invert_one(request: TrainingRequest) -> None:
     from promptplus.training.invert import run_inversion
     from promptplus.training.run_folder import check_run_folder
 
-    dataset = read_dataset(request.pictures, request.names(), request.captions)  # before the model: it fails faster
+    # before the model: it fails faster
+    dataset = read_dataset(request.pictures, request.names(), request.captions, request.describe)
     if dataset.note.token is None:
         raise ConceptError(
             f"name the placeholder token, as --token '<cat>', or write it into {request.pictures}/concept.json"
         )
     first, folder = Distributed().first, ModelFolder.read(request.model.model)
     check_new(dataset.note.token, folder.words if folder else ())
+    _check_learn(request)
     out = request.out or free_folder(Path("runs") / dataset.note.token.strip("<>"))
     if first:
         check_run_folder(out)
@@ -103,7 +107,8 @@ def invert_each(request: TrainingRequest) -> None:
     if first:
         for folder in folders:
             check_run_folder(out / folder.name)
-    datasets = [read_dataset(folder, captions=request.captions) for folder in folders]
+    _check_learn(request)
+    datasets = [read_dataset(folder, None, request.captions, request.describe) for folder in folders]
     results = run_inversions(
         open_model(request.model),
         datasets,
@@ -118,6 +123,15 @@ def invert_each(request: TrainingRequest) -> None:
     reports = [_inversion_report(result) for result in results]
     sentences = "\n".join(sentence for _, sentence in reports)
     say({"concepts": [values for values, _ in reports]}, sentences, request.as_json)
+
+
+def _check_learn(request: TrainingRequest) -> None:
+    """See that the model has the layers to learn, before its weights are read, where its folder says which it has."""
+    from promptplus.model_folder import ModelFolder
+
+    folder, learn = ModelFolder.read(request.model.model), request.options.get("learn")
+    if folder and learn is not None:
+        folder.layers.select(learn)
 
 
 def train_denoiser(request: TrainingRequest) -> None:
@@ -160,10 +174,13 @@ def _inversion_report(result: "InversionResult") -> tuple[dict[str, Any], str]:
     assert result.folder is not None
     page = _write_page(result, result.folder)
     concept = result.folder / "concept.safetensors"
+    everywhere = len(result.concept.learned_layers) == len(result.concept.layers)
+    trained = "rows" if everywhere else f"rows of {result.concept.layers.describe(result.concept.learned_layers)}"
     done = "was learned before and is" if result.resumed == result.settings.steps else "is"
-    least, most = min(result.share_moved), max(result.share_moved)
+    shares = [result.share_moved[layer] for layer in result.concept.learned_layers]
+    least, most = min(shares), max(shares)
     sentence = (
-        f"{result.concept.token} {done} in {concept}; its rows moved by {least:.0%} to {most:.0%} of their norm; "
+        f"{result.concept.token} {done} in {concept}; its {trained} moved by {least:.0%} to {most:.0%} of their norm; "
         f"the run's page: {page}"
     )
     numbers = {"seconds": round(result.seconds, 1), "resumed": result.resumed, "share_moved": result.share_moved}
