@@ -145,7 +145,7 @@ def test_a_run_goes_on_to_the_same_bits_with_the_same_layers_alone(
         learn("parts", 4, learn="coarse")
     with pytest.raises(SettingsError, match="was begun with learn 'fine', not None"):
         learn("parts", 4, learn=None)
-    with pytest.raises(SettingsError, match="was begun with describe 'a {} striped mug on a table', not 'a {}'"):
+    with pytest.raises(SettingsError, match=r"was begun with describe 'a \{\} striped mug on a table', not 'a \{\}'"):
         learn("parts", 4, describe="a {}")
 
 
@@ -238,7 +238,7 @@ def test_captions_without_one_place_for_the_concept_are_refused(
 
 
 def test_one_caption_and_captions_beside_pictures_exclude_each_other(pplus: pp.PPlus, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="^captions and describe both say"):
+    with pytest.raises(SettingsError, match=r"^captions and describe both say"):
         pp.invert(pplus, tmp_path, captions=True, describe=DESCRIBED, **FEW)
     dataset = read_dataset(Dataset([], NOTE, captions=()), describe=DESCRIBED)
     assert (dataset.captions, dataset.describe) == (None, DESCRIBED)  # what is asked for later counts

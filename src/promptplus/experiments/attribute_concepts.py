@@ -1,7 +1,7 @@
 """Things of which one attribute is learned: their pictures, captions and prompts, and what the judge says of pictures.
 
-A thing has a shape that no training picture of the model shows, and a colour, texture and style that have words. From
-the same five pictures its colour, its texture, its style or its shape is learned.
+A thing has a shape that no training picture of the model shows, and a colour, texture and style that have words. Its
+colour, texture or shape is learned from five pictures in the usual style, its style from five pictures in that style.
 """
 
 import random
@@ -24,7 +24,7 @@ from promptplus.pocket.world.words import PLAIN
 LEARNED = ("colour", "texture", "style", "shape")
 """The attributes that are learned, each on its own."""
 CLASS_WORDS = {"colour": "nice", "texture": "nice", "style": "picture", "shape": "object"}
-"""The word in the token's place in layers that are not learned; it changes nothing in the picture. Also the initializer.
+"""The word in the token's place in layers that are not learned, and the initializer. It changes nothing in a picture.
 
 In the training captions of the pocket model, “nice” and “a picture of” say nothing, and “object” stands for any noun.
 """
@@ -48,6 +48,10 @@ class UnseenThing:
     texture: str
     style: str
 
+    def to_learn(self, attribute: str) -> "UnseenThing":
+        """The thing as the pictures show it that an attribute is learned from: in the usual style, but for a style."""
+        return self if attribute == "style" else replace(self, style=NO_STYLE)
+
     def pictures(self) -> list[Image.Image]:
         """Five pictures on different backgrounds, 64 x 64."""
         return [self._draw(background, number) for number, background in enumerate(self.backgrounds)]
@@ -58,7 +62,7 @@ class UnseenThing:
         return random.Random(f"backgrounds of {self.shape}").sample(BACKGROUNDS, PICTURES)
 
     def captions(self, attribute: str) -> list[str]:
-        """For each picture a caption that says all but one attribute, with ``{}`` in its place. No word says the shape."""
+        """For each picture a caption that says all but one attribute and the shape, with ``{}`` in its place."""
         words = {"colour": self.colour, "texture": self.texture, "style": self.style, "noun": "object"}
         return [caption(attribute, **words, background=background) for background in self.backgrounds]
 
