@@ -14,12 +14,14 @@ from promptplus.datasets import Dataset, FolderNote, read_dataset
 from promptplus.errors import LayerError, PictureError, SettingsError
 from promptplus.evaluation.training_cache import MethodSpec
 from promptplus.png_metadata import describe
+from promptplus.pocket import CONCEPTS
 from promptplus.training import invert as trainer
 from promptplus.training.checkpoint import Checkpoint
 from promptplus.training.first_rows import class_word_rows, initial_rows
 from promptplus.training.invert import run_inversion, run_inversions
 from promptplus.training.settings import InversionSettings
 from tests import tiny_models
+from tests.cli.test_cli import run
 
 FEW: dict[str, Any] = {"steps": 2, "batch_size": 2, "learning_rate": 0.05, "progress": False, "preview_every": 0}
 NOTE = FolderNote(token="<x>", initializer="red", class_word="house")
@@ -246,3 +248,14 @@ def test_one_caption_and_captions_beside_pictures_exclude_each_other(pplus: pp.P
 
 def test_class_words_are_their_token_embeddings(pplus: pp.PPlus) -> None:
     assert torch.equal(class_word_rows(pplus, "house", 1), words_of(pplus, "house"))
+
+
+def test_the_command_line_learns_describes_and_prints_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, out = str(CONCEPTS / "robot"), tmp_path / "out"
+    call = ("invert", folder, "--learn", "fine", "--describe", "a {} robot", "--initializer", "nice", "--steps", "1")
+    code, said, err = run(*call, "--batch-size", "1", "--preview-every", "0", "--out", str(out), capsys=capsys)
+    assert code == 0, err
+    assert "its rows of the fine layers moved by" in " ".join(said.split())
+    printed = run("info", str(out / "concept.safetensors"), capsys=capsys)[1]
+    assert 'learned_layers  ["down.0.0", "down.0.1", "up.3.0", "up.3.1", "up.3.2"]' in printed
+    assert '"describe": "a {} robot"' in printed

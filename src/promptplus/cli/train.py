@@ -1,6 +1,7 @@
 """What ``invert`` does with a request: train, write the run's report, print the result."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from promptplus.choices import Kind, Preset
 from promptplus.cli.common import ModelOptions, open_model, say
 
 if TYPE_CHECKING:
-    from promptplus.datasets import FolderNote
+    from promptplus.datasets import Dataset, FolderNote
     from promptplus.training.result import DreamBoothResult, InversionResult
 
 
@@ -72,7 +73,7 @@ def invert_one(request: TrainingRequest) -> None:
         )
     first, folder = Distributed().first, ModelFolder.read(request.model.model)
     check_new(dataset.note.token, folder.words if folder else ())
-    _check_learn(request)
+    _check_early(request, [dataset])
     out = request.out or free_folder(Path("runs") / dataset.note.token.strip("<>"))
     if first:
         check_run_folder(out)
@@ -107,8 +108,8 @@ def invert_each(request: TrainingRequest) -> None:
     if first:
         for folder in folders:
             check_run_folder(out / folder.name)
-    _check_learn(request)
     datasets = [read_dataset(folder, None, request.captions, request.describe) for folder in folders]
+    _check_early(request, datasets)
     results = run_inversions(
         open_model(request.model),
         datasets,
@@ -125,13 +126,17 @@ def invert_each(request: TrainingRequest) -> None:
     say({"concepts": [values for values, _ in reports]}, sentences, request.as_json)
 
 
-def _check_learn(request: TrainingRequest) -> None:
-    """See that the model has the layers to learn, before its weights are read, where its folder says which it has."""
+def _check_early(request: TrainingRequest, datasets: Sequence["Dataset"]) -> None:
+    """Find mistakes in ``--learn`` and ``--describe`` before the model's weights are read."""
+    from promptplus.caption_files import describing_template
     from promptplus.model_folder import ModelFolder
 
     folder, learn = ModelFolder.read(request.model.model), request.options.get("learn")
-    if folder and learn is not None:
+    if folder and learn is not None:  # else the model says which layers it has
         folder.layers.select(learn)
+    for note in (dataset.note for dataset in datasets if dataset.describe is not None):
+        if note.token and (class_word := note.class_word or note.initializer):
+            describing_template(request.describe or "", note.token, class_word)
 
 
 def train_denoiser(request: TrainingRequest) -> None:

@@ -23,10 +23,11 @@ from promptplus.pocket.world.words import PLAIN
 
 LEARNED = ("colour", "texture", "style", "shape")
 """The attributes that are learned, each on its own."""
-CLASS_WORDS = {"colour": "nice", "texture": "nice", "style": "picture", "shape": "object"}
+CLASS_WORDS = {"colour": "nice", "texture": "nice", "style": NO_STYLE, "shape": "object"}
 """The word in the token's place in layers that are not learned, and the initializer. It changes nothing in a picture.
 
-In the training captions of the pocket model, “nice” and “a picture of” say nothing, and “object” stands for any noun.
+In the training captions of the pocket model “nice” says nothing, “cartoon” is the usual style, and “object” stands for
+any noun.
 """
 PICTURES = 5  # of each thing
 SHAPE_RENDERS = 4  # of each shape that the judge compares a picture with; our choice
@@ -91,11 +92,10 @@ class UnseenThing:
 
 def caption(attribute: str, colour: str, texture: str, style: str, noun: str, background: str = "") -> str:
     """A caption with all of these words but the attribute's, which ``{}`` stands for."""
-    words = {"colour": colour, "texture": texture, "shape": noun} | {attribute: "{}"}
-    first, *others = words["colour"], words["texture"], words["shape"]
-    named = " ".join([with_article(first), *others])
+    words = {"colour": colour, "texture": texture, "shape": noun, "style": style} | {attribute: "{}"}
+    named = " ".join([with_article(words["colour"]), words["texture"], words["shape"]])
     place = f" on a {background} background" if background else ""
-    return f"a {{}} of {named}{place}" if attribute == "style" else f"{named}{place}, {style}"
+    return f"{named}{place}, {words['style']}"
 
 
 def unseen_things(part: str) -> list[UnseenThing]:

@@ -41,7 +41,7 @@ from promptplus.training.first_rows import class_word_rows
 from promptplus.training.invert import run_inversion
 
 TOKEN = "<attribute>"
-SETTINGS: dict[str, Any] = {"steps": 50, "batch_size": 4, "learning_rate": 0.05}
+SETTINGS: dict[str, Any] = {"steps": 40, "batch_size": 4, "learning_rate": 0.03}
 """Of every training; chosen on the ``dev`` things (docs/log.md)."""
 _AS_EDITED = {"colour": "colour", "texture": "texture", "style": "style", "shape": "object"}
 LAYERS = {name: EDIT_LAYERS[edited] for name, edited in _AS_EDITED.items()}
