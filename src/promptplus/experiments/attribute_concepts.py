@@ -55,20 +55,11 @@ class UnseenThing:
 
     def pictures(self) -> list[Image.Image]:
         """Five pictures on different backgrounds, 64 x 64."""
-        return [self._draw(background, number) for number, background in enumerate(self.backgrounds)]
-
-    @property
-    def backgrounds(self) -> list[str]:
-        """The background of each picture."""
-        return random.Random(f"backgrounds of {self.shape}").sample(BACKGROUNDS, PICTURES)
-
-    def captions(self, attribute: str) -> list[str]:
-        """For each picture a caption that says all but one attribute and the shape, with ``{}`` in its place."""
-        words = {"colour": self.colour, "texture": self.texture, "style": self.style, "noun": "object"}
-        return [caption(attribute, **words, background=background) for background in self.backgrounds]
+        backgrounds = random.Random(f"backgrounds of {self.shape}").sample(BACKGROUNDS, PICTURES)
+        return [self._draw(background, number) for number, background in enumerate(backgrounds)]
 
     def template(self, attribute: str) -> str:
-        """One caption for all five pictures: it says all but one attribute, and not the background."""
+        """One caption for all pictures, with ``{}`` for an attribute. No word says the shape or the backgrounds."""
         return caption(attribute, self.colour, self.texture, self.style, "object")
 
     def true_picture(self, attribute: str, scene: Scene, seed: int) -> Image.Image:

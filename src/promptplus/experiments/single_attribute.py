@@ -30,7 +30,6 @@ from promptplus.experiments.study import Study
 from promptplus.generation import generate
 from promptplus.kept_pictures import kept_tensor
 from promptplus.pocket.attribute_judge import AttributeJudge
-from promptplus.pocket.held_out import HELD_OUT_OBJECTS
 from promptplus.pocket.world import Scene
 from promptplus.pplus import PPlus
 from promptplus.prompts import PPlusPrompt
@@ -93,7 +92,7 @@ Shares = dict[str, float]
 """Shares of pictures, by the names in ``MEASURES``."""
 
 
-def study(pplus: PPlus, count: int, prompts: int, part: str = "report", ways: Sequence[Way] = WAYS) -> Study:
+def study(pplus: PPlus, count: int, prompts: int, part: str = "report") -> Study:
     """Learn each attribute of ``count`` things in every way, and judge pictures of new prompts.
 
     Args:
@@ -108,7 +107,7 @@ def study(pplus: PPlus, count: int, prompts: int, part: str = "report", ways: Se
         for attribute in LEARNED:
             thing = each.to_learn(attribute)
             scenes = prompt_scenes(thing, prompts)
-            drawn = {way.name: pictures_of(pplus, way, thing, attribute, scenes, seeds) for way in ways}
+            drawn = {way.name: pictures_of(pplus, way, thing, attribute, scenes, seeds) for way in WAYS}
             drawn[WORDS] = pictures_of_words(pplus, thing, attribute, scenes, seeds)
             drawn[DRAWN] = [thing.true_picture(attribute, scene, s) for scene, s in zip(scenes, seeds, strict=True)]
             for name, pictures in drawn.items():
@@ -152,8 +151,8 @@ def learn(pplus: PPlus, way: Way, thing: UnseenThing, attribute: str) -> Concept
 
 
 def training_steps(things: int) -> int:
-    """The training steps of the study. What is not described is trained once for all attributes of a thing."""
-    trainings = sum(len(LEARNED) if way.described else 1 for way in WAYS)
+    """The training steps of the study. What is not described is trained once for each set of pictures of a thing."""
+    trainings = sum(len(LEARNED) if way.described else 2 for way in WAYS)
     return things * trainings * SETTINGS["steps"]
 
 
@@ -221,12 +220,6 @@ def picture_grid(things: Sequence[UnseenThing], shown: Mapping[tuple[str, str], 
         for number, thing in enumerate(things)
         for attribute in LEARNED
     ]
-    labels = [_label(thing, attribute) for thing in things for attribute in LEARNED]
+    labels = [f"{attribute}:\n{getattr(thing, attribute)}" for thing in things for attribute in LEARNED]
     grid = labelled_grid(rows, row_labels=labels, column_labels=["one of five", *names], cell=CELL)
     return grid.quantize(COLOURS_SHOWN, dither=Image.Dither.NONE)
-
-
-def _label(thing: UnseenThing, attribute: str) -> str:
-    """The attribute that is learned, and its value."""
-    assert thing.shape in HELD_OUT_OBJECTS
-    return f"{attribute}:\n{getattr(thing, attribute)}"
