@@ -59,6 +59,7 @@ def test_captions_say_all_but_the_attribute_and_prompts_are_of_other_scenes() ->
             for scene in prompt_scenes(thing, 4):
                 asked = prompt(scene, attribute)
                 assert asked.count("{}") == 1
+                asked = asked.replace(f" on a {scene.background} background", "")  # which may be white, too
                 assert not any(says(asked, word) for word in own.values())
     scene = prompt_scenes(unseen_things("report")[0], 1)[0]
     (car,) = scene.things
@@ -72,12 +73,12 @@ def test_captions_say_all_but_the_attribute_and_prompts_are_of_other_scenes() ->
 def test_the_judge_sees_a_thing_s_attribute_in_true_pictures_and_not_in_the_scene_s_own(attribute: str) -> None:
     judge = SingleAttributeJudge(AttributeJudge.load(), ["umbrella", "snail"])
     thing = unseen_things("report")[1]
-    scenes = prompt_scenes(thing, 3)
+    scenes = prompt_scenes(thing, 1 if attribute == "shape" else 3)  # shapes are compared with many renders
     true = judge.score(attribute, thing, scenes, [thing.true_picture(attribute, s, i) for i, s in enumerate(scenes)])
     assert true.shares["has"] > 0.6
     assert true.shares["clean"] > 0.6
     assert "object" in true.kept or attribute == "shape"
-    wrong = judge.score(attribute, thing, scenes, [thing.pictures()[0]] * 3)  # everything leaks
+    wrong = judge.score(attribute, thing, scenes, [thing.pictures()[0]] * len(scenes))  # everything leaks
     assert wrong.shares["clean"] == 0
 
 

@@ -131,11 +131,11 @@ def test_unknown_layers_are_refused_before_any_work(
 
 
 def test_a_run_goes_on_to_the_same_bits_with_the_same_layers_alone(
-    pplus: pp.PPlus, pictures: list[Image.Image], tmp_path: Path
+    any_pplus: pp.PPlus, pictures: list[Image.Image], tmp_path: Path
 ) -> None:
     def learn(out: str, steps: int, **options: Any) -> Any:
         values = {"learn": "fine", "describe": DESCRIBED, "average": 0.5, **FEW, "steps": steps, **options}
-        return run_inversion(pplus, Dataset(pictures, NOTE), out=tmp_path / out, **values)
+        return run_inversion(any_pplus, Dataset(pictures, NOTE), out=tmp_path / out, **values)
 
     straight = learn("straight", 4)
     learn("parts", 2)
@@ -207,13 +207,13 @@ def test_mix_takes_such_concepts_and_warns_of_layers_they_did_not_learn(
 
 
 def test_one_caption_for_all_pictures_trains_as_the_same_caption_beside_each(
-    pplus: pp.PPlus, pictures: list[Image.Image]
+    any_pplus: pp.PPlus, pictures: list[Image.Image]
 ) -> None:
     dataset = Dataset(pictures, NOTE)
-    described = pp.invert(pplus, dataset, describe=DESCRIBED, **FEW)
-    beside = pp.invert(pplus, replace(dataset, captions=(DESCRIBED,) * len(pictures)), **FEW)
+    described = pp.invert(any_pplus, dataset, describe=DESCRIBED, **FEW)
+    beside = pp.invert(any_pplus, replace(dataset, captions=(DESCRIBED,) * len(pictures)), **FEW)
     assert torch.equal(described.rows, beside.rows)
-    assert not torch.equal(described.rows, pp.invert(pplus, dataset, **FEW).rows)
+    assert not torch.equal(described.rows, pp.invert(any_pplus, dataset, **FEW).rows)
 
 
 def test_the_class_word_or_the_token_may_stand_for_the_concept(pplus: pp.PPlus, pictures: list[Image.Image]) -> None:

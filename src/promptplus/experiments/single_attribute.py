@@ -5,7 +5,7 @@ training (docs/log.md).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,7 @@ class Way:
         learn: the layers that are learned, by attribute; None: all.
         described: train with a caption that says all but the attribute; else with the neutral templates.
         cut: afterwards, give the layers that ``LAYERS`` does not name the class word.
+        settings: those that differ from ``SETTINGS``.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Way:
     learn: Mapping[str, str] | None = None
     described: bool = True
     cut: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 OURS = Way("its layers, described", learn=LAYERS)
@@ -137,7 +139,12 @@ def study(pplus: PPlus, count: int, prompts: int, part: str = "report") -> Study
 def learn(pplus: PPlus, way: Way, thing: UnseenThing, attribute: str) -> Concept:
     """The concept of a thing's attribute, learned in one way; without a description it is the whole thing's."""
     word = CLASS_WORDS[attribute] if way.described else CLASS_WORDS["shape"]
-    options = {**SETTINGS, "method": way.method, **({"learn": way.learn[attribute]} if way.learn else {})}
+    options = {
+        **SETTINGS,
+        **way.settings,
+        "method": way.method,
+        **({"learn": way.learn[attribute]} if way.learn else {}),
+    }
     dataset = Dataset(thing.pictures(), FolderNote(token=TOKEN, initializer=word))
     if way.described:
         dataset = replace(dataset, describe=thing.template(attribute))
@@ -169,13 +176,18 @@ def pictures_of(
 
 
 def pictures_of_words(
-    pplus: PPlus, thing: UnseenThing, attribute: str, scenes: Sequence[Scene], seeds: Sequence[int]
+    pplus: PPlus,
+    thing: UnseenThing,
+    attribute: str,
+    scenes: Sequence[Scene],
+    seeds: Sequence[int],
+    layers: Mapping[str, str] = LAYERS,
 ) -> list[Image.Image]:
     """The same with the attribute's word in its layers and the class word in all others; shapes have no word."""
     class_word = CLASS_WORDS[attribute]
     word = getattr(thing, attribute) if attribute != "shape" else class_word
     texts = [prompt(scene, attribute) for scene in scenes]
-    prompts = [PPlusPrompt.of({"default": t.format(class_word), LAYERS[attribute]: t.format(word)}) for t in texts]
+    prompts = [PPlusPrompt.of({"default": t.format(class_word), layers[attribute]: t.format(word)}) for t in texts]
     return generate(pplus, prompts, seeds)
 
 
