@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.single_attribute [--attributes colour] [--layers fine] [--set learning_rate=0.1] [--things 6]``
 prints the shares of pictures that have the attribute, in which nothing else leaks, and both: for the attribute's word
-in these layers, and for what is learned there with a describing caption.
+in these layers, and for what is learned there with a describing caption. ``--cut`` learns all layers with that caption,
+and then gives the others the class word.
 """
 
 import argparse
@@ -21,13 +22,12 @@ def measure(
     pplus: pp.PPlus, judge: SingleAttributeJudge, attribute: str, way: Way, things: int, prompts: int
 ) -> list[Shares]:
     """The mean shares of the word and of the learned concept, over the first ``dev`` things."""
-    assert way.learn is not None
     shares: list[list[Shares]] = []
     for each, seeds in zip(unseen_things("dev")[:things], seeds_by_pair(things, prompts), strict=True):
         thing = each.to_learn(attribute)
         scenes = prompt_scenes(thing, prompts)
         drawn = [
-            pictures_of_words(pplus, thing, attribute, scenes, seeds, way.learn),
+            pictures_of_words(pplus, thing, attribute, scenes, seeds, way.learn or LAYERS),
             pictures_of(pplus, way, thing, attribute, scenes, seeds),
         ]
         shares.append([judge.score(attribute, thing, scenes, pictures).shares for pictures in drawn])
@@ -42,11 +42,14 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the training")
     parser.add_argument("--things", type=int, default=6)
     parser.add_argument("--prompts", type=int, default=4)
+    parser.add_argument("--cut", action="store_true", help="learn all layers, and cut out those of the attribute")
     options = parser.parse_args()
+    if options.cut and options.layers:
+        parser.error("--cut takes the layers of the study; leave --layers out")
     pairs = [text.split("=", 1) for text in options.set]
     settings = {name: value_of_text(InversionSettings, name, value) for name, value in pairs}
     learn: dict[str, str] = dict.fromkeys(LEARNED, str(options.layers)) if options.layers else LAYERS
-    way = Way("learned", learn=learn, settings=settings)
+    way = Way("learned", learn=None if options.cut else learn, cut=options.cut, settings=settings)
     judge = SingleAttributeJudge(AttributeJudge.load(), [thing.shape for thing in unseen_things("dev")])
     print(f"{options.things} things, {options.prompts} prompts each; {SETTINGS | settings}")
     with pp.PPlus(pp.load("pocket")) as pplus:
