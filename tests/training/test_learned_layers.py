@@ -207,13 +207,21 @@ def test_mix_takes_such_concepts_and_warns_of_layers_they_did_not_learn(
 
 
 def test_one_caption_for_all_pictures_trains_as_the_same_caption_beside_each(
-    any_pplus: pp.PPlus, pictures: list[Image.Image]
+    pplus: pp.PPlus, pictures: list[Image.Image]
 ) -> None:
     dataset = Dataset(pictures, NOTE)
-    described = pp.invert(any_pplus, dataset, describe=DESCRIBED, **FEW)
-    beside = pp.invert(any_pplus, replace(dataset, captions=(DESCRIBED,) * len(pictures)), **FEW)
+    described = pp.invert(pplus, dataset, describe=DESCRIBED, **FEW)
+    beside = pp.invert(pplus, replace(dataset, captions=(DESCRIBED,) * len(pictures)), **FEW)
     assert torch.equal(described.rows, beside.rows)
-    assert not torch.equal(described.rows, pp.invert(any_pplus, dataset, **FEW).rows)
+    assert not torch.equal(described.rows, pp.invert(pplus, dataset, **FEW).rows)
+
+
+def test_sdxl_learns_what_one_caption_leaves_over(pictures: list[Image.Image]) -> None:
+    with pp.PPlus(tiny_models.sdxl()) as sdxl:
+        plain = pp.invert(sdxl, Dataset(pictures, NOTE), **FEW)
+        described = pp.invert(sdxl, Dataset(pictures, NOTE), describe=DESCRIBED, **FEW)
+    assert not torch.equal(described.rows, plain.rows)
+    assert described.provenance["describe"] == DESCRIBED
 
 
 def test_the_class_word_or_the_token_may_stand_for_the_concept(pplus: pp.PPlus, pictures: list[Image.Image]) -> None:

@@ -74,7 +74,8 @@ OURS = Way("its layers, described", learn=LAYERS)
 MISMATCH = Way("mismatched layers, described", learn=MISMATCHED)
 CUT = Way("XTI, its layers cut out", described=False, cut=True)
 TI = Way("TI", "ti", described=False)
-WAYS = (OURS, CUT, TI, MISMATCH)
+CUT_DESCRIBED = Way("XTI, described, its layers cut out", cut=True)
+WAYS = (OURS, CUT_DESCRIBED, CUT, TI, MISMATCH)
 WORDS, DRAWN = "plain words, in its layers", "true pictures"
 MEASURES = {"has": "has the attribute", "clean": "nothing else leaks", "both": "both"}
 ALL = "all four"

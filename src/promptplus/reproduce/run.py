@@ -217,6 +217,7 @@ class Reproduction:
             "judge": weights_hash(AttributeJudge.load(judge)),
         }
         depends |= {"settings": single_attribute.SETTINGS, "layers": single_attribute.LAYERS}
+        depends["ways"] = [way.name for way in single_attribute.WAYS]
         study = self.study(
             "single-attribute", depends, lambda: single_attribute.study(self.pplus, plan.things, plan.thing_prompts)
         )
