@@ -17,9 +17,10 @@ from promptplus.models import picture_size
 from promptplus.pictures import to_pixels
 from promptplus.pocket import CONCEPTS
 from promptplus.training.batches import LatentCache
+from promptplus.training.first_rows import initial_rows
 from promptplus.training.settings import InversionSettings, Templates
 from promptplus.training.step import TrainingStep
-from promptplus.training.token_rows import RowsTrainable, initial_rows, rows_step
+from promptplus.training.token_rows import RowsTrainable, rows_step
 from promptplus.training.trainable import frozen
 
 

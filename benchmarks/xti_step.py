@@ -40,10 +40,11 @@ from promptplus.templates import captions
 from promptplus.text_states import TextStates
 from promptplus.training.batches import Batch, BatchRule, LatentCache
 from promptplus.training.compilation import Speed
+from promptplus.training.first_rows import initial_rows
 from promptplus.training.loss import denoising_loss
 from promptplus.training.noise_schedule import training_scheduler
 from promptplus.training.settings import InversionSettings, Templates
-from promptplus.training.token_rows import initial_rows, rows_step
+from promptplus.training.token_rows import rows_step
 from promptplus.training.trainable import frozen
 
 WORD, TOKEN = "house", "<x>"

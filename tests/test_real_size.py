@@ -25,8 +25,8 @@ from promptplus.profiles import REAL, SAMPLING
 from promptplus.reproduce.run import Reproduction
 from promptplus.start_image import to_latents
 from promptplus.training.batches import LatentCache
+from promptplus.training.first_rows import initial_rows
 from promptplus.training.settings import InversionSettings
-from promptplus.training.token_rows import initial_rows
 from tests.conftest import latents
 from tests.reproduce.test_reproduce import FOLDERS, TINY
 

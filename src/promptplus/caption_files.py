@@ -11,7 +11,7 @@ from pathlib import Path
 
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
-from promptplus.errors import PictureError
+from promptplus.errors import PictureError, check_type
 from promptplus.text_files import parse_json, read_text
 
 CAPTION_SUFFIXES, METADATA = (".txt", ".caption"), "metadata.jsonl"
@@ -58,6 +58,21 @@ def caption_templates(captions: Sequence[str], token: str, class_word: str) -> t
             )
         found.append(f"{caption[: match.start()]}{{}}{caption[match.end() :]}")
     return tuple(found)
+
+
+def describing_template(text: str, token: str, class_word: str) -> str:
+    """One caption for all pictures of a concept, with ``{}`` at the concept's place.
+
+    Args:
+        text: has ``{}`` once; or the token or the class word, which ``{}`` then replaces.
+
+    Raises PictureError where the concept has no place in it, or several.
+    """
+    check_type(text, str, "describe: a caption", PictureError)
+    text = " ".join(text.split())
+    if (count := text.count("{}")) > 1:
+        raise PictureError(f"the caption {text!r} has {{}} {count} times; write it once, where the concept is named")
+    return caption_templates([text], token, class_word)[0]
 
 
 def _beside(file: Path) -> Path | None:

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from promptplus.choices import Kind, Tying
-from promptplus.errors import ConceptError, check_type, one_of, short
+from promptplus.errors import ConceptError, LayerError, check_type, one_of, short
 from promptplus.files import StrPath, whole_folder, write_atomically
 from promptplus.fingerprints import tensor_hash
 from promptplus.formats.found import OURS, FoundConcept
@@ -106,12 +106,25 @@ class Concept:
         return tensor_hash(self.rows)
 
     @property
+    def learned_layers(self) -> tuple[int, ...]:
+        """The layers whose rows were trained, as ``provenance`` says; all where it does not say.
+
+        In the others the token stands for the class word.
+        """
+        learned = self.provenance.get("learn")
+        try:
+            return self.layers.select(learned) if isinstance(learned, str) else tuple(range(len(self.layers)))
+        except LayerError:  # of a file that was made by other means
+            return tuple(range(len(self.layers)))
+
+    @property
     def placeholder(self) -> Placeholder:
         """The rows in the form that text encoding takes."""
         return Placeholder(self.rows, tie(self.tying, self.layers))
 
     def describe(self) -> dict[str, Any]:
         """The concept in plain values, as ``promptplus info`` prints it."""
+        learned = [self.layers.names[i] for i in self.learned_layers]
         norms: list[float] = cast(Any, self.rows).norm(dim=-1).mean(dim=1).tolist()  # torch has no type for norm
         return {
             "token": self.token,
@@ -121,6 +134,7 @@ class Concept:
             "width": self.width,
             **({"encoders": dict(self.encoders)} if self.encoders else {}),
             "tying": self.tying,
+            **({"learned_layers": learned} if len(learned) < len(self.layers) else {}),
             "initializer": self.initializer,
             "class_word": self.class_word,
             "base_model": self.base_model,

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from promptplus.caption_files import read_captions
 from promptplus.choices import Kind
-from promptplus.errors import PictureError
+from promptplus.errors import PictureError, SettingsError
 from promptplus.picture_folders import CONCEPT_JSON, FOREIGN_FOLDERS, PROMPTS_JSON, read_files
 from promptplus.pictures import is_path, to_picture
 from promptplus.text_files import read_json
@@ -53,6 +53,7 @@ class Dataset:
         note: token, initializer, class word and kind, as far as they are known.
         folder: the folder they were read from; None for pictures given otherwise.
         captions: a text for each picture, as it was written; None: training uses the templates.
+        describe: one caption for all pictures, as ``a {} mug on a table``; None: captions or templates.
         files: the file name of each picture; None for one that came from memory; empty: not known.
     """
 
@@ -61,6 +62,7 @@ class Dataset:
     folder: Path | None = None
     captions: tuple[str, ...] | None = None
     files: tuple[str | None, ...] = ()
+    describe: str | None = None
 
     @property
     def name(self) -> str:
@@ -72,17 +74,23 @@ Pictures = Source | Dataset
 """What ``invert`` learns from."""
 
 
-def read_dataset(source: Pictures, names: FolderNote | None = None, captions: bool = False) -> Dataset:
+def read_dataset(
+    source: Pictures, names: FolderNote | None = None, captions: bool = False, describe: str | None = None
+) -> Dataset:
     """Read pictures together with the folder's note.
 
     Args:
         source: a Dataset, or what ``load_pictures`` takes. Only a folder has a note.
         names: values that replace those of the note.
         captions: read the captions beside the pictures.
+        describe: one caption for all pictures, in place of others.
 
     Raises:
         PictureError: the pictures, the note or the captions cannot be read.
+        SettingsError: both captions and one for all are asked for.
     """
+    if captions and describe is not None:
+        raise SettingsError("captions and describe both say what the pictures show; leave one out")
     if isinstance(source, Dataset):
         dataset = source
         if captions and dataset.captions is None:
@@ -95,6 +103,8 @@ def read_dataset(source: Pictures, names: FolderNote | None = None, captions: bo
         files = tuple(path.name if path else None for path, _ in read)
         dataset = Dataset([picture for _, picture in read], note, folder, texts, files)
     given = {name: value for name, value in (names or FolderNote()).model_dump().items() if value}
+    if describe is not None:
+        dataset = replace(dataset, captions=None, describe=describe)
     return replace(dataset, note=dataset.note.model_copy(update=given))
 
 

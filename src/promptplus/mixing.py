@@ -1,6 +1,7 @@
 """Two concepts → one: a mix of their layers, or an interpolation between their rows."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from numbers import Real
 from typing import Any, Literal, cast, get_args
@@ -10,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptplus.concept import Concept
-from promptplus.errors import ConceptError, SettingsError, check_type, one_of, short
+from promptplus.errors import ConceptError, SettingsError, check_type, one_of, short, warn
 
 SMALL_SINE = 1e-4  # below it, spherical interpolation is linear, in float32
 
@@ -35,6 +36,8 @@ def mix(shape: Concept, style: Concept, token: str, shape_layers: str | None = N
     shape, style = _on_one_model(shape, style)
     shape_layers = shape.layers.bands[0] if shape_layers is None else shape_layers
     chosen = shape.layers.select(shape_layers)
+    _warn_of_unlearned(shape, chosen)
+    _warn_of_unlearned(style, [i for i in range(len(style.layers)) if i not in chosen])
     from_shape = torch.zeros(len(shape.layers), 1, 1, dtype=torch.bool)
     from_shape[list(chosen)] = True
     supplied = {layer.name: (shape if i in chosen else style).token for i, layer in enumerate(shape.layers)}
@@ -121,6 +124,16 @@ def _slerp(
     sine = angle.sin()
     direction = (((1 - share) * angle).sin() * u + (share * angle).sin() * v) / sine.clamp(min=SMALL_SINE)
     return norms * torch.where(sine < SMALL_SINE, torch.lerp(u, v, share), direction)
+
+
+def _warn_of_unlearned(concept: Concept, layers: Sequence[int]) -> None:
+    """Warn where a mix takes layers of a concept that it did not learn (``invert`` with ``learn``)."""
+    unlearned = tuple(i for i in layers if i not in concept.learned_layers)
+    if unlearned:
+        warn(
+            f"{concept.token} learned {concept.layers.describe(concept.learned_layers)} alone; in "
+            f"{concept.layers.describe(unlearned)} the mix takes its class word {concept.class_word!r} from it"
+        )
 
 
 def _norms(rows: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows 1"]:

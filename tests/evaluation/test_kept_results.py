@@ -74,7 +74,7 @@ def test_reproduce_reads_every_study_again(pplus: pp.PPlus, kept: Path, monkeypa
     work = Reproduction(
         pplus, "pocket", FULL, [CONCEPTS / name for name in REPORT], kept, said.append, steps=None, guidance=None
     )
-    for part in ("attributes", "attention", "methods", "token_density", "two_concepts", "mixing"):
+    for part in ("attributes", "attention", "methods", "token_density", "two_concepts", "mixing", "single_attribute"):
         monkeypatch.setattr(f"promptplus.experiments.{part}.study", lambda *_, **__: pytest.fail("measured"))
     report = work.run()
     assert not said

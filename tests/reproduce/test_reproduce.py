@@ -24,7 +24,7 @@ from promptplus.evaluation.metrics import Interval
 from promptplus.evaluation.ray_workers import Worker, run_on_ray
 from promptplus.evaluation.scoring import Scorer
 from promptplus.evaluation.training_cache import MethodSpec, Task, TrainingCache
-from promptplus.experiments import mixing
+from promptplus.experiments import mixing, single_attribute
 from promptplus.experiments.methods import comparable
 from promptplus.experiments.study import Study
 from promptplus.pocket import CONCEPTS
@@ -54,6 +54,8 @@ TINY = replace(
     mixes=1,
     mix_seeds=1,
     edits=1,
+    things=1,
+    thing_prompts=1,
 )
 FOLDERS = [CONCEPTS / "robot", CONCEPTS / "teapot"]
 
@@ -61,6 +63,8 @@ FOLDERS = [CONCEPTS / "robot", CONCEPTS / "teapot"]
 @pytest.fixture(autouse=True)
 def two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("promptplus.profiles.STEPS", 2)
+    monkeypatch.setattr(single_attribute, "WAYS", (single_attribute.OURS, single_attribute.TI))
+    monkeypatch.setattr(single_attribute, "SETTINGS", {"steps": 1, "batch_size": 1})
 
 
 @pytest.fixture
@@ -77,13 +81,14 @@ def test_everything_once_and_then_nothing(pplus: pp.PPlus, tmp_path: Path, monke
     report = work.run()
     page = report.write(tmp_path).read_text()
     assert [study.name for study in report.studies] == [
-        *("attributes", "attention", "methods", "density", "two-concepts", "mixing", "editing")
+        *("attributes", "attention", "methods", "density", "two-concepts", "mixing", "editing"),
+        "single-attribute",
     ]
     assert said == [f"{study.name} …" for study in report.studies]
     for study in report.studies:
         assert html.escape(study.title) in page
         assert (tmp_path / f"{study.name}.html").exists()
-    assert report.studies[-2].values["roles"][mixing.ADDED] == "rival"
+    assert report.studies[-3].values["roles"][mixing.ADDED] == "rival"
     told = json.loads((tmp_path / "report.json").read_text())
     assert [row["says"] for row in told["claims"]] == [claim.says for claim in report.claims]
     assert {row["holds"] for row in told["claims"]} <= {"yes", "no", "undecided", "not measured"}
@@ -91,7 +96,7 @@ def test_everything_once_and_then_nothing(pplus: pp.PPlus, tmp_path: Path, monke
     measured = {row["says"]: row["measured"] for row in told["claims"]}
     assert all("see --full" in measured[says] for says in (one.says for one in comparisons(FULL)[1:]))
     assert (tmp_path / "report.csv").read_text().count("\n") == len(report.claims) + 1
-    for part in ("attributes", "attention", "two_concepts", "mixing", "editing"):
+    for part in ("attributes", "attention", "two_concepts", "mixing", "editing", "single_attribute"):
         monkeypatch.setattr(f"promptplus.experiments.{part}.study", lambda *_, **__: pytest.fail("measured again"))
     monkeypatch.setattr(ExperimentGrid, "do", lambda *_: pytest.fail("trained again"))
     shutil.rmtree(tmp_path / "methods" / "learned")  # what is read again needs no rows
@@ -135,13 +140,15 @@ def test_what_failed_is_left_out(pplus: pp.PPlus, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("promptplus.experiments.attributes.study", lambda *_, **__: blank)
     monkeypatch.setattr("promptplus.experiments.attention.study", lambda *_, **__: blank)
     monkeypatch.setattr("promptplus.experiments.editing.study", lambda *_, **__: blank)
+    monkeypatch.setattr("promptplus.experiments.single_attribute.study", lambda *_, **__: blank)
     monkeypatch.setattr("promptplus.reproduce.claims.editing", lambda _: claims.not_measured("", "", ""))
+    monkeypatch.setattr("promptplus.reproduce.claims.single_attribute", lambda _: [])
     monkeypatch.setattr("promptplus.reproduce.claims.layers", lambda _: [])
     monkeypatch.setattr("promptplus.reproduce.claims.attention", lambda _: [])
     with pytest.warns(UserWarning, match="left out: robot, ti, seed 0"):
         report = work.run()
     sentence = "Left out, because the training failed: robot, ti, seed 0."
-    assert [sentence in study.lead for study in report.studies] == [False, False, True, True, True, True, False]
+    assert [sentence in study.lead for study in report.studies] == [False, False, True, True, True, True, False, False]
     assert report.made_by["left out, training failed"] == "robot, ti, seed 0"
     studies = {study.name: study.values for study in report.studies}
     assert studies["two-concepts"]["pairs"] == [["teapot", "key"]]
@@ -228,7 +235,9 @@ def test_long_trainings_stand_for_short_ones(pplus: pp.PPlus, tmp_path: Path) ->
     ]
     assert [str(task) for task in asked if task.method == other] == ["robot, xti, rate 1, seed 0"]
     _, steps = plan.work(pplus.layers, 65)
-    assert steps == sum(task.method.steps[-1] for task in asked)
+    assert (
+        steps == sum(task.method.steps[-1] for task in asked) + 6
+    )  # four attributes, and by TI the whole thing in two styles
 
 
 def test_other_models_get_dreambooth_as_it_was_published() -> None:
@@ -259,8 +268,9 @@ def test_tasks_of_others_are_waited_for(pplus: pp.PPlus, tmp_path: Path, monkeyp
 
 def test_the_estimate_counts_what_is_done(pplus: pp.PPlus) -> None:
     pictures, steps = QUICK.work(pplus.layers, 65)
-    assert steps == 4 * 100 * 2
-    assert pictures == 64 * 8 + 2 * 65 + 32 + 2 * 4 * (8 + 3 + 6) + 4 * 5 * 30 + 3 * 4 * 2 * 16
+    assert steps == 4 * 100 * 2 + 6
+    attributes = 4 * 2 * (2 + 1)
+    assert pictures == 64 * 8 + 2 * 65 + 32 + 2 * 4 * (8 + 3 + 6) + 4 * 5 * 30 + 3 * 4 * 2 * 16 + attributes
 
 
 def test_a_study_is_read_as_it_was_written(pplus: pp.PPlus, tmp_path: Path) -> None:

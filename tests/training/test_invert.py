@@ -15,11 +15,12 @@ from promptplus.pictures import to_pixels
 from promptplus.templates import OBJECT_TEMPLATES, STYLE_TEMPLATES, captions
 from promptplus.text_states import TextStates
 from promptplus.training.batches import Batch, BatchRule, LatentCache
+from promptplus.training.first_rows import initial_rows
 from promptplus.training.invert import run_inversion
 from promptplus.training.loss import denoising_loss, denoising_losses
 from promptplus.training.noise_schedule import training_scheduler
 from promptplus.training.settings import InversionSettings
-from promptplus.training.token_rows import TokenRows, initial_rows, rows_step
+from promptplus.training.token_rows import TokenRows, rows_step
 from promptplus.training.trainable import frozen
 
 Pictures = list[Image.Image]

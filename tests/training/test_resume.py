@@ -28,13 +28,14 @@ from promptplus.training import previews
 from promptplus.training import step as steps
 from promptplus.training.batches import Batch, BatchRule, LatentCache
 from promptplus.training.checkpoint import Checkpoint, locked
+from promptplus.training.first_rows import initial_rows
 from promptplus.training.invert import run_inversion
 from promptplus.training.loss import denoising_loss, denoising_losses
 from promptplus.training.result import InversionResult
 from promptplus.training.run_folder import RunFolder
 from promptplus.training.settings import InversionSettings, Templates
 from promptplus.training.step import TrainingStep
-from promptplus.training.token_rows import initial_rows, rows_step
+from promptplus.training.token_rows import rows_step
 from promptplus.training.trainable import Trainable, frozen
 
 Pictures = list[Image.Image]

@@ -22,12 +22,13 @@ from promptplus.pocket import CONCEPTS
 from promptplus.training.batches import Batch, BatchRule, LatentCache, jittered
 from promptplus.training.compilation import faster
 from promptplus.training.distributed import Distributed
+from promptplus.training.first_rows import initial_rows
 from promptplus.training.invert import run_inversion, run_inversions
 from promptplus.training.loss import denoising_losses
 from promptplus.training.noise_schedule import training_scheduler
 from promptplus.training.result import InversionResult
 from promptplus.training.settings import PRESETS, InversionSettings
-from promptplus.training.token_rows import initial_rows, rows_step
+from promptplus.training.token_rows import rows_step
 from promptplus.training.trainable import frozen
 
 Pictures = list[Image.Image]

@@ -23,7 +23,7 @@ from promptplus.training.settings import (
 from promptplus.training.settings_help import setting_help
 
 CONCEPT, TRAINING, RUN = "Concept", "Training", "Run"  # panels of the help text
-OWN_OPTION = ("method", "steps", "learning_rate", "batch_size", "vectors", "micro_batch", "seed")
+OWN_OPTION = ("method", "steps", "learning_rate", "batch_size", "vectors", "learn", "micro_batch", "seed")
 """Settings with an option of their own."""
 NOT_SET = ("method", "seed")
 """Settings that ``--set`` does not take."""
@@ -94,6 +94,14 @@ def invert(
             rich_help_panel=CONCEPT,
         ),
     ] = False,
+    describe: Annotated[
+        str | None,
+        typer.Option(
+            help="One caption for all pictures, as 'a {} striped mug on a table'. It says all but the concept, whose "
+            "token takes the place of {}.",
+            rich_help_panel=CONCEPT,
+        ),
+    ] = None,
     preset: Annotated[
         Preset | None,
         typer.Option(help="Named settings, see docs/settings.md. Other options win.", rich_help_panel=TRAINING),
@@ -106,6 +114,7 @@ def invert(
     learning_rate: Annotated[float | None, setting("learning_rate")] = None,
     batch_size: Annotated[int | None, setting("batch_size")] = None,
     vectors: Annotated[int | None, setting("vectors")] = None,
+    learn: Annotated[str | None, setting("learn")] = None,
     micro_batch: Annotated[int | None, setting("micro_batch")] = None,
     seed: Seed = 0,
     assignments: Annotated[
@@ -138,7 +147,7 @@ def invert(
     finished one. A folder's concept.json gives what the options leave out.
     """
     given = {"method": method, "steps": steps, "learning_rate": learning_rate, "batch_size": batch_size}
-    given |= {"vectors": vectors, "micro_batch": micro_batch, "seed": seed}
+    given |= {"vectors": vectors, "learn": learn, "micro_batch": micro_batch, "seed": seed}
     options = {name: value for name, value in given.items() if value is not None}
     chosen: TrainingMethod = method or "xti"
     assigned = parse_assignments(chosen, assignments or ())
@@ -153,6 +162,7 @@ def invert(
         kind=kind,
         class_pictures=class_pictures,
         captions=captions,
+        describe=describe,
         preset=preset,
         options=options,
         preview_every=preview_every,
@@ -164,13 +174,15 @@ def invert(
     with spoken_warnings():
         if SETTINGS[chosen] is not InversionSettings:
             others = {"preset": preset, "token": token, "initializer": initializer}
-            _refuse(chosen, {"each": each or None, "captions": captions or None, **others})
+            _refuse(chosen, {"each": each or None, "captions": captions or None, "describe": describe, **others})
             validated(SETTINGS[chosen], options)
             train_denoiser(request)
             return
         if class_pictures:
             raise SettingsError("class_pictures is an option of dreambooth; leave it out")
         validated(InversionSettings, {**(PRESETS[preset] if preset else {}), **options})
+        if captions and describe is not None:
+            raise SettingsError("captions and describe both say what the pictures show; leave one out")
         if each:
             invert_each(request)
         else:

@@ -58,6 +58,8 @@ def reproduce(
     mixes: Annotated[int | None, count(1, "Pairs of concepts to mix. No concept is in two pairs.")] = None,
     mix_seeds: Annotated[int | None, count(1, "Pictures of each mix.")] = None,
     edits: Annotated[int | None, count(1, "Edits of each attribute.")] = None,
+    things: Annotated[int | None, count(1, "Things of which single attributes are learned.")] = None,
+    thing_prompts: Annotated[int | None, count(1, "Prompts of each concept of one attribute.")] = None,
     people: Annotated[
         Path | None, typer.Option(help="The report of a user study, as promptplus study report wrote it.")
     ] = None,
@@ -84,6 +86,7 @@ def reproduce(
     counts = {"pairs": pairs, "pair_seeds": pair_seeds, "map_seeds": map_seeds, "prompts": prompts}
     counts |= {"prompt_seeds": prompt_seeds, "concepts": concept_count, "runs": runs, "per_prompt": per_prompt}
     counts |= {"few": few, "tuned": tuned, "mixes": mixes, "mix_seeds": mix_seeds, "edits": edits}
+    counts |= {"things": things, "thing_prompts": thing_prompts}
     plan = change_counts(QUICK if quick else FULL, counts)
     out = check_folder(out or Path("runs") / f"reproduce-{plan.name}")
     given = concept_folders(concepts) if concepts else None

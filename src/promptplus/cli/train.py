@@ -1,6 +1,7 @@
 """What ``invert`` does with a request: train, write the run's report, print the result."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from promptplus.choices import Kind, Preset
 from promptplus.cli.common import ModelOptions, open_model, say
 
 if TYPE_CHECKING:
-    from promptplus.datasets import FolderNote
+    from promptplus.datasets import Dataset, FolderNote
     from promptplus.training.result import DreamBoothResult, InversionResult
 
 
@@ -22,6 +23,7 @@ class TrainingRequest:
         token, initializer, class_word, kind: of the concept; None: what the folder's ``concept.json`` says.
         class_pictures: for DreamBooth: a folder of pictures of the class.
         captions: train with the captions beside the pictures.
+        describe: one caption for all pictures.
         preset: a name in ``PRESETS``, or None.
         options: the settings that were given, by name.
         preview_every: steps between previews; None: the default.
@@ -36,6 +38,7 @@ class TrainingRequest:
     kind: Kind | None
     class_pictures: Path | None
     captions: bool
+    describe: str | None
     preset: Preset | None
     options: dict[str, Any]
     preview_every: int | None
@@ -62,13 +65,15 @@ def invert_one(request: TrainingRequest) -> None:
     from promptplus.training.invert import run_inversion
     from promptplus.training.run_folder import check_run_folder
 
-    dataset = read_dataset(request.pictures, request.names(), request.captions)  # before the model: it fails faster
+    # before the model: it fails faster
+    dataset = read_dataset(request.pictures, request.names(), request.captions, request.describe)
     if dataset.note.token is None:
         raise ConceptError(
             f"name the placeholder token, as --token '<cat>', or write it into {request.pictures}/concept.json"
         )
     first, folder = Distributed().first, ModelFolder.read(request.model.model)
     check_new(dataset.note.token, folder.words if folder else ())
+    _check_early(request, [dataset])
     out = request.out or free_folder(Path("runs") / dataset.note.token.strip("<>"))
     if first:
         check_run_folder(out)
@@ -103,7 +108,8 @@ def invert_each(request: TrainingRequest) -> None:
     if first:
         for folder in folders:
             check_run_folder(out / folder.name)
-    datasets = [read_dataset(folder, captions=request.captions) for folder in folders]
+    datasets = [read_dataset(folder, None, request.captions, request.describe) for folder in folders]
+    _check_early(request, datasets)
     results = run_inversions(
         open_model(request.model),
         datasets,
@@ -118,6 +124,19 @@ def invert_each(request: TrainingRequest) -> None:
     reports = [_inversion_report(result) for result in results]
     sentences = "\n".join(sentence for _, sentence in reports)
     say({"concepts": [values for values, _ in reports]}, sentences, request.as_json)
+
+
+def _check_early(request: TrainingRequest, datasets: Sequence["Dataset"]) -> None:
+    """Find mistakes in ``--learn`` and ``--describe`` before the model's weights are read."""
+    from promptplus.caption_files import describing_template
+    from promptplus.model_folder import ModelFolder
+
+    folder, learn = ModelFolder.read(request.model.model), request.options.get("learn")
+    if folder and learn is not None:  # else the model says which layers it has
+        folder.layers.select(learn)
+    for note in (dataset.note for dataset in datasets if dataset.describe is not None):
+        if note.token and (class_word := note.class_word or note.initializer):
+            describing_template(request.describe or "", note.token, class_word)
 
 
 def train_denoiser(request: TrainingRequest) -> None:
@@ -160,10 +179,13 @@ def _inversion_report(result: "InversionResult") -> tuple[dict[str, Any], str]:
     assert result.folder is not None
     page = _write_page(result, result.folder)
     concept = result.folder / "concept.safetensors"
+    everywhere = len(result.concept.learned_layers) == len(result.concept.layers)
+    trained = "rows" if everywhere else f"rows of {result.concept.layers.describe(result.concept.learned_layers)}"
     done = "was learned before and is" if result.resumed == result.settings.steps else "is"
-    least, most = min(result.share_moved), max(result.share_moved)
+    shares = [result.share_moved[layer] for layer in result.concept.learned_layers]
+    least, most = min(shares), max(shares)
     sentence = (
-        f"{result.concept.token} {done} in {concept}; its rows moved by {least:.0%} to {most:.0%} of their norm; "
+        f"{result.concept.token} {done} in {concept}; its {trained} moved by {least:.0%} to {most:.0%} of their norm; "
         f"the run's page: {page}"
     )
     numbers = {"seconds": round(result.seconds, 1), "resumed": result.resumed, "share_moved": result.share_moved}

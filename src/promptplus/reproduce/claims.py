@@ -275,3 +275,21 @@ def editing(study: Study) -> Claim:
         units += [one["cases"] for one in measured.values()]
         said.append(f"{attribute}: {_short(less[worst], '+.3f')} less than {worst}")
     return Claim(EDITING, "not in the paper", "; ".join(said), verdict(*found, units=min(units)))
+
+
+ONE_ATTRIBUTE = (
+    "A concept learned in one attribute's layers, with the rest described, brings it alone more often than {}"
+)
+
+
+def single_attribute(study: Study) -> list[Claim]:
+    """Whether more pictures have the attribute and nothing else of the thing than with other ways to learn it."""
+    things = len(study.values["things"])
+    claims: list[Claim] = []
+    for rival, by_attribute in study.values["differences"].items():
+        gain = Interval(**by_attribute["all four"])
+        measured = f"share {_short(gain, '+.2f')} larger; {things} things, four attributes each"
+        claims.append(
+            Claim(ONE_ATTRIBUTE.format(f"“{rival}”"), "not in the paper", measured, verdict(gain, units=things))
+        )
+    return claims

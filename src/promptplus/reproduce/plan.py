@@ -7,7 +7,8 @@ from typing import Any
 
 from promptplus.errors import SettingsError
 from promptplus.evaluation.training_cache import WORD, MethodSpec, Task
-from promptplus.experiments import attributes
+from promptplus.experiments import attributes, single_attribute
+from promptplus.experiments.attribute_concepts import LEARNED
 from promptplus.experiments.takeover import single_takeovers
 from promptplus.layers import LayerMap
 from promptplus.pocket.world import ATTRIBUTES
@@ -87,6 +88,7 @@ class Plan:
         few_methods: compared on the first ``few`` concepts only.
         tuned_methods: compared on the first ``tuned`` concepts only.
         edits: the number of edits of each attribute.
+        things, thing_prompts: the things of which single attributes are learned, and the prompts of each concept.
         lora: the LoRAs that are added up, as another method than mixing.
         regularised: methods with the density term whose concepts are mixed as well.
     """
@@ -106,6 +108,8 @@ class Plan:
     mixes: int
     mix_seeds: int
     edits: int
+    things: int
+    thing_prompts: int
     long: tuple[MethodSpec, ...] = ()
     few: int = 0
     few_methods: tuple[MethodSpec, ...] = ()
@@ -140,8 +144,10 @@ class Plan:
         per_pair = subsets + 3 + len(self.regularised)  # mixes at each split, and other methods
         pictures += self.prompts * self.prompt_seeds + self.mixes * self.mix_seeds * (per_pair + TWO_CONCEPT_PROMPTS)
         pictures += self.edits * len(ATTRIBUTES) * EDIT_PICTURES
+        concepts = self.things * len(LEARNED)
+        pictures += concepts * self.thing_prompts * (len(single_attribute.WAYS) + 1)  # and plain words
         tasks = [task.method.steps for task in self.tasks([Path(str(number)) for number in range(self.concepts)])]
-        steps = sum(counts[-1] for counts in tasks)
+        steps = sum(counts[-1] for counts in tasks) + single_attribute.training_steps(self.things)
         pictures += sum(len(counts) for counts in tasks) * self.per_prompt * EVALUATION_PROMPTS
         return pictures, steps
 
@@ -150,7 +156,7 @@ MIN_COUNTS = {
     **dict.fromkeys(("pairs", "prompts", "concepts"), 2),
     **dict.fromkeys(("pair_seeds", "map_seeds", "prompt_seeds", "runs", "per_prompt", "mixes", "mix_seeds"), 1),
     **dict.fromkeys(("few", "tuned"), 0),
-    "edits": 1,
+    **dict.fromkeys(("edits", "things", "thing_prompts"), 1),
 }
 """The counts that may be changed, each with its smallest value."""
 
@@ -216,6 +222,8 @@ QUICK = Plan(
     mixes=2,
     mix_seeds=4,
     edits=4,
+    things=1,
+    thing_prompts=2,
 )
 """At most 20 minutes for the pocket on two cores."""
 FULL = Plan(
@@ -241,6 +249,8 @@ FULL = Plan(
     mixes=6,
     mix_seeds=8,
     edits=40,
+    things=6,
+    thing_prompts=4,
     long=(preset_method("paper-ti", 500, 1000, 2500, 5000),),
     few=6,
     few_methods=ONE_PICTURE,

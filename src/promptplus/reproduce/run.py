@@ -20,7 +20,16 @@ from promptplus.errors import BusyError, SettingsError
 from promptplus.evaluation.grid import ExperimentGrid, GridResult
 from promptplus.evaluation.scoring import Scorer
 from promptplus.evaluation.training_cache import Task
-from promptplus.experiments import attention, attributes, editing, methods, mixing, token_density, two_concepts
+from promptplus.experiments import (
+    attention,
+    attributes,
+    editing,
+    methods,
+    mixing,
+    single_attribute,
+    token_density,
+    two_concepts,
+)
 from promptplus.experiments.attention import draw_prompts
 from promptplus.experiments.study import Study
 from promptplus.experiments.takeover import judges_for
@@ -94,6 +103,7 @@ class Reproduction:
         judged = [*claims.layers(layers), *claims.attention(looks), *better, *claims.density(rows)]
         studies = [layers, looks, compared, rows]
         others = self._two_concept_study(trained), self._mixing_study(trained), self._editing_study()
+        others += (self._single_attribute_study(),)
         for study, its_claims in others:
             studies += [study] if study else []
             judged += its_claims
@@ -194,6 +204,24 @@ class Reproduction:
         depends = {"edits": self.plan.edits, "judge": weights_hash(AttributeJudge.load(judge))}
         study = self.study("editing", depends, lambda: editing.study(self.pplus, self.plan.edits))
         return study, [claims.editing(study)]
+
+    def _single_attribute_study(self) -> tuple[Study | None, list[Claim]]:
+        """The study and its claims; where no judge knows the attributes, None and what is missing."""
+        judge, plan = self.profile.attribute_judge, self.plan
+        if not judge:
+            says, needs = claims.ONE_ATTRIBUTE.format("another way"), "a model whose pictures can be drawn"
+            return None, [claims.not_measured(says, "not in the paper", needs)]
+        depends = {
+            "things": plan.things,
+            "prompts": plan.thing_prompts,
+            "judge": weights_hash(AttributeJudge.load(judge)),
+        }
+        depends |= {"settings": single_attribute.SETTINGS, "layers": single_attribute.LAYERS}
+        depends["ways"] = [way.name for way in single_attribute.WAYS]
+        study = self.study(
+            "single-attribute", depends, lambda: single_attribute.study(self.pplus, plan.things, plan.thing_prompts)
+        )
+        return study, claims.single_attribute(study)
 
     @property
     def tasks(self) -> list[Task]:

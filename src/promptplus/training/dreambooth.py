@@ -80,7 +80,7 @@ def dreambooth(
         if settings.prior_weight and class_pictures is None:
             check_cache()
     dataset = read_dataset(pictures, names)
-    if dataset.captions is not None:
+    if dataset.captions is not None or dataset.describe is not None:
         raise SettingsError("DreamBooth trains with one prompt and no captions; leave captions out")
     class_word, kind = dataset.note.class_word or dataset.note.initializer, dataset.note.kind or "object"
     if not class_word:

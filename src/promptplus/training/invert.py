@@ -6,7 +6,10 @@ from contextlib import ExitStack, contextmanager
 from functools import cache, partial
 from typing import Any
 
-from promptplus.caption_files import caption_templates
+from jaxtyping import Float
+from torch import Tensor
+
+from promptplus.caption_files import caption_templates, describing_template
 from promptplus.choices import InversionMethod, Kind, Preset, Tying
 from promptplus.concept import Concept
 from promptplus.datasets import Dataset, Pictures, read_dataset
@@ -24,6 +27,7 @@ from promptplus.training.arguments import check_arguments, concept_names
 from promptplus.training.batches import encode_pictures
 from promptplus.training.checkpoint import locked
 from promptplus.training.distributed import Distributed
+from promptplus.training.first_rows import class_word_rows, initial_rows, learned_layers
 from promptplus.training.loop import TrainingLoop
 from promptplus.training.noise_schedule import check_trainable, gradients_on
 from promptplus.training.picture_record import picture_names
@@ -32,7 +36,7 @@ from promptplus.training.run import TrainingRun, record_of
 from promptplus.training.run_folder import RunFolder, preview_interval
 from promptplus.training.settings import InversionSettings, inversion_settings
 from promptplus.training.settings_help import takes_settings
-from promptplus.training.token_rows import RowsTrainable, initial_rows
+from promptplus.training.token_rows import RowsTrainable
 
 RECORDED = ("token", "initializer", "class_word", "kind", "base_model", "token_table")
 
@@ -48,6 +52,7 @@ def invert(
     kind: Kind | None = None,
     out: str | os.PathLike[str] | None = None,
     captions: bool = False,
+    describe: str | None = None,
     preset: Preset | None = None,
     preview_every: int | None = None,
     progress: bool = True,
@@ -70,6 +75,8 @@ def invert(
             very run. The run then continues where it stopped, and ``steps`` may have grown.
         captions: train each picture with the caption in the text file beside it (``p0.txt``, ``p0.caption`` or a line
             of ``metadata.jsonl``) and not with the templates. The token takes the place of ``{}`` or the class word.
+        describe: one caption for all pictures, as ``a {} striped mug on a table``, in place of the templates. It says
+            all but the concept, so that the token keeps what the words leave over.
         preset: named settings of ``promptplus.training.settings.PRESETS``. Options given beside it win.
         preview_every: steps between preview strips; 0: none. Default: five over the run if there is a folder.
         progress: show a progress bar.
@@ -89,7 +96,7 @@ def invert(
     names = concept_names(token=token, initializer=initializer, class_word=class_word, kind=kind)
     settings = inversion_settings(preset, options)
     check_arguments(pplus, preview_every=preview_every, progress=progress, log_with=log_with, captions=captions)
-    with _inversion(pplus, [(read_dataset(pictures, names, captions), out)], settings) as loop:
+    with _inversion(pplus, [(read_dataset(pictures, names, captions, describe), out)], settings) as loop:
         return loop.run(preview_interval(preview_every, settings, out is not None), progress, log_with)[0].concept
 
 
@@ -104,6 +111,7 @@ def run_inversion(
     kind: Kind | None = None,
     out: str | os.PathLike[str] | None = None,
     captions: bool = False,
+    describe: str | None = None,
     preset: Preset | None = None,
     preview_every: int | None = None,
     progress: bool = True,
@@ -114,7 +122,7 @@ def run_inversion(
     names = concept_names(token=token, initializer=initializer, class_word=class_word, kind=kind)
     settings = inversion_settings(preset, options)
     check_arguments(pplus, preview_every=preview_every, progress=progress, log_with=log_with, captions=captions)
-    with _inversion(pplus, [(read_dataset(pictures, names, captions), out)], settings) as loop:
+    with _inversion(pplus, [(read_dataset(pictures, names, captions, describe), out)], settings) as loop:
         return loop.run(preview_interval(preview_every, settings, out is not None), progress, log_with)[0]
 
 
@@ -125,6 +133,7 @@ def run_inversions(
     *,
     out: str | os.PathLike[str],
     captions: bool = False,
+    describe: str | None = None,
     preset: Preset | None = None,
     preview_every: int | None = None,
     progress: bool = True,
@@ -137,13 +146,13 @@ def run_inversions(
         folders: one of pictures for each concept, with a ``concept.json`` that names its token and initializer; or
             such folders as ``read_dataset`` returns them.
         out: a folder that gets one run folder for each concept, named like its pictures' folder.
-        captions, preset, preview_every, progress, log_with: as for ``invert``.
+        captions, describe, preset, preview_every, progress, log_with: as for ``invert``.
         options: as for ``invert``, the same for all concepts. ``batch_size`` is each concept's own.
     """
     settings = inversion_settings(preset, options)
     check_arguments(pplus, preview_every=preview_every, progress=progress, log_with=log_with, captions=captions)
     parent = as_path(out)
-    datasets = [read_dataset(folder, captions=captions) for folder in folders]
+    datasets = [read_dataset(folder, None, captions, describe) for folder in folders]
     _check_that_all_differ(datasets)
     with _inversion(pplus, [(one, parent / one.name) for one in datasets], settings) as loop:
         return loop.run(preview_interval(preview_every, settings, True), progress, log_with)
@@ -171,7 +180,9 @@ def _inversion(
             record |= record_of(pixels, settings, pplus.pipe, picture_names(dataset))
             if captions is not None:
                 record["captions"] = concept.provenance["captions"]
-            trainable = RowsTrainable(pplus, concept, encode, settings, word_density, captions)
+            if template := concept.provenance.get("describe"):
+                record["describe"] = template
+            trainable = RowsTrainable(pplus, concept, encode, settings, word_density, captions, template)
             runs.append(TrainingRun(trainable, record, folder))
         yield TrainingLoop(pplus.pipe, runs, settings)
 
@@ -202,12 +213,16 @@ def _untrained(pplus: PPlus, dataset: Dataset, settings: InversionSettings) -> t
     if dataset.captions is not None:
         captions = caption_templates(dataset.captions, note.token, class_word)
         provenance["captions"] = settings_hash({"captions": captions})
-    start = initial_rows(pplus, note.initializer, settings)
+    templates = captions or TEMPLATES[note.kind or "object"]
+    if dataset.describe is not None:
+        templates = [describing_template(dataset.describe, note.token, class_word)]
+        provenance["describe"] = templates[0]
+    tying = settings.tying or usual_tying(settings.method, pplus.layers)
     concept = Concept(
         token=note.token,
-        rows=start.expand(len(pplus.layers), -1, -1),
+        rows=_untrained_rows(pplus, note.initializer, class_word, settings, tying),
         layers=pplus.layers,
-        tying=settings.tying or usual_tying(settings.method, pplus.layers),
+        tying=tying,
         initializer=note.initializer,
         class_word=class_word,
         kind=note.kind or "object",
@@ -216,8 +231,22 @@ def _untrained(pplus: PPlus, dataset: Dataset, settings: InversionSettings) -> t
         provenance=provenance,
         encoders=tuple(pplus.widths.items()) if len(pplus.widths) > 1 else (),
     )
-    _check_caption_length(pplus, captions or TEMPLATES[concept.kind], note.token, settings.vectors)
+    _check_caption_length(pplus, templates, note.token, settings.vectors)
     return concept, captions
+
+
+def _untrained_rows(
+    pplus: PPlus, initializer: str, class_word: str, settings: InversionSettings, tying: Tying
+) -> Float[Tensor, "layers vectors width"]:
+    """The initializer's rows in the layers that are learned, the class word's in all others.
+
+    Raises LayerError where the model has no such layers, SettingsError where they share rows with others.
+    """
+    rows = initial_rows(pplus, initializer, settings).repeat(len(pplus.layers), 1, 1)
+    learned = learned_layers(pplus.layers, settings, tying)
+    if others := [layer for layer in range(len(pplus.layers)) if layer not in learned]:
+        rows[others] = class_word_rows(pplus, class_word, settings.vectors)
+    return rows
 
 
 def _check_caption_length(pplus: PPlus, templates: Sequence[str], token: str, vectors: int) -> None:

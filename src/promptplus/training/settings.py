@@ -124,6 +124,13 @@ class InversionSettings(TrainingSettings):
         description="Which layers share a row (our choice). None: with xti those of a transformer, which has one layer "
         "in most models; with ti all.",
     )
+    learn: str | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,  # so that results and runs without it keep their hashes
+        description="The layers whose rows are trained, as fine or 0-3,12 (our choice). The rows of all other layers "
+        "stay at the class word's token embeddings, of which there must be as many as vectors. None: all layers (the "
+        "paper).",
+    )
     constraint: Constraint = Field(
         default="none",
         description="Where rows may lie. none: anywhere (the paper). norm: at the mean norm of the vocabulary (our "

@@ -15,8 +15,7 @@ from promptplus.concept import Concept, tie
 from promptplus.denoiser_calls import DenoiserCall
 from promptplus.denoisers import denoiser_of
 from promptplus.density import TokenDensity
-from promptplus.errors import ConceptError, warn
-from promptplus.placeholders import Placeholder, private_copy
+from promptplus.placeholders import Placeholder
 from promptplus.pplus import PPlus
 from promptplus.templates import TEMPLATES, filled
 from promptplus.text_encoding import send
@@ -41,23 +40,32 @@ class TokenRows:
 
     Attributes:
         unique: the rows that are trained; layers may share one.
-        groups: the number of each layer's row.
+        groups: the number of each layer's row: of one that is trained, or, after those, of one that is not.
+        fixed: the rows that are not trained.
     """
 
     unique: Float[nn.Parameter, "rows vectors width"]
     groups: tuple[int, ...]
+    fixed: Float[Tensor, "fixed vectors width"]
 
     @classmethod
     def of(cls, start: Concept, device: torch.device, dtype: torch.dtype) -> "TokenRows":
         """Begin at a concept's rows, in at least float32: half precision would lose an optimiser's small steps."""
-        groups = tie(start.tying, start.layers)
-        unique = start.rows[[groups.index(number) for number in range(max(groups) + 1)]]
-        return cls(nn.Parameter(unique.to(device, torch.promote_types(dtype, torch.float32))), groups)
+        groups, learned = tie(start.tying, start.layers), start.learned_layers
+        numbers = list(dict.fromkeys(groups[layer] for layer in learned))
+        rows = start.rows.to(device, torch.promote_types(dtype, torch.float32))
+        unique = rows[[groups.index(number) for number in numbers]]
+        others = [layer for layer in range(len(groups)) if layer not in learned]  # they all hold the class word
+        number_of_layer = [
+            len(numbers) if layer in others else numbers.index(groups[layer]) for layer in range(len(groups))
+        ]
+        return cls(nn.Parameter(unique), tuple(number_of_layer), rows[others[:1]])
 
     @property
     def placeholder(self) -> Placeholder:
         """What stands for the token in a text now; gradients flow to ``unique``."""
-        return Placeholder(self.unique[send(self.groups, self.unique.device)], self.groups)
+        rows = torch.cat([self.unique, self.fixed]) if len(self.fixed) else self.unique
+        return Placeholder(rows[send(self.groups, rows.device)], self.groups)
 
 
 class RowsTrainable(Trainable[InversionResult]):
@@ -69,6 +77,7 @@ class RowsTrainable(Trainable[InversionResult]):
         word_density: makes the density of the vocabulary's words; called only where the settings weigh it.
         captions: for each picture its own caption, with ``{}`` for the concept; None: the concept's kind decides the
             templates, and each sample gets any of them.
+        template: one caption for all pictures, with ``{}`` for the concept.
     """
 
     settings: InversionSettings
@@ -81,12 +90,15 @@ class RowsTrainable(Trainable[InversionResult]):
         settings: InversionSettings,
         word_density: Callable[[], TokenDensity],
         captions: Sequence[str] | None = None,
+        template: str | None = None,
     ) -> None:
         super().__init__(concept.token, settings)
         self.pplus, self.concept = pplus, concept
         self.encode_pictures, self.word_density = encode_pictures, word_density
         self.own_captions = captions is not None
-        self.templates = tuple(captions) if captions is not None else TEMPLATES[concept.kind]
+        self.template = template
+        given = captions if template is None else [template]
+        self.templates = TEMPLATES[concept.kind] if given is None else tuple(given)
 
     def prepare(self, timesteps: int) -> None:
         pipe, settings = self.pplus.pipe, self.settings
@@ -153,7 +165,7 @@ class RowsTrainable(Trainable[InversionResult]):
         if not self.averages or not self.averages["weight"]:
             return self.rows.placeholder
         mean = self.norm_constraint.fit(self.averages["mean"] / self.averages["weight"])
-        return TokenRows(nn.Parameter(mean, requires_grad=False), self.rows.groups).placeholder
+        return replace(self.rows, unique=nn.Parameter(mean, requires_grad=False)).placeholder
 
     @property
     def learned(self) -> Concept:
@@ -161,11 +173,14 @@ class RowsTrainable(Trainable[InversionResult]):
         return replace(self.concept, rows=self.placeholder.rows.detach().float().cpu())
 
     def preview(self) -> list[Image.Image]:
-        prompt = preview_prompt(self.concept.kind, self.name)
-        return preview(self.pplus, prompt, {self.name: self.placeholder})
+        return preview(self.pplus, self._preview_prompt(self.name), {self.name: self.placeholder})
 
     def class_word_preview(self) -> list[Image.Image]:
-        return preview(self.pplus, preview_prompt(self.concept.kind, self.concept.class_word))
+        return preview(self.pplus, self._preview_prompt(self.concept.class_word))
+
+    def _preview_prompt(self, words: str) -> str:
+        """The prompt that shows the concept, or its class word: the caption of all pictures, if there is one."""
+        return filled([self.template], words)[0] if self.template else preview_prompt(self.concept.kind, words)
 
     def describe(self) -> dict[str, Any]:
         return {key: value for key, value in self.concept.describe().items() if key != "row_norms"}
@@ -193,37 +208,14 @@ class RowsTrainable(Trainable[InversionResult]):
         return self._result(learned, base) if same else None
 
     def no_effect(self, result: InversionResult) -> str:
-        layers = zip(self.concept.layers.names, result.share_moved, strict=True)
-        unmoved = [name for name, share in layers if share < LEAST_MOVED]
+        names = self.concept.layers.names
+        unmoved = [names[i] for i in self.concept.learned_layers if result.share_moved[i] < LEAST_MOVED]
         advice = "train for more steps, or raise the learning rate"
         return f"the rows of {self.name} hardly moved (layers {', '.join(unmoved)}); {advice}" if unmoved else ""
 
     def _result(self, learned: Concept, base: TrainingResult) -> InversionResult:
         moved = (learned.rows - self.concept.rows).norm(dim=-1).mean(dim=1).tolist()
         return InversionResult(**vars(base), concept=learned, settings=self.settings, moved=tuple(moved))
-
-
-def initial_rows(pplus: PPlus, initializer: str, settings: InversionSettings) -> Float[Tensor, "1 vectors width"]:
-    """The rows that every layer begins with: the initializer's token embedding, the mean where it has several tokens.
-
-    Where the settings' constraint forbids these rows, the nearest rows that it allows.
-    Raises ConceptError where the tokenizer has no token for the initializer.
-    """
-    means: list[Float[Tensor, " part"]] = []
-    for number, encoder in enumerate(pplus.encoders):
-        tokenizer = private_copy(encoder.tokenizer)
-        ids = tokenizer(f" {initializer}", add_special_tokens=False).input_ids  # as after another word: Gemma's differ
-        if not ids:
-            raise ConceptError(
-                f"the initializer {initializer!r} is no word of the tokenizer; give a plain word, as cat"
-            )
-        if len(ids) > 1 and not number:
-            pieces = ", ".join(tokenizer.convert_ids_to_tokens(ids))
-            warn(f"the initializer {initializer!r} has the pieces {pieces}; starting at their mean")
-        means.append(encoder.table.detach()[ids].float().mean(dim=0))
-    start = torch.cat(means).repeat(1, settings.vectors, 1)
-    tables = [encoder.table.detach() for encoder in pplus.encoders]
-    return NormConstraint.of(settings.constraint, tables, start).fit(start).cpu()
 
 
 def rows_step(
