@@ -178,7 +178,7 @@ def test_windows_of_a_start_picture_count_from_pure_noise(pipe: Any) -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_the_borders_of_windows_are_exact_in_half_precision(dtype: torch.dtype) -> None:
     states = torch.arange(3.0).view(1, 3, 1, 1, 1, 1).expand(1, 3, 1, 1, 4, 8).to(dtype)
-    packed = pack_stages(states, torch.zeros(1, 3, 0, 1, 8, 8), [1000, 667.333, 333.001])
+    packed = pack_stages(states, torch.zeros(1, 3, 0, 8, 8), torch.zeros(1, 3, 0, 1), [1000, 667.333, 333.001])
     layout = Layout.of(packed.shape[-1], 1, 8)
     assert layout == Layout(1, 8, stages=3)
     for timestep, stage in [(999, 0), (667.334, 0), (667.332, 1), (333.01, 1), (333, 2), (0, 2)]:
@@ -238,7 +238,9 @@ def test_the_hooks_are_exact_for_masks_of_ones_and_zeros(pplus: pp.PPlus, weight
     """The general way, which a whole mask does not take: states of both texts, and the mask, in one tensor."""
     texts = [by_layer(pplus, states_of(pplus, f"{DEFAULT} || fine: {text}")) for text in (DEFAULT, PART)]
     states = torch.stack(texts)[None, None]
-    packed = pack_stages(states, torch.full((1, 1, 1, len(pplus.layers), 128, 128), weight), [1000])
+    packed = pack_stages(
+        states, torch.full((1, 1, 1, 128, 128), weight), torch.ones(1, 1, 1, len(pplus.layers)), [1000]
+    )
     plain: Any = pplus.encode(f"{DEFAULT} || fine: {PART if weight else DEFAULT}")
     assert torch.equal(call(pplus, {**plain, "prompt_embeds": packed}), call(pplus, plain))
 
@@ -300,19 +302,37 @@ def test_own_states_hold_at_all_times_and_everywhere(pplus: pp.PPlus) -> None:
         assert not blocks[:, :, :, i, 2].any()
 
 
+@pytest.mark.parametrize("model", ["PixArt-Sigma", "Sana"])
+def test_all_tokens_of_own_states_count(model: str) -> None:
+    """Also those that are padding in the prompt."""
+    with pp.PPlus(tiny_models.MODELS[model]()) as pplus:
+        own = torch.randn(pplus.positions, pplus.width)
+        changed = own.clone()
+        changed[-1] += 10
+        first, second = (call(pplus, pplus.encode("a", states={"late": given})) for given in (own, changed))
+    assert not torch.allclose(first, second)
+
+
 @pytest.mark.parametrize(
     ("states", "error", "message"),
     [
         ({"fine": torch.zeros(3, 4)}, PromptError, r"not \[3, 4\]"),
         ({"fine": [1.0]}, PromptError, "states of a layer are a tensor"),
+        ([1], PromptError, "what is given for states is a Mapping"),
         ({"nose": torch.zeros(3, 4)}, LayerError, "no layer 'nose'"),
     ],
 )
 def test_own_states_of_another_form_are_refused(
-    pplus: pp.PPlus, states: dict[str, Any], error: type[Exception], message: str
+    pplus: pp.PPlus, states: Any, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
         pplus.encode(DEFAULT, states=states)
+
+
+def test_the_pooled_text_is_what_its_layers_read() -> None:
+    with pp.PPlus(tiny_models.sdxl()) as pplus:
+        made = pplus.encode(f"{DEFAULT} || fine*0: {PART}", pooled_layers="fine")["pooled_prompt_embeds"]
+        torch.testing.assert_close(made, pplus.encode(DEFAULT)["pooled_prompt_embeds"])
 
 
 def test_a_frame_is_what_all_prompts_share() -> None:

@@ -1,5 +1,7 @@
 """The grammar of prompt parts: strength, window and mask; what is refused, and that every prompt can be written."""
 
+import base64
+import io
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +83,13 @@ def test_a_bad_part_is_one_sentence(part: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"strength": "strong"}, "a strength is a finite number"),
-        ({"strength": float("nan")}, "a strength is a finite number"),
-        ({"strength": True}, "a strength is a finite number"),
+        ({"strength": "strong"}, "a strength is a number from -100 to 100"),
+        ({"strength": float("nan")}, "a strength is a number from -100 to 100"),
+        ({"strength": 10**400}, "a strength is a number from -100 to 100"),
+        ({"strength": 101}, "a strength is a number from -100 to 100"),
+        ({"window": b"\0\1"}, "a window is two shares"),
+        ({"mask": Image.new("RGBA", (8, 8))}, "a mask has one channel"),
+        ({"strength": True}, "a strength is a number from -100 to 100"),
         ({"window": 0.5}, "a window is two shares"),
         ({"window": (0.5, float("inf"))}, "a window is two shares"),
         ({"window": (1, 0)}, "begins before it ends"),
@@ -101,6 +107,9 @@ def test_parts_of_a_prompt_are_parts_or_pairs() -> None:
     assert PPlusPrompt("a", (("fine", "b"),)) == PPlusPrompt("a", (Part("fine", "b"),))
     with pytest.raises(PromptError, match="a Part, or a pair"):
         PPlusPrompt("a", ("fine",))  # pyright: ignore[reportArgumentType]
+    for parts in (Part("fine", "b"), None, "fine"):
+        with pytest.raises(PromptError, match="the parts of a prompt are a tuple"):
+            PPlusPrompt("a", parts)  # pyright: ignore[reportArgumentType]
 
 
 # ---- every prompt there can be is read back from its printed form
@@ -114,7 +123,7 @@ PARTS = st.builds(
     Part,
     layers=st.sampled_from(["coarse", "4-9,12", "down.0.1", "IN08"]),
     text=TEXTS,
-    strength=st.just(1.0) | st.floats(allow_nan=False, allow_infinity=False),
+    strength=st.just(1.0) | st.floats(-100, 100),
     window=st.just((0.0, 1.0)) | WINDOWS,
     mask=st.none() | BOXES | FILES,
 )
@@ -125,7 +134,7 @@ PARTS = st.builds(
 @example("a ||| b", [Part("coarse", "||", mask='a|| "b\\')])
 @example("", [Part("coarse", "", mask="0,0,1,1")])
 @example("a", [Part("coarse", "b", strength=1e-7, window=(5e-324, 1e-7))])
-@example("a", [Part("coarse", "b", strength=-1e22, mask=(0, 0, 1, 1))])
+@example("a", [Part("coarse", "b", strength=-100, mask=(0, 0, 1, 1))])
 def test_every_prompt_is_read_back_from_its_printed_form(default: str, parts: list[Part]) -> None:
     prompt = PPlusPrompt(default, tuple(parts))
     assert PPlusPrompt.parse(str(prompt)) == prompt
@@ -157,9 +166,50 @@ def test_a_file_is_read_by_its_content_and_stretched_to_a_square(tmp_path: Path)
     assert torch.equal(mask_grid(str(tmp_path / "right.dat"), side=4), mask_grid((0.5, 0, 1, 1), side=4))
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_transparent_is_black_in_a_file_and_in_a_picture(tmp_path: Path, mode: str) -> None:
+    picture = Image.new(mode, (64, 64))
+    picture.paste(Image.new(mode, (32, 64), "white"), (32, 0))
+    picture.save(tmp_path / "strokes.png")
+    for mask in (str(tmp_path / "strokes.png"), Part("fine", "b", mask=picture).mask):
+        assert torch.equal(mask_grid(mask), mask_grid((0.5, 0, 1, 1)))
+
+
+def test_sixteen_bits_are_read_as_brightness_in_a_file_and_in_a_picture(tmp_path: Path) -> None:
+    pixels = np.full((64, 64), 65535, np.uint16)
+    pixels[:, 32:] = 65535 // 5
+    picture = Image.fromarray(pixels)
+    picture.save(tmp_path / "deep.png")
+    for mask in (str(tmp_path / "deep.png"), Part("fine", "b", mask=picture).mask):
+        grid = mask_grid(mask)
+        assert (grid[:, :64] == 1).all()
+        assert torch.allclose(grid[:, 64:], torch.tensor(0.2), atol=0.01)
+
+
+def test_a_picture_of_any_size_is_a_short_text() -> None:
+    noise = Image.effect_noise((1200, 900), 80)
+    assert len(str(PPlusPrompt("a", (Part("fine", "b", mask=noise),)))) < 30_000
+
+
+def test_the_home_folder_may_be_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    Image.new("L", (16, 16), 255).save(tmp_path / "all.png")
+    assert (mask_grid("~/all.png") == 1).all()
+
+
+def bomb() -> str:
+    """A PNG that says it has 20000 × 20000 pixels."""
+    buffer = io.BytesIO()
+    Image.new("L", (8, 8)).save(buffer, "PNG")
+    data = bytearray(buffer.getvalue())
+    data[16:24] = (20000).to_bytes(4, "big") * 2
+    return DATA_URI + base64.b64encode(data).decode()
+
+
 @pytest.mark.parametrize(
     ("mask", "message"),
     [
+        (bomb(), "is 20000×20000; at most 4096"),
         ("no/such.png", "the mask of a part cannot be read: .*no/such.png"),
         (DATA_URI + "AAAA", "is no PNG"),
         (DATA_URI + "%", "is no PNG"),

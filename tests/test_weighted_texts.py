@@ -71,6 +71,13 @@ def test_prompt_and_negative_prompt_are_equally_long_and_can_be_drawn(pplus: pp.
     assert torch.isfinite(made).all()
 
 
+def test_own_states_are_as_long_as_the_longer_of_both(pplus: pp.PPlus) -> None:
+    length = pplus.encode("a", LONG, compel=True)["prompt_embeds"].shape[1]
+    own = torch.randn(length, pplus.width)
+    made = layers_of(pplus, "a", negative=LONG, compel=True, states={"coarse": own})
+    assert all(torch.equal(made[i], own) for i in pplus.layers.select("coarse"))
+
+
 def test_parts_keep_their_options(pplus: pp.PPlus) -> None:
     plain, part = (layers_of(pplus, f"a || fine: {text}", compel=True) for text in ("a", "a (red:1.3) house"))
     made = layers_of(pplus, "a || fine*0.5: a (red:1.3) house", compel=True)
@@ -95,9 +102,18 @@ def test_without_compel_the_remedy_is_named(pplus: pp.PPlus, monkeypatch: pytest
         pplus.encode("a (red:1.5) house", compel=True)
 
 
-@pytest.mark.parametrize("text", ["()", '("a","b").blend(1)', "(" * 300])
-def test_what_compel_cannot_read_is_one_sentence(pplus: pp.PPlus, text: str) -> None:
-    with pytest.raises(PromptError, match="compel cannot read") as caught:
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("()", "compel cannot read"),
+        ('("a","b").blend(1)', "compel cannot read"),
+        ("(" * 300, "brackets are 300 deep"),
+        ("(((((a)))))", "brackets are 5 deep"),
+        ("(red:-0.5)", "a weight is 0 or more, not -0.5"),
+    ],
+)
+def test_what_compel_cannot_read_is_one_sentence(pplus: pp.PPlus, text: str, message: str) -> None:
+    with pytest.raises(PromptError, match=message) as caught:
         pplus.encode(text, compel=True)
     assert "\n" not in str(caught.value)
 
@@ -112,6 +128,11 @@ def test_an_unknown_token_is_found(pplus: pp.PPlus) -> None:
     [
         ("a (red:1.3) car", "a (red)1.3 car", "a red car"),
         ("a ((old:1.2) car:0.9)", "a ((old)1.2 car)0.9", "a old car"),
+        ("a (red:+1.3) car", "a (red)1.3 car", "a red car"),
+        ("a (red:1.) car", "a (red)1 car", "a red car"),
+        ("a (red car). Nice", "a (red car). Nice", "a red car. Nice"),
+        (r"a \(red\) (car)-", r"a \(red\) (car)-", "a (red) car"),
+        ("time (a) : 1.3)", "time (a) : 1.3)", "time a : 1.3"),
         ("a red++ car--", "a red++ car--", "a red car"),
         ("a (red) car, 3:4", "a (red) car, 3:4", "a red car, 3:4"),
         ("well-known", "well-known", "well-known"),

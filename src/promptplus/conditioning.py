@@ -84,12 +84,14 @@ class Conditioning:
     Attributes:
         states: what each layer attends to in each stage; the first slot is outside of all masks.
         masks: the weights of each region.
+        covered: 1 where a region belongs to a layer, else 0.
         token_mask: 1 where a token counts; None where the denoiser takes no mask.
         pooled: an embedding of each prompt; None where the denoiser takes none.
     """
 
     states: Float[Tensor, "batch stages slots layers tokens width"]
-    masks: Float[Tensor, "batch stages regions layers side side"]
+    masks: Float[Tensor, "batch stages regions side side"]
+    covered: Float[Tensor, "batch stages regions layers"]
     token_mask: Int[Tensor, "batch stages layers tokens"] | None = None
     pooled: Float[Tensor, "batch pooled"] | None = None
 
@@ -100,7 +102,7 @@ class Conditioning:
         slots = (len(frame.starts), 1 + frame.regions)
         mask = None if states.mask is None else states.mask[:, None].expand(-1, slots[0], -1, -1)
         everywhere = states.states[:, None, None].expand(-1, *slots, -1, -1, -1)
-        return cls(everywhere, no_masks(batch, frame, layers), mask, states.pooled)
+        return cls(everywhere, *no_masks(batch, frame, layers), mask, states.pooled)
 
     @property
     def tokens(self) -> int:
@@ -127,10 +129,13 @@ class Conditioning:
                     f"states of a layer are [{tokens} tokens, width {width}], or [{batch} prompts, {tokens}, {width}] "
                     f"here, not {list(given.shape)}; encode them with this model's text encoder"
                 )
-            states, masks = made.states.clone(), made.masks.clone()
-            states[:, :, :, list(indices)] = given.to(states).expand(batch, tokens, width)[:, None, None, None]
-            masks[:, :, :, list(indices)] = 0.0
-            made = replace(made, states=states, masks=masks)
+            states, covered, chosen = made.states.clone(), made.covered.clone(), list(indices)
+            states[:, :, :, chosen] = given.to(states).expand(batch, tokens, width)[:, None, None, None]
+            covered[:, :, :, chosen] = 0.0
+            mask = None if made.token_mask is None else made.token_mask.clone()
+            if mask is not None:
+                mask[:, :, chosen] = 1  # all given states count
+            made = replace(made, states=states, covered=covered, token_mask=mask)
         return made
 
     def packed(self, frame: Frame, timesteps: int) -> PackedText:
@@ -139,12 +144,15 @@ class Conditioning:
         if len(frame.starts) == 1 and not frame.regions:
             return PackedText(pack(self.states[:, 0, 0]), mask, self.pooled)
         first = [round((1 - start) * timesteps, TIMESTEP_DIGITS) for start in frame.starts]
-        return PackedText(pack_stages(self.states, self.masks, first), mask, self.pooled)
+        return PackedText(pack_stages(self.states, self.masks, self.covered, first), mask, self.pooled)
 
 
-def no_masks(batch: int, frame: Frame, layers: int) -> Float[Tensor, "batch stages regions layers side side"]:
-    """Masks that are zero everywhere."""
-    return torch.zeros(batch, len(frame.starts), frame.regions, layers, MASK_SIDE, MASK_SIDE)
+def no_masks(
+    batch: int, frame: Frame, layers: int
+) -> tuple[Float[Tensor, "batch stages regions side side"], Float[Tensor, "batch stages regions layers"]]:
+    """Masks that are zero everywhere, and belong to no layer."""
+    size = (batch, len(frame.starts), frame.regions)
+    return torch.zeros(*size, MASK_SIDE, MASK_SIDE), torch.zeros(*size, layers)
 
 
 def encode_prompts(
@@ -173,7 +181,7 @@ def encode_prompts(
     shape = (len(prompts), len(frame.starts), 1 + frame.regions)
     mask = None if made.mask is None else made.mask.unflatten(0, shape)[:, :, 0]
     pooled = None if made.pooled is None else made.pooled[::each]
-    return Conditioning(made.states.unflatten(0, shape), _masks(prompts, frame), mask, pooled)
+    return Conditioning(made.states.unflatten(0, shape), *_masks(prompts, frame), mask, pooled)
 
 
 def _defaults(prompt: StagedPrompt, slots: Sequence[Sequence[LayerText]]) -> list[str]:
@@ -194,10 +202,14 @@ def _blend(parts: TextStates, defaults: TextStates, strengths: Float[Tensor, "ro
     return replace(parts, states=states, mask=either)
 
 
-def _masks(prompts: Sequence[StagedPrompt], frame: Frame) -> Float[Tensor, "batch stages regions layers side side"]:
-    masks = no_masks(len(prompts), frame, len(prompts[0].stages[0].texts))
+def _masks(
+    prompts: Sequence[StagedPrompt], frame: Frame
+) -> tuple[Float[Tensor, "batch stages regions side side"], Float[Tensor, "batch stages regions layers"]]:
+    """The weights of each region, and the layers it belongs to."""
+    masks, covered = no_masks(len(prompts), frame, len(prompts[0].stages[0].texts))
     for i, prompt in enumerate(prompts):
         for j, stage in enumerate(frame.stages(prompt)):
             for k, region in enumerate(stage.regions):
-                masks[i, j, k, [text is not None for text in region.texts]] = prompt.grids[region.mask]
-    return masks
+                masks[i, j, k] = prompt.grids[region.mask]
+                covered[i, j, k] = torch.tensor([float(text is not None) for text in region.texts])
+    return masks, covered

@@ -2,7 +2,7 @@
 
 import hashlib
 import importlib.metadata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self, cast
 
@@ -12,6 +12,8 @@ from promptplus.denoisers import denoiser_of
 from promptplus.generation import DrawingOptions
 from promptplus.lora import Lora
 from promptplus.pplus import PPlus
+from promptplus.prompt_masks import mask_path, read_masks
+from promptplus.prompts import PPlusPrompt
 from promptplus.start_image import StartImage
 
 
@@ -94,10 +96,15 @@ class GenerationParameters(BaseModel):
             pplus: the pipeline.
             loras: the LoRA files that are loaded into it.
             values: all other fields. Default of ``scheduler``: the pipeline's.
+
+        Raises PromptError where a mask that a prompt names cannot be read.
         """
         made_by: dict[str, Any] = {"scheduler": type(pplus.pipe.scheduler).__name__, **values}
+        edit: EditRecord | None = values.get("edit")
+        texts = (values["prompt"], values.get("negative", ""), edit.source if edit else "")
         return cls(
             **made_by,
+            masks=mask_hashes(map(PPlusPrompt.parse, texts)),
             loras=lora_records(loras),
             concepts={token: concept.sha256 for token, concept in pplus.concepts.items()},
             dtype=str(denoiser_of(pplus.pipe).dtype).removeprefix("torch."),
@@ -121,6 +128,15 @@ def file_hash(path: Path) -> str:
     """SHA-256 of a file: 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def mask_hashes(prompts: Iterable[PPlusPrompt]) -> dict[str, str]:
+    """SHA-256 of the mask files that prompts name, by path. Raises PromptError where a mask cannot be read."""
+    hashes: dict[str, str] = {}
+    for prompt in prompts:
+        read_masks(prompt)
+        hashes |= {mask: file_hash(mask_path(mask)) for mask in prompt.mask_files}
+    return hashes
 
 
 def lora_records(loras: Sequence[Lora]) -> list[tuple[str, str, float]]:

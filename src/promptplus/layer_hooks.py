@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from promptplus.errors import ModelError
-from promptplus.packing import Layout, at_timestep, on_grids, stage_at
+from promptplus.packing import Layout, at_timestep, on_grids, stage_index
 from promptplus.shared_hooks import SharedHook
 
 
@@ -172,7 +172,7 @@ class TextUnfold(ArgumentsHook):
             if layout.stages > 1:
                 timestep = bound.arguments["timestep"]
                 if mask is not None and mask.shape[-1] == layout.stages * self.layers * states.shape[1]:
-                    stage = stage_at(states, layout, timestep).view(-1, 1, 1)
+                    stage = stage_index(states, layout, timestep).view(-1, 1, 1)
                     masks = mask.unflatten(-1, (layout.stages, -1))
                     mask = masks.gather(1, stage.expand(-1, 1, masks.shape[-1])).squeeze(1)
                 states = at_timestep(states, layout, timestep)

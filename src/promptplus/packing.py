@@ -94,7 +94,8 @@ def mask_side(tokens: int, width: int) -> int:
 
 def pack_stages(
     states: Float[Tensor, "batch stages slots layers tokens width"],
-    masks: Float[Tensor, "batch stages regions layers side side"],
+    masks: Float[Tensor, "batch stages regions side side"],
+    covered: Float[Tensor, "batch stages regions layers"],
     timesteps: Sequence[float],
 ) -> Float[Tensor, "batch tokens packed"]:
     """Pack the text states of all stages, layers and regions into one tensor.
@@ -102,13 +103,15 @@ def pack_stages(
     Args:
         states: the first slot is what holds outside of all masks, the others are inside one mask each.
         masks: the weights of each region.
+        covered: 1 where a region belongs to a layer, else 0.
         timesteps: for each stage the largest timestep at which it holds, in falling order.
     """
     batch, stages, slots, _layers, length, width = states.shape
     if slots > 1:
         side = mask_side(length, width)
-        cells = interpolate(masks.flatten(0, 2).to(states.device), size=side, mode="area")
-        cells = cells.to(states.dtype).unflatten(0, masks.shape[:3]).flatten(-2)
+        cells = interpolate(masks.flatten(0, 1).to(states.device), size=(side, side), mode="area")
+        cells = cells.unflatten(0, masks.shape[:2]).flatten(-2).to(states.dtype)
+        cells = cells[:, :, :, None] * covered[..., None].to(states)
         cells = pad(cells, (0, length * width - cells.shape[-1])).unflatten(-1, (length, width))
         pairs = torch.stack([states[:, :, 1:], cells], dim=3).flatten(2, 3)
         states = torch.cat([states[:, :, :1], pairs], dim=2)
@@ -130,7 +133,7 @@ def _terms(value: float) -> list[float]:
     return terms
 
 
-def stage_at(
+def stage_index(
     packed: Float[Tensor, "batch tokens packed"], layout: Layout, timestep: Shaped[Tensor, "*any"] | float | int
 ) -> Int[Tensor, " batch"]:
     """The number of the stage that holds at a timestep, for each row. It does not wait for the device."""
@@ -144,7 +147,7 @@ def at_timestep(
 ) -> Float[Tensor, "batch tokens stage"]:
     """The states of the stage that holds at a timestep."""
     stages = packed[..., : -layout.stages].unflatten(-1, (layout.stages, -1))
-    index = stage_at(packed, layout, timestep).view(-1, 1, 1, 1)
+    index = stage_index(packed, layout, timestep).view(-1, 1, 1, 1)
     return stages.gather(2, index.expand(-1, stages.shape[1], 1, stages.shape[3])).squeeze(2)
 
 

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, TypeGuard
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image, ImageOps, UnidentifiedImageError, features
+from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError, features
 from torch import Tensor
 
 from promptplus.errors import PictureError, first_line
@@ -44,6 +44,34 @@ def read_picture(path: str | os.PathLike[str]) -> Image.Image:
                 samples = Samples.of(picture)
                 upright = _upright(picture)
         return to_rgb(upright, samples, str(path))
+
+
+def read_weights(path: str | os.PathLike[str]) -> Image.Image:
+    """Read one picture file as weights, as ``weights_of``. Raises PictureError where it cannot be read."""
+    with _reported(str(path)):
+        with _ordinary(Path(path)) as file, _decoding, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(without_text(file), formats=readable_formats()) as picture:
+                samples = Samples.of(picture)
+                upright = _upright(picture)
+        return _weights(upright, samples, str(path))
+
+
+def weights_of(picture: Image.Image, name: str = "the mask") -> Image.Image:
+    """A picture as weights: one channel with 8 bits, white for all and black for nothing; transparent is black.
+
+    Raises PictureError where its numbers have no clear meaning as brightness.
+    """
+    with _reported(name):
+        return _weights(_upright(picture), Samples.of(picture), name)
+
+
+def _weights(picture: Image.Image, samples: Samples, name: str) -> Image.Image:
+    weights = to_rgb(picture, samples, name).convert("L")
+    if not picture.has_transparency_data:
+        return weights
+    alpha = picture.convert("RGBA").getchannel("A")
+    return ImageChops.subtract(weights, ImageChops.invert(alpha))  # to_rgb laid it on white
 
 
 def to_picture(item: Any, name: str = "the picture") -> Image.Image:

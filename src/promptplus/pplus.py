@@ -209,6 +209,7 @@ class PPlus:
             if not compel and (remark := foreign_syntax(text)):
                 warn(remark)
         batch = PromptBatch.of(prompts, negatives if negative is not None else None, self.layers)
+        check_type(states or {}, Mapping, "what is given for states", PromptError)
         own = {self.layers.select(spec): given for spec, given in (states or {}).items()}
         pooled = self._pooled_layers(pooled_layers)
         encode = partial(self.text_states, pooled_layers=pooled, clip_skip=clip_skip, lora_scale=lora_scale)

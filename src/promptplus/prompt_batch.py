@@ -36,14 +36,12 @@ class PromptBatch:
 
     Attributes:
         layers: the layers.
-        prompts: as they were given.
-        staged: the prompts, resolved.
+        staged: the prompts.
         negatives: one for each prompt; none: what the stock pipeline takes without one.
         frame: what all of them share.
     """
 
     layers: LayerMap
-    prompts: tuple[PPlusPrompt, ...]
     staged: tuple[StagedPrompt, ...]
     negatives: tuple[StagedPrompt, ...]
     frame: Frame
@@ -67,7 +65,7 @@ class PromptBatch:
                 "masks of prompt parts need a U-Net, as of Stable Diffusion; this model is a diffusion transformer: "
                 "leave the #mask out"
             )
-        return cls(layers, tuple(prompts), staged, others, frame)
+        return cls(layers, staged, others, frame)
 
     def encode(
         self,
@@ -85,30 +83,31 @@ class PromptBatch:
 
         Raises PromptError where a text or given states cannot be used.
         """
-        whole = [pooled_text(prompt, self.layers, pooled) for prompt in self.prompts]
+        whole = [pooled_text(prompt, pooled) for prompt in self.staged]
 
         def prompts(chunks: int) -> Conditioning:
             encode = partial(encoders.prompts, chunks=chunks)
-            return encode_prompts(self.staged, self.frame, whole, encode, encoders.dtype).with_states(own)
+            return encode_prompts(self.staged, self.frame, whole, encode, encoders.dtype)
 
         made = prompts(0 if context is None else 1)
         chunks = 0 if context is None else made.tokens // context
         if not self.negatives:
-            return made, Conditioning.same_everywhere(encoders.without_negative(made.plain, chunks), self.frame)
+            without = Conditioning.same_everywhere(encoders.without_negative(made.plain, chunks), self.frame)
+            return made.with_states(own), without
         encode = partial(encoders.negatives, chunks=chunks)
         defaults = [negative.default for negative in self.negatives]
         without = encode_prompts(self.negatives, self.frame, defaults, encode, encoders.dtype)
         if context is not None and without.tokens > made.tokens:
             made = prompts(without.tokens // context)
-        return made, without
+        return made.with_states(own), without
 
 
-def pooled_text(prompt: PPlusPrompt, layers: LayerMap, chosen: Sequence[int]) -> str:
-    """The text of a prompt's pooled embedding: of the chosen layers, or the default where none are chosen.
+def pooled_text(prompt: StagedPrompt, chosen: Sequence[int]) -> str:
+    """The text of a prompt's pooled embedding: what the chosen layers read at first, outside of all masks.
 
-    Raises PromptError where the chosen layers have different texts.
+    The default where none are chosen. Raises PromptError where the chosen layers have different texts.
     """
-    texts = prompt.texts(layers)
+    texts = [text.text for text in prompt.stages[0].texts]
     found = list(dict.fromkeys(texts[layer] for layer in chosen)) or [prompt.default]
     if len(found) > 1:
         raise PromptError(f"pooled_layers have different texts, {short(found[0])} and {short(found[1])}; choose others")

@@ -7,8 +7,9 @@ from typing import Any
 from promptplus.layers import LayerMap
 from promptplus.placeholders import TokenizedText
 from promptplus.pplus import PPlus
+from promptplus.prompt_batch import PromptBatch
 from promptplus.prompt_parts import DATA_URI, Box
-from promptplus.prompt_stages import LayerText, stages_of
+from promptplus.prompt_stages import LayerText, Stage
 from promptplus.prompts import PPlusPrompt
 from promptplus.weighted_texts import without_weights
 
@@ -26,7 +27,7 @@ class LayerExplanation:
         text: the text.
         strength: see ``Part``.
         window: from where to where in the denoising it holds.
-        mask: the file or box inside which it holds; "" everywhere.
+        mask: the file or box inside which it holds, or "a picture"; "" everywhere.
         tokens: the pieces that the first text encoder reads, without special tokens and padding.
         room: how many of these its context has; None: compel gives a long text several contexts.
         cut: the end of the text that did not fit; "" where all did.
@@ -62,9 +63,10 @@ def explain(pplus: PPlus, prompt: PPlusPrompt, *, compel: bool = False) -> list[
 
     Raises as ``PPlus.encode`` does.
     """
+    (staged,) = PromptBatch.of([prompt], None, pplus.layers).staged
     read: dict[str, TokenizedText] = {}
     rows: list[LayerExplanation] = []
-    for layer, text, window, mask in _held(prompt, pplus.layers):
+    for layer, text, window, mask in _held(staged.stages, pplus.layers):
         plain = without_weights(text.text) if compel else text.text
         if plain not in read:
             read[plain] = _tokenized(pplus, plain, whole=compel)
@@ -75,20 +77,27 @@ def explain(pplus: PPlus, prompt: PPlusPrompt, *, compel: bool = False) -> list[
     return rows
 
 
-def _held(prompt: PPlusPrompt, layers: LayerMap) -> Iterator[tuple[str, LayerText, tuple[float, float], str]]:
+@dataclass(frozen=True)
+class _Held:
+    """What holds on a layer from one point of the denoising to another: texts with the place where each holds."""
+
+    texts: tuple[tuple[LayerText, str], ...]
+    start: float
+    end: float
+
+
+def _held(stages: Sequence[Stage], layers: LayerMap) -> Iterator[tuple[str, LayerText, tuple[float, float], str]]:
     """(layer, text, window, mask) of all that holds, with stages joined where nothing changes on the layer."""
-    stages = stages_of(prompt, layers)
     ends = [*(stage.start for stage in stages[1:]), 1.0]
     for i, layer in enumerate(layers):
-        found: list[tuple[list[tuple[LayerText, str]], float, float]] = []
+        found: list[_Held] = []
         for stage, end in zip(stages, ends, strict=True):
             inside = [(text, _spelled(region.mask)) for region in stage.regions if (text := region.texts[i])]
-            held = [(stage.texts[i], EVERYWHERE), *inside]
-            if found and found[-1][0] == held:
-                found[-1] = (held, found[-1][1], end)
-            else:
-                found.append((held, stage.start, end))
-        yield from ((layer.name, text, (start, end), mask) for held, start, end in found for text, mask in held)
+            texts = ((stage.texts[i], EVERYWHERE), *inside)
+            same = found and found[-1].texts == texts
+            start = found.pop().start if same else stage.start
+            found.append(_Held(texts, start, end))
+        yield from ((layer.name, text, (held.start, held.end), mask) for held in found for text, mask in held.texts)
 
 
 def _spelled(mask: str | Box) -> str:

@@ -1,22 +1,25 @@
 """Masks of prompt parts: a picture file, a picture or a box → a square grid of weights from 0 to 1."""
 
 import base64
-import binascii
 import io
+import struct
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from promptplus.errors import PictureError, PromptError, first_line, short
 from promptplus.packing import MASK_SIDE
-from promptplus.pictures import MAX_PIXELS, read_picture
+from promptplus.pictures import read_weights, weights_of
 from promptplus.prompt_parts import DATA_URI, Box, Part
 from promptplus.prompts import PPlusPrompt
 
+MAX_SIDE = 4096  # pixels of a picture in a prompt's text; ours have 128
+PNG_SIZE_AT = 16  # the bytes before a PNG's width and height
 Grid = Float[Tensor, "side side"]
 
 
@@ -45,23 +48,34 @@ def _picture_grid(mask: str, side: int) -> Grid:
     return torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255)
 
 
+def mask_path(mask: str) -> Path:
+    """The file of a mask; ``~`` is the home folder."""
+    return Path(mask).expanduser()
+
+
 def _read(mask: str) -> Image.Image:
     """The picture of a mask, with one channel."""
-    if not mask.startswith(DATA_URI):
-        try:
-            return read_picture(mask).convert("L")
-        except PictureError as error:
-            raise PromptError(f"the mask of a part cannot be read: {error}") from error
+    try:
+        return _of_data_uri(mask) if mask.startswith(DATA_URI) else read_weights(mask_path(mask))
+    except (PictureError, OSError, RuntimeError) as error:  # expanduser's, where there is no home
+        raise PromptError(f"the mask of a part cannot be read: {first_line(error)}") from error
+
+
+def _of_data_uri(mask: str) -> Image.Image:
+    """The picture in a mask's text. Its size is read before it is decoded."""
     try:
         data = base64.b64decode(mask.removeprefix(DATA_URI), validate=True)
+        width, height = struct.unpack_from(">II", data, PNG_SIZE_AT)
+        if max(width, height) > MAX_SIDE:
+            raise PictureError(
+                f"{short(mask)} is {width}×{height}; at most {MAX_SIDE}×{MAX_SIDE}: give the file instead"
+            )
         with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
-                raise PromptError(f"the mask {short(mask)} has more than {MAX_PIXELS} pixels; make it smaller")
-            return picture.convert("L")
-    except (binascii.Error, UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, PromptError):
-            raise
-        raise PromptError(f"the mask {short(mask)} is no PNG: {first_line(error)}; give a file or a box") from error
+            return weights_of(picture, "the picture in the prompt")
+    except PictureError:
+        raise
+    except Exception as error:  # decoders of damaged data raise nearly everything
+        raise PictureError(f"{short(mask)} is no PNG: {first_line(error)}; give a file or a box") from error
 
 
 def read_masks(prompt: PPlusPrompt) -> tuple[PPlusPrompt, Mapping[str | Box, Grid]]:

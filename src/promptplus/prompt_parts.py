@@ -5,7 +5,6 @@ A part is written ``<layers>[*strength][@from-to][#mask]: text``.
 
 import base64
 import io
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +13,16 @@ from typing import Any, NamedTuple, cast
 
 from PIL import Image
 
-from promptplus.errors import PromptError, short
+from promptplus.errors import PictureError, PromptError, short
+from promptplus.packing import MASK_SIDE
+from promptplus.pictures import weights_of
 
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom edge, as shares of the picture's width and height."""
 DATA_URI = "data:image/png;base64,"
 """How a mask that is a picture, not a file, is written."""
+MAX_STRENGTH = 100  # in half precision the states may overflow beyond; pictures break from 2.5 on (docs/prompts.md)
+LARGEST = 1e300  # any finite number that float() can take
 WHOLE = (0.0, 1.0)
 """The window of a part that always holds."""
 
@@ -33,6 +36,7 @@ _HEAD = re.compile(
 _OPTION = re.compile(r'(?P<mark>[*@#])\s*(?:"(?P<quoted>(?:[^"]|"")*)"|(?P<plain>[^\s":*@#=]+))')
 _UNQUOTED = re.compile(r'[^\s":*@#=]+')
 FORM = "<layers>[*strength][@from-to][#mask]"
+"""What stands before a part's text."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,9 @@ class Part:
             part's. Values above 1 and below 0 extrapolate; docs/prompts.md says how far that is useful.
         window: from where to where in the denoising the part holds, as shares of the noise schedule: 0 is pure noise, 1
             the finished picture. Step t of T timesteps is at 1 - t / T; the end is not included, but for 1.
-        mask: where the part holds: a picture file, a PIL picture (white: the part, black: what lies below), or a box
-            ``(left, top, right, bottom)`` in shares of width and height. None: everywhere.
+        mask: where the part holds: a picture file, a PIL picture (white: the part, black or transparent: what lies
+            below), or a box ``(left, top, right, bottom)`` in shares of width and height. None: everywhere. It is kept
+            as a ``str`` or a ``Box``; a PIL picture as a text that holds it.
 
     Raises:
         PromptError: a value is outside its range, or has another form.
@@ -59,7 +64,7 @@ class Part:
     text: str
     strength: float = 1.0
     window: tuple[float, float] = WHOLE
-    mask: str | Box | None = None
+    mask: Any = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -145,17 +150,24 @@ _READERS: dict[str, tuple[str, Any]] = {
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether a value is a finite number; no number used here comes near the largest."""
+    return isinstance(value, Real) and not isinstance(value, bool) and abs(cast(Any, value)) < LARGEST
+
+
+def _are_numbers(value: Any, count: int) -> bool:
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+        return False
+    return len(cast(Sequence[Any], value)) == count and all(map(_is_number, cast(Sequence[Any], value)))
 
 
 def _strength(value: Any) -> float:
-    if not _is_number(value):
-        raise PromptError(f"a strength is a finite number, as 0.7, not {short(value)}")
+    if not _is_number(value) or abs(value) > MAX_STRENGTH:
+        raise PromptError(f"a strength is a number from -{MAX_STRENGTH} to {MAX_STRENGTH}, as 0.7, not {short(value)}")
     return float(value) + 0.0  # -0.0 is 0
 
 
 def _window(value: Any) -> tuple[float, float]:
-    if not isinstance(value, Sequence) or len(cast(Sequence[Any], value)) != 2 or not all(map(_is_number, value)):
+    if not _are_numbers(value, 2):
         raise PromptError(f"a window is two shares of the denoising, as (0.6, 1), not {short(value)}")
     start, end = (float(share) + 0.0 for share in cast(Sequence[Any], value))
     if not 0 <= start < end <= 1:
@@ -176,7 +188,7 @@ def _mask(value: Any) -> str | Box | None:
         if not text.strip() or "\0" in text:
             raise PromptError(f"a mask is a picture file, a picture or a box, not {short(value)}")
         return text
-    if not isinstance(value, Sequence) or len(cast(Sequence[Any], value)) != 4 or not all(map(_is_number, value)):
+    if not _are_numbers(value, 4):
         raise PromptError(
             f"a mask is a picture file, a picture or a box (left, top, right, bottom), not {short(value)}"
         )
@@ -190,9 +202,16 @@ def _mask(value: Any) -> str | Box | None:
 
 
 def data_uri(picture: Image.Image) -> str:
-    """A mask that is a picture, as text: a PNG with one channel."""
+    """A mask that is a picture, as text: a PNG with one channel, of the size that masks are used in.
+
+    Raises PromptError where the picture has no clear meaning as weights.
+    """
+    try:
+        weights = weights_of(picture).resize((MASK_SIDE, MASK_SIDE), Image.Resampling.BOX)
+    except PictureError as error:
+        raise PromptError(f"{error}; a mask has one channel with 8 bits: white is the part") from error
     buffer = io.BytesIO()
-    picture.convert("L").save(buffer, "PNG", optimize=True)
+    weights.save(buffer, "PNG", optimize=True)
     return DATA_URI + base64.b64encode(buffer.getvalue()).decode()
 
 

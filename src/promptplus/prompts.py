@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, cast
 
-from promptplus.errors import PromptError
+from promptplus.errors import PromptError, short
 from promptplus.layers import LayerMap
 from promptplus.prompt_parts import DATA_URI, FORM, Part, read_head
 
@@ -48,7 +48,12 @@ class PPlusPrompt:
     def __post_init__(self) -> None:
         if not isinstance(self.default, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise PromptError(f"the texts of a prompt are strings, not {self.default!r}")
-        object.__setattr__(self, "parts", tuple(map(_as_part, self.parts)))
+        parts = cast(Any, self.parts)
+        if not isinstance(parts, Iterable) or isinstance(parts, str | Mapping):
+            raise PromptError(
+                f"the parts of a prompt are a tuple, as (Part('fine', 'a car'),), not {short(parts)}"
+            )
+        object.__setattr__(self, "parts", tuple(map(_as_part, cast(Iterable[Any], parts))))
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -61,7 +66,7 @@ class PPlusPrompt:
             return cls(default)
         if not default.strip():
             raise PromptError(
-                f"the text before the first || is empty in {text!r}; write a default text there, or \\ for none"
+                f"the text before the first || is empty in {short(text)}; write a default text there, or \\ for none"
             )
         parts = tuple(cls._parse_part(part, text) for part in rest)
         return cls(_without_border(default), parts)
@@ -71,13 +76,13 @@ class PPlusPrompt:
         head = read_head(part)
         if head is None or part[head.end : head.end + 1] != ":":
             raise PromptError(
-                f"{part.strip()!r} in {whole!r} is not '<layers>: text', as in 'coarse: a lizard', or with options "
-                r"'fine*0.7@0.6-1#left.png: oil'; a literal || is written \|\|"
+                f"{short(part.strip())} in {short(whole)} is not '<layers>: text', as in 'coarse: a lizard', or with "
+                r"options 'fine*0.7@0.6-1#left.png: oil'; a literal || is written \|\|"
             )
         text = part[head.end + 1 :]
         if not text.strip():
             raise PromptError(
-                f"the part for {head.layers!r} in {whole!r} has no text; give it some, drop it, or write \\"
+                f"the part for {head.layers!r} in {short(whole)} has no text; give it some, drop it, or write \\"
             )
         return Part(head.layers, _without_border(text), **head.options)
 

@@ -13,15 +13,19 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from promptplus.errors import ModelError, PromptError, PromptPlusError, first_line
+from promptplus.errors import ModelError, PromptError, PromptPlusError, first_line, short
 from promptplus.lora import lora_scaled
 from promptplus.placeholders import Placeholder, PlaceholderTokenizer, private_copy, split_at_placeholders
 from promptplus.text_encoders import ClipEncoder, EncoderCall, PenultimateEncoder, TextEncoder
 from promptplus.text_encoding import PlaceholderRows, our_call
 
-_COLON_WEIGHT = re.compile(r":\s*([-+]?\d*\.?\d+)\s*\)")
+_NUMBER = r"(?:\d+\.?\d*|\.\d+)"
+_COLON_WEIGHT = re.compile(rf":\s*([-+]?)({_NUMBER})\s*\)")
 _BRACKET = re.compile(r"(?<!\\)[()]")
-_MARKS = re.compile(r"(?<!\\)\)[\d.]+|(?<=[\w)])(?:\++|-{2,})(?!\w)|(?<!\\)[()]")
+_MARKS = re.compile(rf"(?<!\\)\)(?:{_NUMBER}(?![\w.])|\++|-+)?|(?<=\w)(?:\++|-{{2,}})(?!\w)|(?<!\\)\(")
+_ESCAPED = re.compile(r"\\([()])")
+MOST_NESTED = 4
+"""Brackets inside brackets. compel's parser takes four times as long for each further one: with five 2 s."""
 WORD_END = "</w>"
 """What ends a word's last piece in CLIP's vocabulary."""
 Rows = Mapping[str, Float[Tensor, "vectors width"]]
@@ -40,20 +44,33 @@ class WeightedStates(NamedTuple):
 
 
 def to_compel(text: str) -> str:
-    """A text with weights in compel's form: ``(word:1.3)`` becomes ``(word)1.3``."""
+    """A text with weights in compel's form: ``(word:1.3)`` becomes ``(word)1.3``.
+
+    Raises PromptError where a weight is negative, or brackets are nested too deep.
+    """
     start = 0
     while match := _COLON_WEIGHT.search(text, start):
         start = match.end()
-        open_before = [-1 if bracket[0] == ")" else 1 for bracket in _BRACKET.finditer(text[: match.start()])]
-        if sum(open_before) > 0:
-            text = f"{text[: match.start()]}){match[1]}{text[start:]}"
-            start = match.start() + 1 + len(match[1])
+        if _depth(text[: match.start()]) > 0:
+            if match[1] == "-":
+                raise PromptError(f"a weight is 0 or more, not {match[1]}{match[2]} in {short(text)}")
+            text = f"{text[: match.start()]}){match[2].rstrip('.')}{text[start:]}"
+            start = match.start() + 1 + len(match[2].rstrip("."))
+    if (deepest := max((_depth(text[: m.end()]) for m in _BRACKET.finditer(text)), default=0)) > MOST_NESTED:
+        raise PromptError(
+            f"brackets are {deepest} deep in {short(text)}; compel reads up to {MOST_NESTED} in short time"
+        )
     return text
 
 
+def _depth(text: str) -> int:
+    """How many brackets are open at the end of a text."""
+    return sum(-1 if bracket[0] == ")" else 1 for bracket in _BRACKET.finditer(text))
+
+
 def without_weights(text: str) -> str:
-    """The plain words of a text with weights."""
-    return " ".join(_MARKS.sub("", to_compel(text)).split())
+    """The plain words of a text with weights. compel's functions, as ``.blend``, are not read."""
+    return " ".join(_ESCAPED.sub(r"\1", _MARKS.sub("", to_compel(text))).split())
 
 
 @dataclass(frozen=True)
@@ -124,7 +141,9 @@ class WeightedEncoder:
         except PromptPlusError:
             raise
         except Exception as error:  # pyparsing's and compel's own
-            raise PromptError(f"compel cannot read {text!r}: {first_line(error)}; see docs/prompts.md") from error
+            raise PromptError(
+                f"compel cannot read {short(text)}: {first_line(error)}; give brackets words and a weight, as (red:1.3)"
+            ) from error
         return states[0]
 
 

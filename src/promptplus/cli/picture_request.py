@@ -111,7 +111,6 @@ def draw(
 
     parsed = parse_prompt(prompt, layers)
     negative = PPlusPrompt.parse(settings["negative"])
-    masks = mask_hashes([parsed, negative])
     chosen = None if settings["scheduler"] is None else scheduler_class(settings["scheduler"])
     files = request.read()
     check_prompts(request.model.model, [parsed, negative], files.concepts, settings["steps"])
@@ -124,7 +123,6 @@ def draw(
     given = {**settings, **request.start_files(), "steps": steps, "guidance": guidance, "prompt": str(parsed)}
     given["scheduler"] = chosen or type(pplus.pipe.scheduler).__name__
     given["strength"] = files.start and files.start.strength
-    given["masks"] = masks
     parameters = GenerationParameters.of(pplus, files.loras, model=request.model.model, **given)
     made = make_pictures(pplus, parameters, seeds, request.out, start=files.start, batch=batch, resume=resume)
     values = {"pictures": [str(path) for path in made.pictures], "sheet": str(made.sheet)}
@@ -167,11 +165,14 @@ def note_unused_concepts(pplus: "PPlus", texts: Iterable[str]) -> None:
 def check_prompts(
     model: str, prompts: Sequence["PPlusPrompt"], concepts: Sequence["Concept"], steps: int | None
 ) -> None:
-    """Find mistakes in prompts, tokens and steps before the model is loaded, as far as its folder shows them."""
+    """Find mistakes in prompts, masks, tokens and steps before the model is loaded, as far as its folder shows them."""
     from promptplus.generation import check_steps
     from promptplus.model_folder import ModelFolder
     from promptplus.placeholders import check_new, split_at_placeholders
+    from promptplus.prompt_masks import read_masks
 
+    for prompt in prompts:
+        read_masks(prompt)
     tokens = [one.token for one in concepts]
     if twice := [token for token in tokens if tokens.count(token) > 1]:
         raise SettingsError(f"two concepts have the token {twice[0]}; give one another name, as --concept FILE=<name>")
@@ -204,28 +205,13 @@ def repeat(request: PictureRequest, picture: Path) -> None:
     say({"pictures": [str(made)], "seed": parameters.seed}, f"{picture} again: {made}", request.as_json)
 
 
-def mask_hashes(prompts: Iterable["PPlusPrompt"]) -> dict[str, str]:
-    """SHA-256 of the mask files that prompts name, by path. Raises PromptError where one cannot be read."""
-    from promptplus.errors import PromptError
-    from promptplus.generation_parameters import file_hash
-    from promptplus.prompt_masks import read_masks
-
-    hashes: dict[str, str] = {}
-    for prompt in prompts:
-        read_masks(prompt)
-        for path in prompt.mask_files:
-            try:
-                hashes[path] = file_hash(Path(path))
-            except OSError as error:
-                raise PromptError(f"the mask of a part cannot be read: {path}: {error.strerror}") from error
-    return hashes
-
-
 def check_same_masks(parameters: "GenerationParameters") -> None:
     """Raise SettingsError where a mask file is another one than a picture was made with, or is gone."""
+    from promptplus.generation_parameters import mask_hashes
     from promptplus.prompts import PPlusPrompt
 
-    prompts = [PPlusPrompt.parse(text) for text in (parameters.prompt, parameters.negative)]
+    source = parameters.edit.source if parameters.edit else ""
+    prompts = [PPlusPrompt.parse(text) for text in (parameters.prompt, parameters.negative, source)]
     for path, now in mask_hashes(prompts).items():
         if parameters.masks.get(path) != now:
             raise SettingsError(f"the picture was made with another mask {path} than is there now; put that one back")

@@ -6,6 +6,7 @@ from typing import Any
 from PIL import Image
 
 from promptplus.editing.edit import EditSettings, InvertedPicture, Target, target_prompt
+from promptplus.errors import PromptError
 from promptplus.generation import BATCH
 from promptplus.layers import LayerMap
 from promptplus.pplus import PPlus, Prompt
@@ -39,7 +40,10 @@ def sweep(
     """
     sets = layer_sets(pplus.layers)
     wanted = list(dict.fromkeys(layers for row in sets for layers in row))
-    whole = target_prompt(source, target).texts(pplus.layers)
+    wanted_texts = target_prompt(source, target)
+    if any(part.head != part.layers for part in wanted_texts.parts):
+        raise PromptError("a strip gives texts to sets of layers; leave strength, window and mask of the parts out")
+    whole = wanted_texts.texts(pplus.layers)
     texts: Any = pplus.encode([_with_texts(source, whole, layers) for layers in wanted], negative or None)
     inverted = InvertedPicture.of(pplus, start.resized(pplus.pipe, None, None), source, [seed], negative, settings)
     pictures: list[Image.Image] = []
