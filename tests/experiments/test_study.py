@@ -63,3 +63,12 @@ def test_studies_are_found_by_their_former_names(study: Study, tmp_path: Path, f
     assert read is not None
     assert (read.name, read.key) == (name, "some-key")
     assert len(read.sections[1].figures) == 2
+
+
+def test_a_figure_with_a_palette_comes_back_as_it_was(tmp_path: Path) -> None:
+    picture = Image.effect_noise((40, 30), 80).convert("RGB").quantize(12)
+    page = Study("x", "X", "", [Section("Pictures", figures=[Figure(picture, name="grid")])], {}).write(tmp_path)
+    again = Study.read(tmp_path, "x")
+    assert again is not None
+    assert again.write(tmp_path / "again").read_text() == page.read_text()
+    assert (tmp_path / "again" / "x-grid.png").read_bytes() == (tmp_path / "x-grid.png").read_bytes()

@@ -79,7 +79,7 @@ WAYS = (OURS, CUT_DESCRIBED, CUT, TI, MISMATCH)
 WORDS, DRAWN = "plain words, in its layers", "true pictures"
 MEASURES = {"has": "has the attribute", "clean": "nothing else leaks", "both": "both"}
 ALL = "all four"
-SHOWN, CELL, COLOURS_SHOWN = 2, 64, 128  # things in the figure; pixels of a picture there; colours of its palette
+SHOWN, CELL, COLOURS_SHOWN = 1, 64, 48  # things in the figure; pixels of a picture there; colours of its palette
 LEAD = (
     "From five pictures of a thing with an unseen shape its colour, texture, style or shape is learned alone. Prompts "
     "name another object, with other attributes in words and the token in the place of one. Has the attribute: share "

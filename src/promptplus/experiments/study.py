@@ -131,7 +131,8 @@ def _read_section(path: Path, record: SectionRecord) -> Section:
             continue
         with Image.open(file, formats=["PNG"]) as picture:
             name = file.stem.removeprefix(f"{path.stem}-")
-            figures.append(Figure(picture.convert("RGB"), figure.caption, figure.width, name))
+            same = picture.copy() if picture.mode == "P" else picture.convert("RGB")  # a palette makes small pages
+            figures.append(Figure(same, figure.caption, figure.width, name))
     text = record.text
     if missing:
         text = f"{text} Figures not kept: {missing}. Remove {path.name} to measure and draw them again.".strip()

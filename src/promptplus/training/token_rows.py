@@ -41,12 +41,12 @@ class TokenRows:
     Attributes:
         unique: the rows that are trained; layers may share one.
         groups: the number of each layer's row: of one that is trained, or, after those, of one that is not.
-        fixed: the rows that are not trained.
+        fixed: the row of all layers that are not trained: the class word's; None where all are.
     """
 
     unique: Float[nn.Parameter, "rows vectors width"]
     groups: tuple[int, ...]
-    fixed: Float[Tensor, "fixed vectors width"]
+    fixed: Float[Tensor, "1 vectors width"] | None = None
 
     @classmethod
     def of(cls, start: Concept, device: torch.device, dtype: torch.dtype) -> "TokenRows":
@@ -55,16 +55,16 @@ class TokenRows:
         numbers = list(dict.fromkeys(groups[layer] for layer in learned))
         rows = start.rows.to(device, torch.promote_types(dtype, torch.float32))
         unique = rows[[groups.index(number) for number in numbers]]
-        others = [layer for layer in range(len(groups)) if layer not in learned]  # they all hold the class word
+        others = [layer for layer in range(len(groups)) if layer not in learned]
         number_of_layer = [
             len(numbers) if layer in others else numbers.index(groups[layer]) for layer in range(len(groups))
         ]
-        return cls(nn.Parameter(unique), tuple(number_of_layer), rows[others[:1]])
+        return cls(nn.Parameter(unique), tuple(number_of_layer), rows[others[:1]] if others else None)
 
     @property
     def placeholder(self) -> Placeholder:
         """What stands for the token in a text now; gradients flow to ``unique``."""
-        rows = torch.cat([self.unique, self.fixed]) if len(self.fixed) else self.unique
+        rows = self.unique if self.fixed is None else torch.cat([self.unique, self.fixed])
         return Placeholder(rows[send(self.groups, rows.device)], self.groups)
 
 
