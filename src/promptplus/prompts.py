@@ -48,12 +48,12 @@ class PPlusPrompt:
     def __post_init__(self) -> None:
         if not isinstance(self.default, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise PromptError(f"the texts of a prompt are strings, not {self.default!r}")
-        parts = cast(Any, self.parts)
+        parts: Any = self.parts
         if not isinstance(parts, Iterable) or isinstance(parts, str | Mapping):
             raise PromptError(
-                f"the parts of a prompt are a tuple, as (Part('fine', 'a car'),), not {short(parts)}"
+                f"the parts of a prompt are a tuple, as (Part('fine', 'a car'),), not {short(self.parts)}"
             )
-        object.__setattr__(self, "parts", tuple(map(_as_part, cast(Iterable[Any], parts))))
+        object.__setattr__(self, "parts", tuple(_as_part(part) for part in cast(Iterable[Any], parts)))
 
     @classmethod
     def parse(cls, text: str) -> Self:
