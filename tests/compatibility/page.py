@@ -12,6 +12,7 @@ from tests import tiny_models
 FOLDER = Path(__file__).parent
 PAGE = FOLDER.parent.parent / "docs" / "compatibility.md"
 MODULES = ("tasks", "controlnets", "adapters", "guidance", "precision", "offloading", "compilation", "copies")
+MODULES += ("prompt_parts",)
 """The test modules, in the page's order."""
 LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "peft")
 NOT_TESTED, WORKS, FAILS = "not tested", "works", "**fails**"
@@ -24,9 +25,10 @@ weights, of the same classes as the releases (`tests/tiny_models.py`).
 
 “Works” means two things. Where all layers have the same text, the picture is that of the stock pipeline, to the bit; in
 half precision, PixArt's and Sana's may differ by rounding. Where each layer has a text of its own, the picture is
-that of diffusers' own attention with these texts, set up without P+ (`tests/compatibility/oracle.py`). “Refused” means
-an error with this reason, and no picture. “Not tested” is mostly what diffusers has no pipeline for. All ran on a CPU,
-which stood for the accelerator where models are offloaded.
+that of diffusers' own attention with these texts, set up without P+ (`tests/compatibility/oracle.py`). For prompt parts
+it means that the picture is the stock picture, to the bit, where all parts have the default's text. “Refused” means an
+error with this reason, and no picture. “Not tested” is mostly what diffusers has no pipeline for. All ran on a CPU, which
+stood for the accelerator where models are offloaded.
 """
 
 
