@@ -3,6 +3,7 @@
 Oracles: the denoiser's own attention layers, called with plain states, and the same prompt without parts.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -24,16 +25,21 @@ from tests import tiny_models
 DEFAULT, PART = "a red house", "a blue car"
 
 
+@functools.cache
+def tiny(model: str) -> Any:
+    """A tiny pipeline, which all tests leave as it was."""
+    return tiny_models.MODELS[model]()
+
+
 @pytest.fixture(params=["pocket", "SDXL"])
 def pplus(request: pytest.FixtureRequest, pipe: Any) -> Iterator[pp.PPlus]:
-    made = pipe if request.param == "pocket" else tiny_models.MODELS[request.param]()
-    with pp.PPlus(made) as pplus:
+    with pp.PPlus(pipe if request.param == "pocket" else tiny("SDXL")) as pplus:
         yield pplus
 
 
 @pytest.fixture(params=tiny_models.MODELS)
 def any_pplus(request: pytest.FixtureRequest) -> Iterator[pp.PPlus]:
-    with pp.PPlus(tiny_models.MODELS[request.param]()) as pplus:
+    with pp.PPlus(tiny(request.param)) as pplus:
         yield pplus
 
 
@@ -305,7 +311,7 @@ def test_own_states_hold_at_all_times_and_everywhere(pplus: pp.PPlus) -> None:
 @pytest.mark.parametrize("model", ["PixArt-Sigma", "Sana"])
 def test_all_tokens_of_own_states_count(model: str) -> None:
     """Also those that are padding in the prompt."""
-    with pp.PPlus(tiny_models.MODELS[model]()) as pplus:
+    with pp.PPlus(tiny(model)) as pplus:
         own = torch.randn(pplus.positions, pplus.width)
         changed = own.clone()
         changed[-1] += 10
@@ -330,7 +336,7 @@ def test_own_states_of_another_form_are_refused(
 
 
 def test_the_pooled_text_is_what_its_layers_read() -> None:
-    with pp.PPlus(tiny_models.sdxl()) as pplus:
+    with pp.PPlus(tiny("SDXL")) as pplus:
         made = pplus.encode(f"{DEFAULT} || fine*0: {PART}", pooled_layers="fine")["pooled_prompt_embeds"]
         torch.testing.assert_close(made, pplus.encode(DEFAULT)["pooled_prompt_embeds"])
 

@@ -18,9 +18,14 @@ pytest.importorskip("compel")
 LONG = "a red house on a white background with many windows, " * 12
 
 
+@pytest.fixture(scope="module")
+def sdxl() -> Any:
+    return tiny_models.sdxl()
+
+
 @pytest.fixture(params=["pocket", "SDXL"])
-def pplus(request: pytest.FixtureRequest, pipe: Any) -> Iterator[pp.PPlus]:
-    with pp.PPlus(pipe if request.param == "pocket" else tiny_models.sdxl()) as pplus:
+def pplus(request: pytest.FixtureRequest, pipe: Any, sdxl: Any) -> Iterator[pp.PPlus]:
+    with pp.PPlus(pipe if request.param == "pocket" else sdxl) as pplus:
         pplus.add(make_concept(pplus, "<thing>", seed=1, vectors=2))
         yield pplus
 
@@ -84,8 +89,8 @@ def test_parts_keep_their_options(pplus: pp.PPlus) -> None:
     torch.testing.assert_close(made, plain + 0.5 * (part - plain))
 
 
-def test_pooled_embeddings_are_of_the_plain_words() -> None:
-    with pp.PPlus(tiny_models.sdxl()) as pplus:
+def test_pooled_embeddings_are_of_the_plain_words(sdxl: Any) -> None:
+    with pp.PPlus(sdxl) as pplus:
         weighted = pplus.encode("a (red:1.5) house", compel=True)
         plain = pplus.encode("a red house")
     torch.testing.assert_close(weighted["pooled_prompt_embeds"], plain["pooled_prompt_embeds"])
