@@ -27,8 +27,8 @@ weights, of the same classes as the releases (`tests/tiny_models.py`).
 half precision, PixArt's and Sana's may differ by rounding. Where each layer has a text of its own, the picture is
 that of diffusers' own attention with these texts, set up without P+ (`tests/compatibility/oracle.py`). For prompt parts
 it means that the picture is the stock picture, to the bit, where all parts have the default's text. “Refused” means an
-error with this reason, and no picture. “Not tested” is mostly what diffusers has no pipeline for. All ran on a CPU, which
-stood for the accelerator where models are offloaded.
+error with this reason, and no picture. “Not tested” is mostly what diffusers has no pipeline for. All ran on a CPU,
+which stood for the accelerator where models are offloaded.
 """
 
 
