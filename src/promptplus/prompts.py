@@ -178,7 +178,7 @@ def parse_prompt(prompt: str, options: Iterable[str]) -> PPlusPrompt:
         head = read_head(option)
         text = "" if head is None else option[head.end + 1 :].strip()
         if head is None or option[head.end : head.end + 1] != "=" or not text:
-            raise PromptError(f'--layer {option!r} is not {FORM}="text", as coarse="a lizard"')
+            raise PromptError(f'--layer {option!r} is not layers="text", as coarse="a lizard" or fine*0.7@0.6-1="oil"')
         parsed = parsed.with_part(option[: head.end], text)
     return parsed
 

@@ -90,7 +90,7 @@ def test_compel_reads_weights_and_long_texts(tmp_path: Path, capsys: pytest.Capt
         (("a || fine@0.9-0.1: b",), "begins before it ends"),
         (("a || fine*x: b",), "a strength is a number"),
         (("a || fine#no.png: b",), "the mask of a part cannot be read"),
-        (("a", "--layer", "fine*=b"), "is not <layers>[*strength][@from-to][#mask]"),
+        (("a", "--layer", "fine*=b"), 'is not layers="text"'),
         (("a", "--negative", "b || fine@2-3: c"), "from 0 (pure noise) to 1"),
     ],
 )

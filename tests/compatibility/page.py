@@ -12,7 +12,7 @@ from tests import tiny_models
 FOLDER = Path(__file__).parent
 PAGE = FOLDER.parent.parent / "docs" / "compatibility.md"
 MODULES = ("tasks", "controlnets", "adapters", "guidance", "precision", "offloading", "compilation", "copies")
-MODULES += ("prompt_parts",)
+MODULES += ("windows_and_masks",)
 """The test modules, in the page's order."""
 LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "peft")
 NOT_TESTED, WORKS, FAILS = "not tested", "works", "**fails**"

@@ -32,7 +32,7 @@ def test_bands_come_first_so_that_single_layers_win(pplus: pp.PPlus) -> None:
 
 
 def test_texts_are_taken_as_they_are_written() -> None:
-    assert with_texts("a || coarse: b", {"fine": "x || y"}).parts == (("coarse", "b"), ("fine", "x || y"))
+    assert with_texts("a || coarse: b", {"fine": "x || y"}).parts == (pp.Part("coarse", "b"), pp.Part("fine", "x || y"))
     assert with_texts("a", None) == pp.PPlusPrompt("a")
 
 
