@@ -200,12 +200,14 @@ def _described(found: FoundConcept) -> dict[str, Any]:
 
 
 def _is_png(path: StrPath) -> bool:
-    """Whether a file is a PNG; of a file that does not exist, whether its name says so."""
+    """Whether a file is a PNG; of what is no ordinary file, whether its name says so. A named pipe is never opened."""
     try:
-        with Path(path).open("rb") as file:
-            return file.read(len(_PNG)) == _PNG
+        if Path(path).is_file():
+            with Path(path).open("rb") as file:
+                return file.read(len(_PNG)) == _PNG
     except (OSError, ValueError):
-        return Path(path).suffix.lower() == ".png"
+        pass
+    return Path(path).suffix.lower() == ".png"
 
 
 def read_parameters(path: StrPath) -> GenerationParameters:
