@@ -41,7 +41,7 @@ class StagedPrompt:
 
         Raises LayerError for layers that the model does not have, PromptError for a mask that cannot be read.
         """
-        stages_of(prompt, layers)  # a wrong layer is found before a file is read
+        prompt.texts(layers)  # a wrong layer is found before a file is read
         simpler, grids = read_masks(prompt)
         return cls(prompt.default, stages_of(simpler, layers), grids)
 
@@ -186,7 +186,9 @@ def encode_prompts(
 
 def _defaults(prompt: StagedPrompt, slots: Sequence[Sequence[LayerText]]) -> list[str]:
     """The default text on the layers where some text is blended with it; elsewhere a text that is encoded anyway."""
-    return [prompt.default if any(text.strength != 1 for text in its) else its[0].text for its in zip(*slots)]  # noqa: B905
+    return [
+        prompt.default if any(text.strength != 1 for text in its) else its[0].text for its in zip(*slots, strict=True)
+    ]
 
 
 def _blend(parts: TextStates, defaults: TextStates, strengths: Float[Tensor, "rows layers"]) -> TextStates:

@@ -1,9 +1,10 @@
 """Forward hooks that give each cross-attention layer of a denoiser its own part of packed text states.
 
-The text states of n layers travel as one tensor ``[batch, tokens, layers * width]``. In a U-Net the hook of layer i
-passes on ``[batch, tokens, width]``; tensors of the plain width pass unchanged. A diffusion transformer projects the
-text states before its blocks: there the layers' texts are put one after the other, ``[batch, layers * tokens, width]``,
-and so is a plain text, once for each layer. The hook of layer i takes its part of these tokens.
+The text states of n layers travel as one tensor ``[batch, tokens, layers * width]``, which is wider with windows or
+masks (see ``packing.py``). In a U-Net the hook of layer i passes on ``[batch, tokens, width]``; tensors of the plain
+width pass unchanged. A diffusion transformer projects the text states before its blocks: there the layers' texts are
+put one after the other, ``[batch, layers * tokens, width]``, and so is a plain text, once for each layer. The hook of
+layer i takes its part of these tokens.
 """
 
 from collections.abc import Mapping

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from promptplus.errors import ModelError
-from promptplus.packing import Layout, at_timestep, on_grids, stage_index
+from promptplus.packing import Layout, at_timestep, of_stage, on_grids, stage_index
 from promptplus.shared_hooks import SharedHook
 
 
@@ -170,12 +170,11 @@ class TextUnfold(ArgumentsHook):
         if states.shape[-1] != self.width:
             layout = Layout.of(states.shape[-1], self.layers, self.width)
             if layout.stages > 1:
-                timestep = bound.arguments["timestep"]
+                stage = stage_index(states, layout, bound.arguments["timestep"])
                 if mask is not None and mask.shape[-1] == layout.stages * self.layers * states.shape[1]:
-                    stage = stage_index(states, layout, timestep).view(-1, 1, 1)
                     masks = mask.unflatten(-1, (layout.stages, -1))
-                    mask = masks.gather(1, stage.expand(-1, 1, masks.shape[-1])).squeeze(1)
-                states = at_timestep(states, layout, timestep)
+                    mask = masks.gather(1, stage.view(-1, 1, 1).expand(-1, 1, masks.shape[-1])).squeeze(1)
+                states = of_stage(states, layout, stage)
         bound.arguments["encoder_hidden_states"] = self._by_tokens(states)
         if mask is not None:
             bound.arguments["encoder_attention_mask"] = self._of_all_layers(mask, states.shape[1])

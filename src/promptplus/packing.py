@@ -146,9 +146,16 @@ def at_timestep(
     packed: Float[Tensor, "batch tokens packed"], layout: Layout, timestep: Shaped[Tensor, "*any"] | float | int
 ) -> Float[Tensor, "batch tokens stage"]:
     """The states of the stage that holds at a timestep."""
+    return of_stage(packed, layout, stage_index(packed, layout, timestep))
+
+
+def of_stage(
+    packed: Float[Tensor, "batch tokens packed"], layout: Layout, index: Int[Tensor, " stages"]
+) -> Float[Tensor, "batch tokens stage"]:
+    """The states of one stage; ``index``: its number, for each row."""
     stages = packed[..., : -layout.stages].unflatten(-1, (layout.stages, -1))
-    index = stage_index(packed, layout, timestep).view(-1, 1, 1, 1)
-    return stages.gather(2, index.expand(-1, stages.shape[1], 1, stages.shape[3])).squeeze(2)
+    chosen = index.view(-1, 1, 1, 1).expand(-1, stages.shape[1], 1, stages.shape[3])
+    return stages.gather(2, chosen).squeeze(2)
 
 
 def on_grids(

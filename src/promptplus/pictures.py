@@ -38,23 +38,13 @@ def read_picture(path: str | os.PathLike[str]) -> Image.Image:
     Raises PictureError where the path is no ordinary file, or its contents cannot be read as a picture.
     """
     with _reported(str(path)):
-        with _ordinary(Path(path)) as file, _decoding, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Pillow: large pictures, for which we have our own limit; odd EXIF
-            with Image.open(without_text(file), formats=readable_formats()) as picture:
-                samples = Samples.of(picture)
-                upright = _upright(picture)
-        return to_rgb(upright, samples, str(path))
+        return to_rgb(*_decoded(Path(path)), str(path))
 
 
 def read_weights(path: str | os.PathLike[str]) -> Image.Image:
     """Read one picture file as weights, as ``weights_of``. Raises PictureError where it cannot be read."""
     with _reported(str(path)):
-        with _ordinary(Path(path)) as file, _decoding, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(without_text(file), formats=readable_formats()) as picture:
-                samples = Samples.of(picture)
-                upright = _upright(picture)
-        return _weights(upright, samples, str(path))
+        return _weights(*_decoded(Path(path)), str(path))
 
 
 def weights_of(picture: Image.Image, name: str = "the mask") -> Image.Image:
@@ -154,6 +144,15 @@ def _ordinary(path: Path) -> Generator[BinaryIO]:
         raise PictureError(f"{path} has {status.st_size:,} bytes; at most {MAX_BYTES:,} are read")
     with path.open("rb") as file:
         yield file
+
+
+def _decoded(path: Path) -> tuple[Image.Image, Samples]:
+    """The first picture of a file, turned upright, and how the file stores it."""
+    with _ordinary(path) as file, _decoding, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Pillow: large pictures, for which we have our own limit; odd EXIF
+        with Image.open(without_text(file), formats=readable_formats()) as picture:
+            samples = Samples.of(picture)
+            return _upright(picture), samples
 
 
 def _upright(picture: Image.Image) -> Image.Image:

@@ -22,7 +22,7 @@ from promptplus.errors import ConceptError, PromptError, short
 
 _PLACEHOLDER = re.compile(r"<[^<>\s]+>")
 _IN_TEXT = re.compile(r"(?P<escape>\\?)(?P<token><[^<>\s]+>)")
-_WORD_END = "</w>"  # ends a word's last piece in CLIP's vocabulary
+WORD_END = "</w>"  # ends a word's last piece in CLIP's vocabulary
 _LORA = re.compile(r"<(lora|lyco|hypernet):(?P<name>[^:<>]+)(:[^<>]*)?>")
 
 
@@ -199,7 +199,7 @@ class PlaceholderTokenizer:
         for slot, run in groupby(range(start, len(body)), at.get):
             if slot is None:
                 plain = private_copy(self.tokenizer).decode([body[i] for i in run])
-                words += plain.replace(_WORD_END, " ").split()
+                words += plain.replace(WORD_END, " ").split()
             elif slot.vector == 0 or at.get(start) == slot:
                 words.append(slot.token)
         return " ".join(words)

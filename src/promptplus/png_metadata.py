@@ -20,7 +20,7 @@ from promptplus.formats.reading import read_all
 from promptplus.generation import BATCH, generate_batches
 from promptplus.generation_parameters import GenerationParameters
 from promptplus.pictures import read_picture
-from promptplus.png_chunks import SHEET_KEY, text_chunk
+from promptplus.png_chunks import SHEET_KEY, SIGNATURE, text_chunk
 from promptplus.pplus import PPlus
 from promptplus.report.picture_grid import contact_sheet
 from promptplus.start_image import StartImage
@@ -28,7 +28,7 @@ from promptplus.text_files import parse_json
 
 KEY = "promptplus"  # the PNG text chunk that holds the parameters
 SHEET = "sheet"
-_PNG = b"\x89PNG"  # begins each PNG file
+_PNG = SIGNATURE[:4]  # enough to tell a PNG from a concept; the rest may be damaged
 
 
 @dataclass(frozen=True)

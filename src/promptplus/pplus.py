@@ -2,6 +2,7 @@
 
 The text states of n layers are passed as ordinary ``prompt_embeds`` ``[batch, tokens, layers * width]`` through an
 unmodified pipeline. A forward hook on each layer takes that layer's ``[batch, tokens, width]`` (see ``hooks.py``).
+With windows or masks the tensor is wider (see ``packing.py``).
 
 Any number of threads may encode, with the same or several ``PPlus`` on one pipeline, beside stock calls and trainings.
 """
@@ -196,19 +197,21 @@ class PPlus:
             ``prompt_embeds`` and ``negative_prompt_embeds``, both ``[batch, tokens, layers * width]`` (wider where
             parts have windows or masks: see ``packing``), in the text encoder's dtype and on its device; for Stable
             Diffusion XL also pooled embeddings, for PixArt and Sana also attention masks, under the stock pipeline's
-            names. Warns of words that do not fit, with their layers, and of
-            syntax of other tools, such as ``(red:1.3)``, which is plain text here.
+            names. Warns of words that do not fit, with their layers, and of syntax of other tools, such as
+            ``(red:1.3)``, which is plain text without ``compel``.
 
         Raises:
             PromptError: a prompt breaks the grammar, a token belongs to no concept, the numbers of prompts and
-                negative prompts differ, or ``pooled_layers`` have different texts.
+                negative prompts differ, ``pooled_layers`` have different texts, a mask cannot be read or is for a
+                diffusion transformer, or given states have another shape.
             LayerError: a prompt names a layer that the model does not have.
+            ModelError: compel is not installed, or the text encoder is no CLIP.
         """
-        prompts, negatives = as_prompts(prompt), as_prompts("" if negative is None else negative)
-        for text in dict.fromkeys(text for one in (*prompts, *negatives) for text in one):
+        prompts, negatives = as_prompts(prompt), None if negative is None else as_prompts(negative)
+        for text in dict.fromkeys(text for one in (*prompts, *(negatives or ())) for text in one):
             if not compel and (remark := foreign_syntax(text)):
                 warn(remark)
-        batch = PromptBatch.of(prompts, negatives if negative is not None else None, self.layers)
+        batch = PromptBatch.of(prompts, negatives, self.layers)
         check_type(states or {}, Mapping, "what is given for states", PromptError)
         own = {self.layers.select(spec): given for spec, given in (states or {}).items()}
         pooled = self._pooled_layers(pooled_layers)

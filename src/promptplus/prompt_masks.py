@@ -4,6 +4,7 @@ import base64
 import io
 import struct
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +93,7 @@ def read_masks(prompt: PPlusPrompt) -> tuple[PPlusPrompt, Mapping[str | Box, Gri
         if mask is not None and mask not in grids:
             grids[mask] = mask_grid(mask)
         if mask is None or (grids[mask] == 1).all():
-            parts.append(Part(part.layers, part.text, part.strength, part.window))
+            parts.append(replace(part, mask=None))
         elif grids[mask].any():
             parts.append(part)
     return PPlusPrompt(prompt.default, tuple(parts)), grids

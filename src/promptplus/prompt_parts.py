@@ -1,4 +1,4 @@
-"""Parts of a prompt: layers, text, and how strongly, when and where the text holds. Text only: no tensors, no model.
+"""Parts of a prompt: layers, text, and how strongly, when and where the text holds. No model; masks stay unread.
 
 A part is written ``<layers>[*strength][@from-to][#mask]: text``.
 """
@@ -30,11 +30,11 @@ _LAYERS = re.compile(r"[\w.\-]+(?:,[\w.\-]+)*")
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _WINDOW = re.compile(rf"({_NUMBER})-({_NUMBER})")
 _BOX = re.compile(",".join([rf"({_NUMBER})"] * 4))
+_PLAIN, _QUOTED = r'[^\s":*@#=]+', r'(?:[^"]|"")*'
 _HEAD = re.compile(
-    r'\s*(?P<layers>[\w.\-]+(?:\s*,\s*[\w.\-]+)*)(?P<options>(?:\s*[*@#]\s*(?:"(?:[^"]|"")*"|[^\s":*@#=]+))*)\s*'
+    rf'\s*(?P<layers>[\w.\-]+(?:\s*,\s*[\w.\-]+)*)(?P<options>(?:\s*[*@#]\s*(?:"{_QUOTED}"|{_PLAIN}))*)\s*'
 )
-_OPTION = re.compile(r'(?P<mark>[*@#])\s*(?:"(?P<quoted>(?:[^"]|"")*)"|(?P<plain>[^\s":*@#=]+))')
-_UNQUOTED = re.compile(r'[^\s":*@#=]+')
+_OPTION = re.compile(rf'(?P<mark>[*@#])\s*(?:"(?P<quoted>{_QUOTED})"|(?P<plain>{_PLAIN}))')
 FORM = "<layers>[*strength][@from-to][#mask]"
 """What stands before a part's text."""
 
@@ -223,6 +223,6 @@ def _spell(number: float) -> str:
 def _spell_mask(mask: str | Box) -> str:
     if not isinstance(mask, str):
         return ",".join(map(_spell, mask))
-    if _UNQUOTED.fullmatch(mask) and not _BOX.fullmatch(mask):
+    if re.fullmatch(_PLAIN, mask) and not _BOX.fullmatch(mask):
         return mask
     return '"' + mask.replace('"', '""') + '"'

@@ -15,7 +15,13 @@ from torch import Tensor
 
 from promptplus.errors import ModelError, PromptError, PromptPlusError, first_line, short
 from promptplus.lora import lora_scaled
-from promptplus.placeholders import Placeholder, PlaceholderTokenizer, private_copy, split_at_placeholders
+from promptplus.placeholders import (
+    WORD_END,
+    Placeholder,
+    PlaceholderTokenizer,
+    private_copy,
+    split_at_placeholders,
+)
 from promptplus.text_encoders import ClipEncoder, EncoderCall, PenultimateEncoder, TextEncoder
 from promptplus.text_encoding import PlaceholderRows, our_call
 
@@ -26,8 +32,6 @@ _MARKS = re.compile(rf"(?<!\\)\)(?:{_NUMBER}(?![\w.])|\++|-+)?|(?<=\w)(?:\++|-{{
 _ESCAPED = re.compile(r"\\([()])")
 MOST_NESTED = 4
 """Brackets inside brackets. compel's parser takes four times as long for each further one: with five 2 s."""
-WORD_END = "</w>"
-"""What ends a word's last piece in CLIP's vocabulary."""
 Rows = Mapping[str, Float[Tensor, "vectors width"]]
 
 
